@@ -1,0 +1,49 @@
+package fields
+
+import (
+	"encoding/binary"
+	"fmt"
+	"hash/crc32"
+)
+
+// What is stored begins with the version of its format and a checksum:
+//
+//	0         1                 5
+//	+---------+-----------------+------------------+
+//	| version | CRC-32C         | protobuf message |
+//	+---------+-----------------+------------------+
+//
+// The checksum covers the place where the bytes belong (its name, not stored),
+// the version and the message. So bytes that stand in a wrong place are damage,
+// too.
+const sealHeader = 5
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// Seal encodes m for storage at a place.
+func Seal(version byte, place []byte, m Message) []byte {
+	b := Append(make([]byte, sealHeader, 256), m)
+	b[0] = version
+	binary.BigEndian.PutUint32(b[1:], checksum(place, b))
+	return b
+}
+
+// Unseal checks and decodes what Seal made into m, which must be zero. Byte
+// fields of m alias b. The error wraps ErrMalformed.
+func Unseal(version byte, place, b []byte, m Message) error {
+	switch {
+	case len(b) < sealHeader:
+		return fmt.Errorf("%w: cut short to %d bytes", ErrMalformed, len(b))
+	case b[0] != version:
+		return fmt.Errorf("%w: format version %d, this program reads %d", ErrMalformed, b[0], version)
+	case binary.BigEndian.Uint32(b[1:]) != checksum(place, b):
+		return fmt.Errorf("%w: checksum does not match", ErrMalformed)
+	}
+	return Unmarshal(b[sealHeader:], m)
+}
+
+func checksum(place, b []byte) uint32 {
+	sum := crc32.Update(0, castagnoli, place)
+	sum = crc32.Update(sum, castagnoli, b[:1])
+	return crc32.Update(sum, castagnoli, b[sealHeader:])
+}

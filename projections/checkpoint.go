@@ -1,0 +1,175 @@
+package projections
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"timberline/events"
+	"timberline/events/fields"
+)
+
+// RulesVersion is the version of the rules that place events into timelines,
+// written into each checkpoint. Rules 1: a message stands in the timelines of
+// the users of its direct conversation, its sender among them; nothing else
+// stands anywhere.
+const RulesVersion = 1
+
+// A Checkpoint says how far a shard has read the log, and with which rules.
+type Checkpoint struct {
+	Rules uint32
+	Moved []Position // the journals that moved since the checkpoint before
+	// Through is the highest journal number known: a journal up to it that has
+	// no position has been read to its end.
+	Through uint64
+	// Full is the number of the newest checkpoint that lists all journals not
+	// yet read to their end; its own number if this one does.
+	Full CheckpointNumber
+	// Children and their slots, where this is the last checkpoint of a shard
+	// that was split. Nothing writes them yet.
+	Children []Child
+}
+
+// A Position is how far a journal was read. Ended positions are not carried on.
+type Position struct {
+	Journal uint64 // its number
+	Offset  events.Offset
+	Ended   bool // Offset is the journal's last record
+}
+
+// A Child is a shard that goes on where its parent stopped, with a run of the
+// parent's slots.
+type Child struct {
+	Shard       Shard
+	First, Last events.Slot
+}
+
+// Fields lists the checkpoint's fields.
+func (c *Checkpoint) Fields(v fields.Visitor) {
+	fields.Uint(v, 1, "rules", &c.Rules)
+	fields.List(v, 2, "moved", &c.Moved)
+	fields.Uint(v, 3, "through", &c.Through)
+	fields.Uint(v, 4, "full", &c.Full)
+	fields.List(v, 5, "children", &c.Children)
+}
+
+// Fields lists the message's fields.
+func (p *Position) Fields(v fields.Visitor) {
+	fields.Uint(v, 1, "journal", &p.Journal)
+	fields.Uint(v, 2, "offset", &p.Offset)
+	fields.Bool(v, 3, "ended", &p.Ended)
+}
+
+// Fields lists the message's fields.
+func (c *Child) Fields(v fields.Visitor) {
+	fields.Uint(v, 1, "shard", &c.Shard)
+	fields.Uint(v, 2, "first", &c.First)
+	fields.Uint(v, 3, "last", &c.Last)
+}
+
+// Encode returns the checkpoint as stored at that place, sealed like a record.
+func (c *Checkpoint) Encode(s Shard, n CheckpointNumber) []byte {
+	return seal(checkpointPlace(s, n), c)
+}
+
+// DecodeCheckpoint reads what stands at that place. The error wraps
+// events.ErrCorrupt and names the place.
+func DecodeCheckpoint(s Shard, n CheckpointNumber, data []byte) (Checkpoint, error) {
+	var c Checkpoint
+	if err := unseal(checkpointPlace(s, n), data, &c); err != nil {
+		return Checkpoint{}, fmt.Errorf("checkpoint %d of shard %d: %w", n, s, err)
+	}
+	return c, nil
+}
+
+func checkpointPlace(s Shard, n CheckpointNumber) []byte {
+	return binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint32([]byte("c"), uint32(s)), uint64(n))
+}
+
+// An Item is all that one checkpoint gives one user.
+type Item struct {
+	First      events.Seq // of the first entry; the others follow without a gap
+	Checkpoint CheckpointNumber
+	// Newest is the highest id of all the user's entries up to this item's end.
+	Newest  events.ID
+	Entries []Entry
+}
+
+// An Entry is an event, or where to find it.
+type Entry struct {
+	Event []byte // an events.Raw
+	Ref   *Ref   // instead of Event. Nothing writes it yet
+}
+
+// A Ref is the place of an event in the log.
+type Ref struct {
+	Journal events.Journal
+	Offset  events.Offset
+	Index   uint32
+}
+
+// Fields lists the item's fields.
+func (i *Item) Fields(v fields.Visitor) {
+	fields.Uint(v, 1, "first", &i.First)
+	fields.Uint(v, 2, "checkpoint", &i.Checkpoint)
+	fields.ID(v, 3, "newest", &i.Newest)
+	fields.List(v, 4, "entries", &i.Entries)
+}
+
+// Fields lists the message's fields.
+func (e *Entry) Fields(v fields.Visitor) {
+	fields.Bytes(v, 1, "event", &e.Event)
+	ref := e.Ref
+	if ref == nil {
+		ref = new(Ref)
+	}
+	if v.Embed(2, "ref", ref, e.Ref != nil) {
+		e.Ref = ref
+	}
+}
+
+// Fields lists the message's fields.
+func (r *Ref) Fields(v fields.Visitor) {
+	fields.String(v, 1, "journal", &r.Journal)
+	fields.Uint(v, 2, "offset", &r.Offset)
+	fields.Uint(v, 3, "index", &r.Index)
+}
+
+// Last returns the seq of the item's last entry.
+func (i *Item) Last() events.Seq { return i.First + events.Seq(len(i.Entries)) - 1 }
+
+// Encode returns the item as stored in that user's timeline.
+func (i *Item) Encode(u events.User) Stored {
+	return Stored{User: u, Last: i.Last(), Data: seal(itemPlace(u, i.Last()), i)}
+}
+
+// Decode reads a stored item. The error wraps events.ErrCorrupt and names the
+// place.
+func (s Stored) Decode() (Item, error) {
+	var i Item
+	if err := unseal(itemPlace(s.User, s.Last), s.Data, &i); err != nil {
+		return Item{}, fmt.Errorf("timeline of %s, item ending at %d: %w", s.User, s.Last, err)
+	}
+	if i.Last() != s.Last || i.First == 0 {
+		return Item{}, fmt.Errorf("timeline of %s, item ending at %d: %w: holds entries %d to %d", s.User, s.Last, events.ErrCorrupt, i.First, i.Last())
+	}
+	return i, nil
+}
+
+func itemPlace(u events.User, last events.Seq) []byte {
+	return binary.BigEndian.AppendUint64(append([]byte("t"), u...), uint64(last))
+}
+
+// FormatVersion is the version of checkpoints and items as written. Every later
+// version reads it.
+const FormatVersion = 1
+
+func seal(place []byte, m fields.Message) []byte {
+	return fields.Seal(FormatVersion, place, m)
+}
+
+func unseal(place, b []byte, m fields.Message) error {
+	if err := fields.Unseal(FormatVersion, place, b, m); err != nil {
+		return fmt.Errorf("%w: %w", events.ErrCorrupt, err)
+	}
+	return nil
+}

@@ -1,0 +1,72 @@
+package projections
+
+import (
+	"context"
+
+	"timberline/events"
+)
+
+// A Shard is a set of slots with checkpoints of its own, counted from 1.
+type Shard uint32
+
+// A CheckpointNumber is a checkpoint's place in its shard, counting from 1. Zero
+// means "before the first checkpoint".
+type CheckpointNumber uint64
+
+// Checkpoints is where a storage engine keeps checkpoints. Checkpoints are bytes
+// to it; see Checkpoint for what they hold.
+type Checkpoints interface {
+	// LastCheckpoint returns the newest checkpoint of a shard as a strong read,
+	// and 0 if there is none.
+	LastCheckpoint(ctx context.Context, s Shard) (CheckpointNumber, []byte, error)
+
+	// ReadCheckpoints returns checkpoints from, from+1, … as far as they follow
+	// each other without a gap, as many as fit into about size bytes and at
+	// least one if there is one.
+	ReadCheckpoints(ctx context.Context, s Shard, from CheckpointNumber, size int) ([][]byte, error)
+
+	// Commit appends checkpoint n on condition that n is empty, and then writes
+	// the items that follow from it. nil means that all of it is durable. If n
+	// is taken it writes nothing and returns ErrConflict and what stands there.
+	// After any other error the checkpoint may stand, now or later, with none,
+	// some or all of its items: the caller drops what it has in memory and
+	// loads again. An engine with one write-ahead log lands all or nothing.
+	Commit(ctx context.Context, s Shard, n CheckpointNumber, checkpoint []byte, items []Stored) (stands []byte, err error)
+}
+
+// Items is where a storage engine keeps timeline items, ordered by user and last
+// seq. An item is bytes to it; see Item for what it holds.
+type Items interface {
+	// NewestItem returns the user's item with the highest last seq, as a strong
+	// read if asked. The error is events.ErrNotFound if there is none.
+	NewestItem(ctx context.Context, u events.User, c events.Consistency) (Stored, error)
+
+	// ReadItems returns the user's items whose last seq is at least from, in
+	// order, as many as fit into about size bytes and at least one if there is
+	// one.
+	ReadItems(ctx context.Context, u events.User, from events.Seq, size int, c events.Consistency) ([]Stored, error)
+
+	// PutItems writes items over what stands at their places, which by R6 are
+	// the same bytes. nil means durable.
+	PutItems(ctx context.Context, items []Stored) error
+}
+
+// Stored is an item as an engine keeps it.
+type Stored struct {
+	User events.User
+	Last events.Seq // the seq of the item's last entry: the key within the user
+	Data []byte
+}
+
+// Meta is what a store knows of itself, fixed at its creation (the id: also at a
+// restore).
+type Meta struct {
+	Store  events.StoreID
+	Shards uint32 // slots are dealt out to the first shards by ShardOf
+}
+
+// ShardOf returns the shard of a slot among the n shards a store was created
+// with.
+func ShardOf(s events.Slot, n uint32) Shard {
+	return Shard(uint64(s) * uint64(n) / events.Slots)
+}
