@@ -1,0 +1,273 @@
+package ingest
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+
+	"timberline/events"
+)
+
+// A Question asks which sends of an old session stand in the log (R3).
+type Question struct {
+	Owner
+	Journal events.Journal
+	Offset  events.Offset // before the first send asked for
+}
+
+// An Answered is the answer to a Question: the session is closed for ever.
+type Answered struct {
+	Owner
+	Numbers []uint64 // pairs: first and last number of each run, rising
+	Unknown bool     // too much log to search: the sends may or may not stand
+}
+
+// maxSettleScan is how many bytes of log are searched for one question.
+const maxSettleScan = 64 << 20
+
+// settleRead is how many bytes of log are read at a time.
+const settleRead = 1 << 20
+
+// A Settler settles sessions that do not live in this process.
+type Settler struct {
+	Log      events.Log
+	Journals events.Journals
+	Clock    *events.Clock
+	Logger   *slog.Logger
+	// Close writes session_closed into the journal if this process owns it, and
+	// waits until that is durable; it returns false for any other journal.
+	Close func(ctx context.Context, j events.Journal, o Owner) (mine bool, err error)
+	// MaxScan overrides the bytes searched for one question; default: 64 MiB.
+	MaxScan int
+}
+
+// Settle answers all questions about one journal with one read and, where
+// sessions are still open, one record. An error leaves every question open: ask
+// again.
+func (s *Settler) Settle(ctx context.Context, j events.Journal, qs []Question) ([]Answered, error) {
+	known, err := s.known(ctx, j)
+	if err != nil {
+		return nil, err
+	}
+	scan := newScan(qs, s.maxScan())
+	if !known {
+		return scan.answers(), nil
+	}
+	if err := s.closeMine(ctx, j, qs); err != nil {
+		return nil, err
+	}
+	at, err := s.start(ctx, j, qs)
+	if err != nil {
+		return nil, err
+	}
+	for {
+		at, err = s.read(ctx, j, at, scan)
+		if err != nil {
+			return nil, err
+		}
+		if scan.done() {
+			return scan.answers(), nil
+		}
+		if err := s.closeAt(ctx, j, at, scan.open()); err != nil {
+			return nil, err
+		}
+	}
+}
+
+func (s *Settler) maxScan() int {
+	if s.MaxScan == 0 {
+		return maxSettleScan
+	}
+	return s.MaxScan
+}
+
+// known reports whether the journal has a row: only such can be named.
+func (s *Settler) known(ctx context.Context, j events.Journal) (bool, error) {
+	n, ok := j.Number()
+	if !ok {
+		return false, nil
+	}
+	rows, err := s.Journals.ListJournals(ctx, n-1, events.Strong)
+	if err != nil {
+		return false, fmt.Errorf("settle in journal %s: %w", j, err)
+	}
+	return len(rows) > 0 && rows[0].Number == n, nil
+}
+
+func (s *Settler) closeMine(ctx context.Context, j events.Journal, qs []Question) error {
+	for _, q := range qs {
+		mine, err := s.Close(ctx, j, q.Owner)
+		if !mine || err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// start returns the first offset to read. One beyond the end counts as the end.
+func (s *Settler) start(ctx context.Context, j events.Journal, qs []Question) (events.Offset, error) {
+	first := qs[0].Offset
+	for _, q := range qs {
+		first = min(first, q.Offset)
+	}
+	if first == 0 {
+		return 1, nil
+	}
+	last, err := lastOffset(ctx, s.Log, j, first)
+	return last + 1, err
+}
+
+// read goes through the journal until every question is answered, or to its
+// end; it returns the offset behind what it read.
+func (s *Settler) read(ctx context.Context, j events.Journal, at events.Offset, scan *scan) (events.Offset, error) {
+	for !scan.done() {
+		recs, err := s.Log.ReadLog(ctx, j, at, settleRead, events.Strong)
+		if err != nil {
+			return at, fmt.Errorf("settle in journal %s: %w", j, err)
+		}
+		if len(recs) == 0 {
+			return at, nil
+		}
+		for _, rec := range recs {
+			if err := scan.record(j, at, rec); err != nil {
+				return at, err
+			}
+			at++
+		}
+	}
+	return at, nil
+}
+
+// closeAt tries to close sessions at the first empty offset. Whatever stands
+// there afterwards is read next.
+func (s *Settler) closeAt(ctx context.Context, j events.Journal, at events.Offset, open []Owner) error {
+	raws := make([][]byte, len(open))
+	for i, o := range open {
+		e := events.Event{ID: s.Clock.Next(), Kind: events.KindSessionClosed, Sender: o.User, Device: o.Device, Session: o.Session}
+		raws[i] = e.Encode()
+	}
+	_, err := settle(ctx, s.Log, s.Logger, j, at, events.NewRecord(j, at, raws))
+	return err
+}
+
+// A scan gathers answers while it is shown records in order.
+type scan struct {
+	questions map[Owner]*found
+	order     []Owner
+	unsettled int
+	max       int
+}
+
+// found is what was found for one question.
+type found struct {
+	numbers []events.Number
+	offset  events.Offset
+	bytes   int
+	settled bool
+	unknown bool
+}
+
+func newScan(qs []Question, maxBytes int) *scan {
+	s := &scan{questions: make(map[Owner]*found), max: maxBytes}
+	for _, q := range qs {
+		f, twice := s.questions[q.Owner]
+		if !twice {
+			f = &found{offset: q.Offset}
+			s.questions[q.Owner] = f
+			s.order = append(s.order, q.Owner)
+			s.unsettled++
+		}
+		f.offset = min(f.offset, q.Offset)
+	}
+	return s
+}
+
+func (s *scan) done() bool { return s.unsettled == 0 }
+
+// open returns the sessions that nothing has closed so far.
+func (s *scan) open() []Owner {
+	var open []Owner
+	for _, o := range s.order {
+		if !s.questions[o].settled {
+			open = append(open, o)
+		}
+	}
+	return open
+}
+
+func (s *scan) settle(f *found) {
+	if !f.settled {
+		f.settled = true
+		s.unsettled--
+	}
+}
+
+// record takes in the record at an offset.
+func (s *scan) record(j events.Journal, at events.Offset, rec events.Record) error {
+	raws, err := rec.Events(j, at)
+	if err != nil {
+		return err
+	}
+	for _, raw := range raws {
+		e, err := events.Raw(raw).Decode()
+		if err != nil {
+			return fmt.Errorf("record %d of journal %s: %w", at, j, err)
+		}
+		s.event(&e)
+	}
+	for _, o := range s.order {
+		f := s.questions[o]
+		if f.settled || at <= f.offset {
+			continue
+		}
+		if f.bytes += len(rec); f.bytes > s.max {
+			f.unknown = true
+			s.settle(f)
+		}
+	}
+	return nil
+}
+
+func (s *scan) event(e *events.Event) {
+	if e.Kind == events.KindJournalEnded {
+		for _, o := range s.order {
+			s.settle(s.questions[o])
+		}
+		return
+	}
+	f := s.questions[ownerOf(e)]
+	switch {
+	case f == nil || f.settled:
+	case e.Kind == events.KindSessionClosed:
+		s.settle(f)
+	default:
+		f.numbers = append(f.numbers, e.Number)
+	}
+}
+
+func (s *scan) answers() []Answered {
+	as := make([]Answered, len(s.order))
+	for i, o := range s.order {
+		f := s.questions[o]
+		as[i] = Answered{Owner: o, Unknown: f.unknown}
+		if !f.unknown {
+			as[i].Numbers = runs(f.numbers)
+		}
+	}
+	return as
+}
+
+// runs turns numbers into pairs of first and last.
+func runs(ns []events.Number) []uint64 {
+	slices.Sort(ns)
+	var pairs []uint64
+	for _, n := range ns {
+		if k := len(pairs); k > 0 && pairs[k-1]+1 >= uint64(n) {
+			pairs[k-1] = uint64(n)
+			continue
+		}
+		pairs = append(pairs, uint64(n), uint64(n))
+	}
+	return pairs
+}
