@@ -1,0 +1,36 @@
+package edge
+
+import "sync/atomic"
+
+// A Count is how often something has happened.
+type Count struct {
+	Name string
+	N    uint64
+}
+
+// counts are kept by cause; the loop writes them, anybody reads them.
+type counts struct {
+	packets, malformed, unknownSession, wrongCodec atomic.Uint64
+	logins, denied, sends, refused, busy           atomic.Uint64
+	pushes, pushesDropped, pushesGivenUp           atomic.Uint64
+	syncs, resets                                  atomic.Uint64
+}
+
+func (c *counts) list() []Count {
+	return []Count{
+		{"packets", c.packets.Load()},
+		{"packets_malformed", c.malformed.Load()},
+		{"packets_unknown_session", c.unknownSession.Load()},
+		{"packets_wrong_codec", c.wrongCodec.Load()},
+		{"logins", c.logins.Load()},
+		{"logins_denied", c.denied.Load()},
+		{"sends", c.sends.Load()},
+		{"sends_refused", c.refused.Load()},
+		{"sends_busy", c.busy.Load()},
+		{"pushes", c.pushes.Load()},
+		{"pushes_dropped", c.pushesDropped.Load()},
+		{"pushes_given_up", c.pushesGivenUp.Load()},
+		{"syncs", c.syncs.Load()},
+		{"resets", c.resets.Load()},
+	}
+}

@@ -1,0 +1,161 @@
+package edge
+
+import (
+	"context"
+	"time"
+
+	"timberline/bus"
+	"timberline/events"
+	"timberline/wire"
+)
+
+// Delivery of pushes. A push is a hint: whatever is given up here reaches the
+// client by sync, for its next pong says where the timeline ends.
+const (
+	maxFlight   = 32                     // pushes not yet acknowledged
+	resendFirst = 250 * time.Millisecond // doubled at each try
+	maxResends  = 3
+	headTrusted = 5 * time.Minute // then it is read again
+)
+
+// A delivery is what a session knows of its timeline and of what it has told the
+// client.
+type delivery struct {
+	head, first events.Seq
+	read        time.Time  // when head was read from the store
+	cursor      events.Seq // the client has everything up to here
+	flight      []bus.Push // sent, not acknowledged, oldest first
+	tries       int        // of resending what is in flight
+	resendAt    time.Time
+	shed        bool // something was not pushed since the client was last told the head
+}
+
+func (d *delivery) start(now time.Time, cursor events.Seq, run events.Run) {
+	d.head, d.first, d.read = max(d.head, run.Head), run.First, now
+	d.cursor = cursor
+}
+
+// push sends a new item to the client, or only notes that there is one.
+func (s *session) push(now time.Time, p bus.Push) {
+	d := &s.deliver
+	d.head = max(d.head, p.Head()) // first of all: what follows may be dropped
+	if s.state != open || p.Head() <= d.cursor {
+		return
+	}
+	if len(d.flight) >= maxFlight {
+		d.shed = true
+		s.table.counts.pushesDropped.Add(1)
+		return
+	}
+	if len(d.flight) == 0 {
+		d.tries = 0
+		d.resendAt = now.Add(resendFirst)
+		s.table.timers.set(s, d.resendAt)
+	}
+	d.flight = append(d.flight, p)
+	s.sayPush(p)
+}
+
+// sayPush sends the events of a push. Those that this very session sent go
+// without their bodies, which the client has.
+func (s *session) sayPush(p bus.Push) {
+	s.table.counts.pushes.Add(1)
+	for i := 0; i < len(p.Events); {
+		mine := s.sent(p.Events[i])
+		n := i + 1
+		for n < len(p.Events) && s.sent(p.Events[n]) == mine {
+			n++
+		}
+		s.sayEvents(p.First+events.Seq(i), p.Events[i:n], mine)
+		i = n
+	}
+}
+
+func (s *session) sent(raw []byte) bool { return events.Raw(raw).SessionID() == s.owner.Session }
+
+func (s *session) sayEvents(first events.Seq, raws [][]byte, mine bool) {
+	if mine {
+		bare := make([][]byte, len(raws))
+		for i, raw := range raws {
+			bare[i] = events.Raw(raw).WithoutBody()
+		}
+		raws = bare
+	}
+	s.say(&wire.Push{From: first, Events: raws, Omitted: mine})
+}
+
+// got notes that the client has everything up to a cursor.
+func (s *session) got(now time.Time, cursor events.Seq) {
+	d := &s.deliver
+	if cursor <= d.cursor || cursor > d.head {
+		return
+	}
+	d.cursor = cursor
+	n := 0
+	for n < len(d.flight) && d.flight[n].Head() <= cursor {
+		n++
+	}
+	if n > 0 {
+		d.flight = d.flight[n:]
+		d.tries = 0
+		d.resendAt = now.Add(resendFirst)
+	}
+	if len(d.flight) > 0 {
+		return
+	}
+	d.flight = nil
+	if d.shed && d.head > cursor {
+		s.pong(0) // there is more, and no push will tell
+	}
+	d.shed = false
+}
+
+// resend sends again what is in flight for too long, and gives it up after some
+// tries, or if the client lacks something before it: then it has to sync anyway.
+func (s *session) resend(now time.Time) {
+	d := &s.deliver
+	if len(d.flight) == 0 || now.Before(d.resendAt) {
+		return
+	}
+	d.tries++
+	if d.tries > maxResends || d.flight[0].First > d.cursor+1 {
+		s.table.counts.pushesGivenUp.Add(uint64(len(d.flight)))
+		d.flight, d.shed = nil, false
+		return
+	}
+	d.resendAt = now.Add(resendFirst << d.tries)
+	for _, p := range d.flight {
+		s.sayPush(p)
+	}
+}
+
+// stale reports whether the head must be read from the store again: after five
+// minutes, or when pushes may have been lost on their way here.
+func (t *table) stale(now time.Time, s *session) bool {
+	read := s.deliver.read
+	return now.Sub(read) >= headTrusted || !read.After(t.distrusted)
+}
+
+// distrust notes that pushes may have been lost on their way here.
+func (t *table) distrust(now time.Time) { t.distrusted = now }
+
+// readHead reads the timeline's end and then answers a Ping.
+func (t *table) readHead(s *session, ping uint32) {
+	user, cursor := s.owner.User, s.deliver.cursor
+	t.want(func(ctx context.Context) func(time.Time) {
+		o := t.readTimeline(ctx, user, cursor)
+		return func(now time.Time) {
+			switch {
+			case s.state != open:
+				return
+			case o.err != nil:
+				t.cfg.Logger.Error("timeline cannot be read", "user", user, "err", o.err)
+			default:
+				s.deliver.head = max(s.deliver.head, o.run.Head)
+				s.deliver.first, s.deliver.read = o.run.First, now
+				s.mute = s.mute && !o.found
+			}
+			s.pong(ping)
+		}
+	}, func(time.Time) { s.pong(ping) })
+}

@@ -1,0 +1,290 @@
+package edge
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"timberline/edge/auth"
+	"timberline/events"
+	"timberline/ingest"
+	"timberline/wire"
+)
+
+// retryLogin is what a client is told to wait when there is no room for it.
+const retryLogin = time.Second
+
+// login takes in a Login: the token is checked first, then the session is bound
+// to the user, and then the store is read; so no push is missed in between.
+func (t *table) login(now time.Time, who stranger, f *wire.Login) {
+	if s := t.attempts[f.Attempt]; s != nil && f.Attempt != (events.MessageID{}) {
+		t.repeated(now, s, who)
+		return
+	}
+	t.counts.logins.Add(1)
+	login := *f
+	login.Settle = slices.Clone(f.Settle)
+	switch {
+	case f.Version != wire.Version:
+		t.deny(who, &login, wire.ReasonVersion, "this edge speaks version 1", 0)
+		return
+	case t.draining:
+		t.deny(who, &login, wire.ReasonShutdown, "", retryLogin)
+		return
+	case len(t.sessions) >= t.cfg.MaxSessions:
+		t.deny(who, &login, wire.ReasonBusy, "", retryLogin)
+		return
+	}
+	t.want(func(context.Context) func(time.Time) {
+		id, err := t.cfg.Verify(login.Token, t.cfg.Now())
+		return func(now time.Time) { t.verified(now, who, &login, id, err) }
+	}, func(time.Time) {
+		t.deny(who, &login, wire.ReasonBusy, "", retryLogin)
+	})
+}
+
+func (t *table) deny(who stranger, f *wire.Login, why wire.Reason, detail string, retry time.Duration) {
+	t.counts.denied.Add(1)
+	t.tell(who, events.SessionID{}, &wire.Denied{
+		Attempt: f.Attempt, Reason: why, Detail: detail, RetryAfter: uint32(retry.Milliseconds()),
+	})
+}
+
+// repeated answers a Login that came again: its answer was lost, or is not
+// there yet.
+func (t *table) repeated(now time.Time, s *session, who stranger) {
+	if s.state != open {
+		return
+	}
+	s.heard, s.src = now, who.src
+	s.accepted()
+	for _, f := range s.settled {
+		s.say(f)
+	}
+}
+
+// verified goes on after the token was checked.
+func (t *table) verified(now time.Time, who stranger, f *wire.Login, id auth.Identity, err error) {
+	switch {
+	case errors.Is(err, auth.ErrExpired):
+		t.deny(who, f, wire.ReasonExpired, err.Error(), 0)
+		return
+	case err != nil:
+		t.deny(who, f, wire.ReasonBadToken, err.Error(), 0)
+		return
+	case t.draining:
+		t.deny(who, f, wire.ReasonShutdown, "", retryLogin)
+		return
+	case t.attempts[f.Attempt] != nil:
+		return // a repeat that came while the token was being checked
+	}
+	sid, err := events.NewSessionID(t.cfg.Tag, t.cfg.Random)
+	if err != nil {
+		t.cfg.Logger.Error("no session can be made", "err", err)
+		t.deny(who, f, wire.ReasonBusy, "", retryLogin)
+		return
+	}
+	s := &session{
+		table: t, attempt: f.Attempt, codec: who.codec, src: who.src, heard: now, slot: -1,
+		owner: ingest.Owner{Session: sid, User: id.User, Device: id.Device},
+	}
+	if !id.Expires.IsZero() {
+		s.expires = now.Add(id.Expires.Sub(t.cfg.Now()))
+	}
+	t.bind(s)
+	t.open(s, f)
+}
+
+// bind makes the session hear of its user's pushes.
+func (t *table) bind(s *session) {
+	t.sessions[s.owner.Session] = s
+	t.users[s.owner.User] = append(t.users[s.owner.User], s)
+	if s.attempt != (events.MessageID{}) {
+		t.attempts[s.attempt] = s
+	}
+}
+
+// opened is what the store says of a timeline.
+type opened struct {
+	run   events.Run
+	found bool // the cursor is of this timeline
+	err   error
+}
+
+// open reads the store for a session that is bound.
+func (t *table) open(s *session, f *wire.Login) {
+	cursor := f.Cursor
+	if f.Store != t.cfg.Store {
+		cursor = 0
+	}
+	user := s.owner.User
+	t.want(func(ctx context.Context) func(time.Time) {
+		o := t.readTimeline(ctx, user, cursor)
+		return func(now time.Time) { t.opened(now, s, f, cursor, o) }
+	}, func(time.Time) {
+		t.abandon(s, f)
+	})
+}
+
+// readTimeline is a task's part: where the timeline ends, and the clock moved
+// above all that the device has been shown (R4).
+func (t *table) readTimeline(ctx context.Context, u events.User, cursor events.Seq) opened {
+	run, err := t.cfg.Timelines.Head(ctx, u)
+	if err != nil || cursor == 0 {
+		return opened{run: run, found: true, err: err}
+	}
+	newest, found, err := t.cfg.Timelines.NewestAt(ctx, u, cursor)
+	if found {
+		t.cfg.Clock.Observe(newest)
+	}
+	return opened{run: run, found: found, err: err}
+}
+
+// abandon gives up a session that has not opened.
+func (t *table) abandon(s *session, f *wire.Login) {
+	who := stranger{src: s.src, codec: s.codec, size: wire.MaxPacket} // it has proved who it is
+	t.deny(who, f, wire.ReasonBusy, "", retryLogin)
+	t.end(s, wire.ReasonBusy)
+}
+
+// opened goes on after the store was read: the session is there, the device's
+// old ones are over.
+func (t *table) opened(now time.Time, s *session, f *wire.Login, cursor events.Seq, o opened) {
+	if s.state != opening {
+		return
+	}
+	if o.err != nil || t.draining {
+		if o.err != nil {
+			t.cfg.Logger.Error("timeline cannot be read", "user", s.owner.User, "err", o.err)
+		}
+		t.abandon(s, f)
+		return
+	}
+	dev := device{s.owner.User, s.owner.Device}
+	old := t.devices[dev]
+	s.state = open
+	s.mute = !o.found
+	s.journal, s.begins = t.cfg.Writer.Position()
+	s.deliver.start(now, cursor, o.run)
+	t.settle(s, f.Settle)
+	if old != nil {
+		t.end(old, wire.ReasonReplaced)
+	}
+	t.devices[dev] = s
+	t.due(now, s)
+	s.accepted()
+}
+
+// accepted tells the client that it has a session.
+func (s *session) accepted() {
+	c := s.table.cfg
+	s.say(&wire.Accepted{
+		Attempt: s.attempt, Session: s.owner.Session, Journal: s.journal, Offset: s.begins, Store: c.Store,
+		Head: s.deliver.head, First: s.deliver.first, Heartbeat: uint32(c.Heartbeat.Milliseconds()),
+		MaxBody: uint32(c.MaxBody), Address: c.Address,
+	})
+}
+
+// settle asks what of the device's old sessions stands in the log. Until all is
+// answered the new session admits no sends.
+func (t *table) settle(s *session, olds []wire.OldSession) {
+	for _, q := range olds {
+		owner := ingest.Owner{Session: q.Session, User: s.owner.User, Device: s.owner.Device}
+		s.settling++
+		if old := t.sessions[q.Session]; old != nil && old != s && old.owner == owner {
+			old.waiting = append(old.waiting, s)
+			t.end(old, wire.ReasonReplaced)
+			continue
+		}
+		t.ask(q.Journal, question{Question: ingest.Question{Owner: owner, Journal: q.Journal, Offset: q.Offset}, asker: s})
+	}
+}
+
+// answered takes in the answer for one of the old sessions.
+func (s *session) answered(f *wire.Settled) {
+	if s.state != open {
+		return
+	}
+	s.settling--
+	s.settled = append(s.settled, f)
+	s.say(f)
+}
+
+// A question is one of settling, and the session that asks.
+type question struct {
+	ingest.Question
+	asker *session
+}
+
+// An inquiry is the settling of one journal: all questions that come while one
+// read is under way are answered by the next.
+type inquiry struct {
+	waiting []question
+	running bool
+}
+
+// askAgain is how long to wait after a failed settling.
+const askAgain = 200 * time.Millisecond
+
+// ask adds a question to those about its journal.
+func (t *table) ask(j events.Journal, q question) {
+	in := t.asking[j]
+	if in == nil {
+		in = &inquiry{}
+		t.asking[j] = in
+	}
+	in.waiting = append(in.waiting, q)
+	t.inquire(j, in, 0)
+}
+
+// inquire starts a read for all that wait, after a pause.
+func (t *table) inquire(j events.Journal, in *inquiry, pause time.Duration) {
+	if in.running {
+		return
+	}
+	in.waiting = slices.DeleteFunc(in.waiting, func(q question) bool { return q.asker.state != open })
+	if len(in.waiting) == 0 {
+		delete(t.asking, j)
+		return
+	}
+	qs := in.waiting
+	in.waiting, in.running = nil, true
+	t.want(func(ctx context.Context) func(time.Time) {
+		return t.settler(ctx, j, qs, pause)
+	}, func(time.Time) {
+		in.running, in.waiting = false, append(qs, in.waiting...)
+		t.inquire(j, in, askAgain)
+	})
+}
+
+// settler is the task's part of inquire.
+func (t *table) settler(ctx context.Context, j events.Journal, qs []question, pause time.Duration) func(time.Time) {
+	asked := make([]ingest.Question, len(qs))
+	for i, q := range qs {
+		asked[i] = q.Question
+	}
+	select {
+	case <-time.After(pause):
+	case <-ctx.Done():
+	}
+	answers, err := t.cfg.Settler.Settle(ctx, j, asked)
+	return func(time.Time) {
+		in := t.asking[j]
+		in.running = false
+		if err != nil {
+			t.cfg.Logger.Warn("old sessions are not settled; trying again", "journal", j, "err", err)
+			in.waiting = append(qs, in.waiting...)
+			t.inquire(j, in, askAgain)
+			return
+		}
+		for _, a := range answers {
+			for _, q := range qs {
+				if q.Owner == a.Owner {
+					q.asker.answered(&wire.Settled{Session: a.Session, Numbers: a.Numbers, Unknown: a.Unknown})
+				}
+			}
+		}
+		t.inquire(j, in, 0)
+	}
+}

@@ -1,0 +1,278 @@
+package edge
+
+import (
+	"bytes"
+	"errors"
+	"time"
+
+	"timberline/events"
+	"timberline/ingest"
+	"timberline/wire"
+)
+
+// A state is where a session is in its life.
+//
+//	opening ──▶ open ──▶ closing ──▶ (gone)
+type state uint8
+
+const (
+	opening state = iota // the token is good, the store is being read
+	open                 // takes frames
+	closing              // its last event is on the way into the log
+)
+
+// A session is one login of one device. It does no I/O and reads no clock.
+type session struct {
+	table   *table
+	owner   ingest.Owner
+	attempt events.MessageID
+	codec   wire.Codec
+	src     from // where its packets come from, and go to
+	state   state
+	journal events.Journal
+	begins  events.Offset // every send will stand behind it
+	heard   time.Time
+	expires time.Time // when its token does
+	mute    bool      // the cursor is not of this timeline: no send is admitted (R4)
+
+	order    ingest.Order
+	settling int             // old sessions still to be settled: until then nothing is admitted
+	settled  []*wire.Settled // answers, for as long as Login may be repeated
+	waiting  []*session      // new sessions that wait for this one to be gone
+
+	deliver delivery
+	sync    syncing
+
+	frames []wire.Frame // to be sent
+	ack    bool         // an Ack is to be sent
+	dirty  bool         // stands in table.dirty
+
+	due  time.Time // when something is to be done
+	slot int       // in timers; -1: in none
+}
+
+// say adds a frame to what is sent next. It must not alias a packet.
+func (s *session) say(f wire.Frame) {
+	s.frames = append(s.frames, f)
+	s.touch()
+}
+
+// wantAck puts an Ack into what is sent next; there is one of it however often
+// it is wanted.
+func (s *session) wantAck() {
+	s.ack = true
+	s.touch()
+}
+
+func (s *session) touch() {
+	if !s.dirty {
+		s.dirty = true
+		s.table.dirty = append(s.table.dirty, s)
+	}
+}
+
+// pack returns the packets with all that is to be said.
+func (s *session) pack() [][]byte {
+	p := wire.NewPacker(s.codec, s.owner.Session)
+	if s.ack {
+		p.Add(s.makeAck())
+	}
+	for _, f := range s.frames {
+		p.Add(f)
+	}
+	s.sync.pack(p)
+	s.frames, s.ack = nil, false
+	return p.Packets()
+}
+
+func (s *session) makeAck() *wire.Ack {
+	ack := &wire.Ack{Through: s.order.Through(), Offset: s.offset(), Held: s.order.Held()}
+	for _, r := range s.order.Refused() {
+		ack.Refused = append(ack.Refused, wire.Refusal{From: r.From, To: r.To, Reason: reasonOf(r.Cause)})
+	}
+	return ack
+}
+
+// offset returns an offset that everything not yet answered will stand behind.
+func (s *session) offset() events.Offset {
+	if s.table.journal == s.journal {
+		return max(s.begins, s.table.offset)
+	}
+	return s.begins
+}
+
+// reasonOf turns causes of refusals into what clients are told.
+func reasonOf(err error) wire.Reason {
+	switch {
+	case errors.Is(err, events.ErrTooLarge):
+		return wire.ReasonTooLarge
+	case errors.Is(err, errRecipient):
+		return wire.ReasonRecipient
+	case errors.Is(err, events.ErrInvalid), errors.Is(err, ingest.ErrSequence):
+		return wire.ReasonMalformed
+	}
+	return wire.ReasonNotAllowed
+}
+
+var errRecipient = errors.New("recipient is not a user's name")
+
+// busyFor is what a client is told to wait before it sends again. It adds jitter
+// of its own.
+const busyFor = 100 * time.Millisecond
+
+// send takes in a send, or a fragment of one.
+func (t *table) send(_ time.Time, s *session, f *wire.Send) {
+	if s.settling > 0 || s.mute {
+		return // the client knows, or will: see Login
+	}
+	t.counts.sends.Add(1)
+	s.settled = nil // it has the answers, or it would not send
+	s.order.Heard(f.Low)
+	fragment := ingest.Fragment{
+		Number: f.Number, Index: f.Fragment, Count: f.Fragments,
+		To: f.To, ID: f.Message, Type: f.Type, Body: f.Body,
+	}
+	lost := false
+	answer := s.order.Offer(fragment, func(send ingest.Fragment, last events.Number) error {
+		err := t.admit(s, send, last)
+		if errors.Is(err, ingest.ErrJournalLost) {
+			lost = true
+			return events.ErrBusy // never in the log: the session is over
+		}
+		return err
+	})
+	switch {
+	case lost:
+		t.end(s, wire.ReasonJournal)
+	case answer.Busy != 0:
+		t.counts.busy.Add(1)
+		s.say(&wire.Busy{From: answer.Busy, RetryAfter: uint32(busyFor.Milliseconds())})
+	case answer.Ack:
+		s.wantAck()
+	}
+}
+
+// admit checks a whole send whose turn it is and gives it to the Writer.
+func (t *table) admit(s *session, send ingest.Fragment, last events.Number) error {
+	if send.To.Validate() != nil {
+		t.counts.refused.Add(1)
+		return errRecipient
+	}
+	e := events.Event{
+		Kind:         events.KindMessage,
+		Conversation: events.Direct(s.owner.User, send.To),
+		Sender:       s.owner.User,
+		Device:       s.owner.Device,
+		Session:      s.owner.Session,
+		Number:       last,
+		Message:      send.ID,
+		ContentType:  send.Type,
+		Body:         bytes.Clone(send.Body),
+	}
+	if err := e.Validate(t.cfg.MaxBody); err != nil {
+		t.counts.refused.Add(1)
+		return err
+	}
+	return t.cfg.Writer.Submit(s.journal, e)
+}
+
+// ping takes in a heartbeat.
+func (t *table) ping(now time.Time, s *session, f *wire.Ping) {
+	s.order.Heard(f.Low)
+	s.got(now, f.Cursor)
+	if s.order.Sent() {
+		s.wantAck()
+	}
+	if s.mute || t.stale(now, s) {
+		t.readHead(s, f.ID)
+		return
+	}
+	s.pong(f.ID)
+}
+
+// pong tells the session where its timeline ends.
+func (s *session) pong(id uint32) {
+	s.say(&wire.Pong{ID: id, Head: s.deliver.head, First: s.deliver.first, Offset: s.offset()})
+}
+
+// end ends a session: no frame of it is heard any more. It is gone when its last
+// event is in the log.
+func (t *table) end(s *session, reason wire.Reason) {
+	if s.state == closing {
+		return
+	}
+	if s.state == open {
+		s.say(&wire.Closed{Reason: reason})
+	}
+	s.state = closing
+	t.unbind(s)
+	closed := events.Event{
+		Kind: events.KindSessionClosed, Sender: s.owner.User, Device: s.owner.Device, Session: s.owner.Session,
+	}
+	switch {
+	case !s.order.Sent():
+		t.gone(s) // a session that never sent has nothing to settle
+	case t.cfg.Writer.Submit(s.journal, closed) != nil:
+		// The journal is lost: the report that says so ends what is left of it.
+	}
+}
+
+// unbind takes a session out of everything but sessions.
+func (t *table) unbind(s *session) {
+	dev := device{s.owner.User, s.owner.Device}
+	if t.devices[dev] == s {
+		delete(t.devices, dev)
+	}
+	if t.attempts[s.attempt] == s {
+		delete(t.attempts, s.attempt)
+	}
+	t.timers.drop(s)
+	s.deliver.flight = nil
+	others := t.users[s.owner.User]
+	for i, other := range others {
+		if other != s {
+			continue
+		}
+		if len(others) == 1 {
+			delete(t.users, s.owner.User)
+		} else {
+			t.users[s.owner.User] = append(others[:i:i], others[i+1:]...)
+		}
+		return
+	}
+}
+
+// gone forgets a session of which everything is settled, and answers those who
+// waited for that.
+func (t *table) gone(s *session) {
+	if s.state != closing || t.sessions[s.owner.Session] != s {
+		return
+	}
+	delete(t.sessions, s.owner.Session)
+	t.cfg.Writer.Forget(s.owner)
+	for _, w := range s.waiting {
+		w.answered(&wire.Settled{Session: s.owner.Session, Numbers: s.order.Standing()})
+	}
+	s.waiting = nil
+}
+
+// due does what is due for a session and sets the next time.
+func (t *table) due(now time.Time, s *session) {
+	silent := s.heard.Add(t.cfg.Idle)
+	switch {
+	case !now.Before(silent):
+		t.end(s, wire.ReasonIdle)
+		return
+	case !s.expires.IsZero() && !now.Before(s.expires):
+		t.end(s, wire.ReasonExpired)
+		return
+	}
+	s.resend(now)
+	t.timers.set(s, silent)
+	if !s.expires.IsZero() {
+		t.timers.set(s, s.expires)
+	}
+	if len(s.deliver.flight) > 0 {
+		t.timers.set(s, s.deliver.resendAt)
+	}
+}

@@ -1,0 +1,193 @@
+package wire
+
+import (
+	"errors"
+	"fmt"
+
+	"timberline/events"
+)
+
+// A Packer puts the frames of one session into as few packets as they fit into.
+type Packer struct {
+	codec   Codec
+	session events.SessionID
+	done    [][]byte
+	current []byte // the packet being filled
+	frames  int    // in current
+}
+
+// NewPacker returns a Packer for plain packets of that session.
+func NewPacker(c Codec, s events.SessionID) *Packer {
+	return &Packer{codec: c, session: s}
+}
+
+// Add appends a frame to the current packet, or begins the next with it. The
+// frame must fit into a packet alone: see AppendPushes, AppendPages and Fragment
+// for those that may not.
+func (p *Packer) Add(f Frame) {
+	if p.frames == 0 {
+		p.current = AppendHeader(make([]byte, 0, MaxPacket), p.codec, p.session)
+	}
+	before := len(p.current)
+	grown := AppendFrame(p.current, p.codec, p.session, f)
+	if len(grown) <= MaxPacket || p.frames == 0 {
+		p.current = grown
+		p.frames++
+		return
+	}
+	frame := grown[before:]
+	p.done = append(p.done, p.current[:before])
+	next := AppendHeader(make([]byte, 0, MaxPacket), p.codec, p.session)
+	p.current, p.frames = append(next, frame...), 1
+}
+
+// Packets returns the packets and begins anew.
+func (p *Packer) Packets() [][]byte {
+	packets := p.done
+	if p.frames > 0 {
+		packets = append(packets, p.current)
+	}
+	p.done, p.current, p.frames = nil, nil, 0
+	return packets
+}
+
+// size returns what a packet with that frame alone would have.
+func (p *Packer) size(f Frame) int {
+	return len(AppendFrame(nil, p.codec, p.session, f)) + Header(p.codec)
+}
+
+// AppendPushes adds the entries that stand at from, from+1, … as Push frames,
+// and an entry too large for a packet as Part frames.
+func AppendPushes(p *Packer, from events.Seq, raws [][]byte, omitted bool) {
+	p.entries(0, from, raws, func(from events.Seq, raws [][]byte) Frame {
+		return &Push{From: from, Events: raws, Omitted: omitted}
+	})
+}
+
+// AppendPages adds the entries that stand at template.From and behind it as Page
+// frames that are otherwise like template, and an entry too large for a packet
+// as Part frames. If template is the last, or there are no entries, a Page
+// without any ends them.
+func AppendPages(p *Packer, template Page, raws [][]byte) {
+	p.entries(template.Sync, template.From, raws, func(from events.Seq, raws [][]byte) Frame {
+		f := template
+		f.From, f.Events, f.Last = from, raws, false
+		return &f
+	})
+	if template.Last || len(raws) == 0 {
+		template.From, template.Events = 0, nil
+		p.Add(&template)
+	}
+}
+
+// entries adds events in frames as large as fit.
+func (p *Packer) entries(sync uint32, from events.Seq, raws [][]byte, frame func(events.Seq, [][]byte) Frame) {
+	if len(raws) == 0 {
+		return
+	}
+	const lengths = 8 // the list's brackets, or longer lengths of what encloses it
+	limit := MaxPacket - lengths - p.size(frame(from, nil))
+	for len(raws) > 0 {
+		n, size := 0, 0
+		for n < len(raws) {
+			size += p.eventSize(raws[n])
+			if size > limit {
+				break
+			}
+			n++
+		}
+		if n == 0 {
+			p.parts(sync, from, raws[0])
+			n = 1
+		} else {
+			p.Add(frame(from, raws[:n]))
+		}
+		from, raws = from+events.Seq(n), raws[n:]
+	}
+}
+
+// eventSize returns no less than the bytes an event takes in a Push or Page.
+func (p *Packer) eventSize(raw []byte) int {
+	if p.codec == Proto {
+		return 1 + 3 + len(raw)
+	}
+	const list = `"events":[],`
+	return len(list) + len((&Push{Events: [][]byte{raw}}).json())
+}
+
+func (f *Push) json() []byte { return AppendFrame(nil, JSON, events.SessionID{}, f) }
+
+// parts adds an entry in pieces.
+func (p *Packer) parts(sync uint32, seq events.Seq, raw []byte) {
+	room := p.room(&Part{Sync: sync, Seq: seq, Index: 1 << 16, Count: 1 << 16, Data: []byte{0}})
+	count := (len(raw) + room - 1) / room
+	for i := range count {
+		p.Add(&Part{
+			Sync: sync, Seq: seq, Index: uint32(i), Count: uint32(count),
+			Data: raw[i*room : min((i+1)*room, len(raw))],
+		})
+	}
+}
+
+// room returns how many bytes of data fit into a packet besides the frame.
+func (p *Packer) room(f Frame) int {
+	room := MaxPacket - p.size(f) - 4 // two longer lengths, or base64's padding
+	if p.codec == JSON {
+		room = room / 4 * 3
+	}
+	return room
+}
+
+// ErrTooManyFragments says that a body does not fit into MaxFragments packets.
+var ErrTooManyFragments = errors.New("body does not fit into the fragments of one send")
+
+// Fragment splits a send over as many frames as it needs for each to fit into a
+// packet, numbered from whole.Number on.
+func Fragment(c Codec, whole Send) ([]Send, error) {
+	p := NewPacker(c, events.SessionID{1})
+	whole.Fragment, whole.Fragments = 0, 0
+	if p.size(&whole) <= MaxPacket {
+		return []Send{whole}, nil
+	}
+	first := whole
+	first.Body, first.Fragments = []byte{0xff}, MaxFragments // not UTF-8: the longer of the two forms in JSON
+	next := Send{Number: whole.Number + MaxFragments, Low: whole.Low, Body: first.Body, Fragment: MaxFragments, Fragments: MaxFragments}
+	var all []Send
+	for rest, room := whole.Body, p.room(&first); len(rest) > 0; room = p.room(&next) {
+		n := p.fit(rest, room)
+		f := Send{Number: whole.Number + events.Number(len(all)), Low: whole.Low, Body: rest[:n], Fragment: uint32(len(all))}
+		if len(all) == 0 {
+			f.To, f.Message, f.Type = whole.To, whole.Message, whole.Type
+		}
+		all, rest = append(all, f), rest[n:]
+	}
+	if len(all) > MaxFragments {
+		return nil, fmt.Errorf("%w: %d bytes need %d, at most %d are allowed", ErrTooManyFragments, len(whole.Body), len(all), MaxFragments)
+	}
+	for i := range all {
+		all[i].Fragments = uint32(len(all))
+	}
+	return all, nil
+}
+
+// fit returns how many bytes of body fit where room bytes of base64 would: as
+// many, or fewer where JSON's text needs more than base64 for them.
+func (p *Packer) fit(body []byte, room int) int {
+	n := min(room, len(body))
+	if p.codec == Proto {
+		return n
+	}
+	for text := room / 3 * 4; n > 1 && jsonSize(body[:n]) > text; {
+		n -= (n + 7) / 8
+	}
+	return n
+}
+
+// jsonSize returns the bytes of a body in JSON, quotes and name left out.
+func jsonSize(body []byte) int {
+	with := (&Send{Body: body}).json()
+	without := (&Send{}).json()
+	return len(with) - len(without) - len(`"text":"",`)
+}
+
+func (f *Send) json() []byte { return AppendFrame(nil, JSON, events.SessionID{}, f) }
