@@ -1,0 +1,28 @@
+// Package pebble is the storage engine of one machine: log, journal rows,
+// checkpoints and timeline items in one Pebble database, in the process.
+//
+// # Keys
+//
+// Numbers are big-endian, so that keys sort as numbers do.
+//
+//	"m"                                     what the store is (Meta, edge tag, format)
+//	"j" number(8)                           a journal's row
+//	"l" length(1) journal offset(8)         a record
+//	"c" shard(4) n(8)                       a checkpoint
+//	"t" user 0 last-seq(8)                  a timeline item
+//
+// Values are what events and projections sealed; this package looks into none of
+// them but its own.
+//
+// # Durability
+//
+// Pebble makes a batch visible before it is synced. So each batch is numbered as
+// it is applied, a sync covers every batch before it (there is one write-ahead
+// log), and a strong read waits until everything that was applied when it read
+// is durable (R8). One sync serves all who wait for one at that time. A sync that
+// fails ends the process: see Options.OnFatal.
+//
+// # Concurrency
+//
+// A Store is safe for concurrent use until Close.
+package pebble

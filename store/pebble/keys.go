@@ -1,0 +1,57 @@
+package pebble
+
+import (
+	"encoding/binary"
+
+	"timberline/events"
+	"timberline/projections"
+)
+
+var metaKey = []byte("m")
+
+func journalKey(number uint64) []byte {
+	return binary.BigEndian.AppendUint64([]byte("j"), number)
+}
+
+func journalPrefix(j events.Journal) []byte {
+	key := make([]byte, 0, 2+len(j)+8)
+	key = append(key, 'l', byte(len(j)))
+	return append(key, j...)
+}
+
+func recordKey(j events.Journal, at events.Offset) []byte {
+	return binary.BigEndian.AppendUint64(journalPrefix(j), uint64(at))
+}
+
+func shardPrefix(s projections.Shard) []byte {
+	return binary.BigEndian.AppendUint32([]byte("c"), uint32(s))
+}
+
+func checkpointKey(s projections.Shard, n projections.CheckpointNumber) []byte {
+	return binary.BigEndian.AppendUint64(shardPrefix(s), uint64(n))
+}
+
+func timelinePrefix(u events.User) []byte {
+	key := make([]byte, 0, 2+len(u)+8)
+	key = append(key, 't')
+	key = append(key, u...)
+	return append(key, 0)
+}
+
+func itemKey(u events.User, last events.Seq) []byte {
+	return binary.BigEndian.AppendUint64(timelinePrefix(u), uint64(last))
+}
+
+// number returns the number that a key ends with.
+func number(key []byte) uint64 { return binary.BigEndian.Uint64(key[len(key)-8:]) }
+
+// after returns the first key behind all those that begin with prefix. No prefix
+// of ours is all 0xff.
+func after(prefix []byte) []byte {
+	end := append([]byte(nil), prefix...)
+	for i := len(end) - 1; ; i-- {
+		if end[i]++; end[i] != 0 {
+			return end[:i+1]
+		}
+	}
+}

@@ -1,0 +1,124 @@
+package pebble
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"timberline/events"
+	"timberline/events/fields"
+)
+
+// Append implements events.Log.
+func (s *Store) Append(ctx context.Context, j events.Journal, at events.Offset, rec events.Record) (events.Record, error) {
+	key := recordKey(j, at)
+	b := s.db.NewBatchWithSize(len(key) + len(rec) + 32)
+	if err := b.Set(key, rec, nil); err != nil {
+		return nil, fmt.Errorf("append record %d to journal %s: %w", at, j, err)
+	}
+	stands, err := s.put(ctx, key, b)
+	if err != nil {
+		err = fmt.Errorf("append record %d to journal %s: %w", at, j, err)
+	}
+	return stands, err
+}
+
+// ReadLog implements events.Log.
+func (s *Store) ReadLog(ctx context.Context, j events.Journal, from events.Offset, size int, c events.Consistency) ([]events.Record, error) {
+	var recs []events.Record
+	err := s.scan(recordKey(j, from), after(journalPrefix(j)), func(key, value []byte) bool {
+		if number(key) != uint64(from)+uint64(len(recs)) {
+			return false
+		}
+		if size -= len(value); size < 0 && len(recs) > 0 {
+			return false
+		}
+		recs = append(recs, append(events.Record(nil), value...))
+		return true
+	})
+	if err == nil {
+		err = s.reveal(ctx, c)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("journal %s from record %d: %w", j, from, err)
+	}
+	return recs, nil
+}
+
+// row is events.Row as stored.
+type row struct{ events.Row }
+
+// Fields lists the stored fields.
+func (r *row) Fields(v fields.Visitor) {
+	fields.Uint(v, 1, "number", &r.Number)
+	fields.ID(v, 2, "writer", &r.Writer)
+	tag := uint64(r.Edge[0])<<24 | uint64(r.Edge[1])<<16 | uint64(r.Edge[2])<<8 | uint64(r.Edge[3])
+	fields.Uint(v, 3, "edge", &tag)
+	r.Edge = events.EdgeTag{byte(tag >> 24), byte(tag >> 16), byte(tag >> 8), byte(tag)}
+	fields.Uint(v, 4, "counter", &r.Counter)
+	fields.Uint(v, 5, "ended", &r.Ended)
+}
+
+func decodeRow(key, value []byte) (events.Row, error) {
+	var r row
+	if err := fields.Unseal(1, key, value, &r); err != nil {
+		return events.Row{}, fmt.Errorf("%w: row of journal %d: %w", events.ErrCorrupt, number(key), err)
+	}
+	return r.Row, nil
+}
+
+// CreateJournal implements events.Journals.
+func (s *Store) CreateJournal(ctx context.Context, r events.Row) (events.Row, error) {
+	key := journalKey(r.Number)
+	b := s.db.NewBatch()
+	if err := b.Set(key, fields.Seal(1, key, &row{r}), nil); err != nil {
+		return events.Row{}, fmt.Errorf("create journal %d: %w", r.Number, err)
+	}
+	stands, err := s.put(ctx, key, b)
+	if errors.Is(err, events.ErrConflict) {
+		r, damage := decodeRow(key, stands)
+		return r, errors.Join(err, damage)
+	}
+	return events.Row{}, err
+}
+
+// UpdateJournal implements events.Journals.
+func (s *Store) UpdateJournal(_ context.Context, r events.Row) error {
+	key := journalKey(r.Number)
+	value, err := s.get(key)
+	if err != nil {
+		return fmt.Errorf("row of journal %d: %w", r.Number, err)
+	}
+	stands, err := decodeRow(key, value)
+	if err != nil {
+		return err
+	}
+	stands.Counter, stands.Ended = r.Counter, r.Ended
+	b := s.db.NewBatch()
+	if err := b.Set(key, fields.Seal(1, key, &row{stands}), nil); err != nil {
+		return fmt.Errorf("row of journal %d: %w", r.Number, err)
+	}
+	return s.write(b)
+}
+
+// ListJournals implements events.Journals.
+func (s *Store) ListJournals(ctx context.Context, after uint64, c events.Consistency) ([]events.Row, error) {
+	var rows []events.Row
+	var damage error
+	err := s.scan(journalKey(after+1), []byte("k"), func(key, value []byte) bool {
+		if number(key) != after+1+uint64(len(rows)) {
+			return false
+		}
+		var r events.Row
+		r, damage = decodeRow(key, value)
+		rows = append(rows, r)
+		return damage == nil
+	})
+	if err = errors.Join(err, damage); err == nil {
+		err = s.reveal(ctx, c)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list journals: %w", err)
+	}
+	return rows, nil
+}

@@ -1,0 +1,369 @@
+package pebble
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"sync"
+	"sync/atomic"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/bloom"
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"timberline/events"
+	"timberline/events/fields"
+	"timberline/projections"
+)
+
+// Options say how a store is opened. Zero fields have the defaults named.
+type Options struct {
+	FS     vfs.FS    // default: the disk
+	Shards uint32    // of a store that is created; default: 1
+	Random io.Reader // for the ids of a store that is created; default: the system's
+	Logger *slog.Logger
+	// OnFatal is called when the disk refuses a write or a sync: nothing can be
+	// acknowledged any more, and what was written may be lost. It is expected
+	// not to return; the default prints the error and exits.
+	OnFatal func(error)
+}
+
+// The sizes of Pebble, for a machine of two cores and a few gigabytes.
+const (
+	memTableSize = 64 << 20  // a flush every few hundred thousand messages
+	cacheSize    = 128 << 20 // timelines' ends and recent records
+)
+
+// Store is a storage engine: events.Log, events.Journals,
+// projections.Checkpoints and projections.Items.
+type Store struct {
+	db      *pebble.DB
+	dir     string
+	meta    meta
+	onFatal func(error)
+
+	// mu orders conditional writes: whoever holds it looks and then applies.
+	// Syncs are waited for without it.
+	mu      sync.Mutex
+	applied atomic.Uint64 // batches applied, or being applied
+
+	waiting sync.Mutex
+	durable uint64        // batches synced
+	news    chan struct{} // closed when durable rises
+}
+
+// meta is what a store is.
+type meta struct {
+	format uint32
+	id     events.StoreID
+	shards uint32
+	tag    [16]byte // the first 4 bytes are the edge's tag
+}
+
+// Fields lists the stored fields.
+func (m *meta) Fields(v fields.Visitor) {
+	fields.Uint(v, 1, "format", &m.format)
+	fields.ID(v, 2, "store", &m.id)
+	fields.Uint(v, 3, "shards", &m.shards)
+	fields.ID(v, 4, "tag", &m.tag)
+}
+
+// dataFormat is the version of the keys and of what they hold as a whole.
+const dataFormat = 1
+
+// Open opens the store in a folder, and creates it if there is none. Only one
+// process can have it open.
+func Open(dir string, o Options) (*Store, error) {
+	if o.FS == nil {
+		o.FS = vfs.Default
+	}
+	if o.Shards == 0 {
+		o.Shards = 1
+	}
+	if o.Random == nil {
+		o.Random = rand.Reader
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.OnFatal == nil {
+		o.OnFatal = exit
+	}
+	if o.Shards > events.Slots {
+		return nil, fmt.Errorf("open store %s: %d shards, want 1 to %d", dir, o.Shards, events.Slots)
+	}
+	s := &Store{dir: dir, onFatal: o.OnFatal, news: make(chan struct{})}
+	db, err := pebble.Open(dir, s.options(o))
+	if err != nil {
+		return nil, openError(dir, err)
+	}
+	s.db = db
+	if err := s.loadMeta(o); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return s, nil
+}
+
+func exit(err error) {
+	fmt.Fprintln(os.Stderr, "timberline:", err)
+	os.Exit(1)
+}
+
+func (s *Store) options(o Options) *pebble.Options {
+	po := &pebble.Options{
+		FS:                          o.FS,
+		FormatMajorVersion:          pebble.FormatNewest,
+		Logger:                      logger{o.Logger, s},
+		MemTableSize:                memTableSize,
+		MemTableStopWritesThreshold: 4,
+		CacheSize:                   cacheSize,
+	}
+	for i := range po.Levels {
+		// An append first looks whether its offset is taken: it is not, and a
+		// filter knows without reading a block.
+		po.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
+	}
+	return po
+}
+
+// logger passes on what Pebble says, and obeys when it gives up.
+type logger struct {
+	log   *slog.Logger
+	store *Store
+}
+
+// Infof drops routine messages: compactions, flushes.
+func (l logger) Infof(string, ...any) {}
+
+// Errorf logs.
+func (l logger) Errorf(format string, args ...any) {
+	l.log.Error("pebble", "msg", fmt.Sprintf(format, args...))
+}
+
+// Fatalf ends the process by Options.OnFatal.
+func (l logger) Fatalf(format string, args ...any) {
+	l.store.onFatal(fmt.Errorf("%w: data folder %s: %s; what was acknowledged is safe: check the disk (full? failing?), then start again",
+		events.ErrFatal, l.store.dir, fmt.Sprintf(format, args...)))
+}
+
+func openError(dir string, err error) error {
+	switch {
+	case isLocked(err):
+		return fmt.Errorf("data folder %s is in use by another process: stop that one first, or choose another folder (%w)", dir, err)
+	case errors.Is(err, os.ErrPermission):
+		return fmt.Errorf("data folder %s cannot be used: give this user the right to write there, or choose another folder (%w)", dir, err)
+	case isFull(err):
+		return fmt.Errorf("data folder %s: the disk is full: make room, then start again; nothing acknowledged is lost (%w)", dir, err)
+	}
+	return fmt.Errorf("open data folder %s: %w", dir, err)
+}
+
+// loadMeta reads what the store is, or makes a new one.
+func (s *Store) loadMeta(o Options) error {
+	data, err := s.get(metaKey)
+	if errors.Is(err, events.ErrNotFound) {
+		return s.create(o)
+	}
+	if err != nil {
+		return err
+	}
+	if err := fields.Unseal(1, metaKey, data, &s.meta); err != nil {
+		return fmt.Errorf("data folder %s: %w: the description of the store: %w", s.dir, events.ErrCorrupt, err)
+	}
+	if s.meta.format != dataFormat {
+		return fmt.Errorf("data folder %s has format %d, this program works with format %d: use the version of timberline that wrote it, or a newer one",
+			s.dir, s.meta.format, dataFormat)
+	}
+	return nil
+}
+
+func (s *Store) create(o Options) error {
+	m := meta{format: dataFormat, shards: o.Shards}
+	for _, id := range [][]byte{m.id[:], m.tag[:4]} {
+		if _, err := io.ReadFull(o.Random, id); err != nil {
+			return fmt.Errorf("draw the ids of a new store: %w", err)
+		}
+	}
+	if err := s.db.Set(metaKey, fields.Seal(1, metaKey, &m), pebble.Sync); err != nil {
+		return fmt.Errorf("create store %s: %w", s.dir, err)
+	}
+	s.meta = m
+	return nil
+}
+
+// Meta returns what the store is.
+func (s *Store) Meta() projections.Meta {
+	return projections.Meta{Store: s.meta.id, Shards: s.meta.shards}
+}
+
+// Tag returns the tag of the one edge that works on this store.
+func (s *Store) Tag() events.EdgeTag { return events.EdgeTag(s.meta.tag[:4]) }
+
+// Close closes the store. Nothing may use it any more.
+func (s *Store) Close() error {
+	if err := s.db.Close(); err != nil {
+		return fmt.Errorf("close data folder %s: %w", s.dir, err)
+	}
+	return nil
+}
+
+// get returns a copy of a value; the error wraps events.ErrNotFound if there is
+// none.
+func (s *Store) get(key []byte) ([]byte, error) {
+	value, closer, err := s.db.Get(key)
+	if errors.Is(err, pebble.ErrNotFound) {
+		return nil, events.ErrNotFound
+	}
+	if err != nil {
+		return nil, readError(err)
+	}
+	value = append([]byte(nil), value...)
+	return value, closer.Close()
+}
+
+func readError(err error) error {
+	if errors.Is(err, pebble.ErrCorruption) {
+		return fmt.Errorf("%w: %w", events.ErrCorrupt, err)
+	}
+	return fmt.Errorf("read: %w", err)
+}
+
+// put applies a batch on condition that key is not taken, and waits until it is
+// durable. If the key is taken it returns events.ErrConflict and what stands
+// there, durably. It closes the batch.
+func (s *Store) put(ctx context.Context, key []byte, b *pebble.Batch) (stands []byte, err error) {
+	s.mu.Lock()
+	stands, err = s.get(key)
+	if !errors.Is(err, events.ErrNotFound) {
+		s.mu.Unlock()
+		b.Close()
+		if err == nil {
+			err = errors.Join(s.settled(ctx), events.ErrConflict)
+		}
+		return stands, err
+	}
+	n, err := s.apply(b)
+	s.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	return nil, s.sync(n, b)
+}
+
+// write applies a batch without condition and waits until it is durable.
+func (s *Store) write(b *pebble.Batch) error {
+	s.mu.Lock()
+	n, err := s.apply(b)
+	s.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	return s.sync(n, b)
+}
+
+// apply makes a batch visible and starts its sync. The caller holds mu. The
+// number is given before anybody can see the batch.
+func (s *Store) apply(b *pebble.Batch) (n uint64, err error) {
+	n = s.applied.Add(1)
+	if err := s.db.ApplyNoSyncWait(b, pebble.Sync); err != nil {
+		s.raise(n) // it never became visible
+		return 0, fmt.Errorf("write: %w", fatal(err))
+	}
+	return n, nil
+}
+
+// sync waits until batch n is durable, and so everything applied before it.
+func (s *Store) sync(n uint64, b *pebble.Batch) error {
+	if err := b.SyncWait(); err != nil {
+		return fmt.Errorf("sync: %w", fatal(err))
+	}
+	s.raise(n)
+	return b.Close()
+}
+
+// fatal marks what no retry will mend: a write-ahead log that failed once takes
+// nothing more.
+func fatal(err error) error { return fmt.Errorf("%w: %w", events.ErrFatal, err) }
+
+func (s *Store) raise(n uint64) {
+	s.waiting.Lock()
+	defer s.waiting.Unlock()
+	if n > s.durable {
+		s.durable = n
+		close(s.news)
+		s.news = make(chan struct{})
+	}
+}
+
+// settled waits until everything that was visible when it was called is durable.
+func (s *Store) settled(ctx context.Context) error {
+	seen := s.applied.Load()
+	for {
+		s.waiting.Lock()
+		durable, news := s.durable, s.news
+		s.waiting.Unlock()
+		if durable >= seen {
+			return nil
+		}
+		select {
+		case <-news:
+		case <-ctx.Done():
+			return fmt.Errorf("wait for a sync: %w", ctx.Err())
+		}
+	}
+}
+
+// reveal ends a read: a strong one waits until what it has seen is durable.
+func (s *Store) reveal(ctx context.Context, c events.Consistency) error {
+	if c == events.Strong {
+		return s.settled(ctx)
+	}
+	return nil
+}
+
+// scan calls visit with each key and value from a key on, below end, until it
+// returns false. They are valid during the call only.
+func (s *Store) scan(from, end []byte, visit func(key, value []byte) bool) error {
+	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: from, UpperBound: end})
+	if err != nil {
+		return readError(err)
+	}
+	for ok := it.First(); ok; ok = it.Next() {
+		value, err := it.ValueAndErr()
+		if err != nil {
+			return errors.Join(readError(err), it.Close())
+		}
+		if !visit(it.Key(), value) {
+			break
+		}
+	}
+	if err := it.Close(); err != nil {
+		return readError(err)
+	}
+	return nil
+}
+
+// last returns copies of the last key and value within a prefix; the error is
+// events.ErrNotFound if there is none.
+func (s *Store) last(prefix []byte) (key, value []byte, err error) {
+	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: after(prefix)})
+	if err != nil {
+		return nil, nil, readError(err)
+	}
+	found := it.Last()
+	if found {
+		value, err = it.ValueAndErr()
+		key, value = append([]byte(nil), it.Key()...), append([]byte(nil), value...)
+	}
+	if err := errors.Join(err, it.Close()); err != nil {
+		return nil, nil, readError(err)
+	}
+	if !found {
+		return nil, nil, events.ErrNotFound
+	}
+	return key, value, nil
+}

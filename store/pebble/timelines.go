@@ -1,0 +1,125 @@
+package pebble
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"timberline/events"
+	"timberline/projections"
+)
+
+// LastCheckpoint implements projections.Checkpoints.
+func (s *Store) LastCheckpoint(ctx context.Context, shard projections.Shard) (projections.CheckpointNumber, []byte, error) {
+	key, value, err := s.last(shardPrefix(shard))
+	if errors.Is(err, events.ErrNotFound) {
+		return 0, nil, s.settled(ctx)
+	}
+	if err == nil {
+		err = s.settled(ctx)
+	}
+	if err != nil {
+		return 0, nil, fmt.Errorf("last checkpoint of shard %d: %w", shard, err)
+	}
+	return projections.CheckpointNumber(number(key)), value, nil
+}
+
+// ReadCheckpoints implements projections.Checkpoints.
+func (s *Store) ReadCheckpoints(ctx context.Context, shard projections.Shard, from projections.CheckpointNumber, size int) ([][]byte, error) {
+	var all [][]byte
+	err := s.scan(checkpointKey(shard, from), after(shardPrefix(shard)), func(key, value []byte) bool {
+		if number(key) != uint64(from)+uint64(len(all)) {
+			return false
+		}
+		if size -= len(value); size < 0 && len(all) > 0 {
+			return false
+		}
+		all = append(all, append([]byte(nil), value...))
+		return true
+	})
+	if err == nil {
+		err = s.settled(ctx)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("checkpoints of shard %d from %d: %w", shard, from, err)
+	}
+	return all, nil
+}
+
+// Commit implements projections.Checkpoints: the checkpoint and its items are one
+// batch.
+func (s *Store) Commit(ctx context.Context, shard projections.Shard, n projections.CheckpointNumber, checkpoint []byte, items []projections.Stored) ([]byte, error) {
+	key := checkpointKey(shard, n)
+	b, err := s.items(items)
+	if err == nil {
+		err = b.Set(key, checkpoint, nil)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("commit checkpoint %d of shard %d: %w", n, shard, err)
+	}
+	stands, err := s.put(ctx, key, b)
+	if err != nil {
+		err = fmt.Errorf("commit checkpoint %d of shard %d: %w", n, shard, err)
+	}
+	return stands, err
+}
+
+// items returns a batch that writes items.
+func (s *Store) items(items []projections.Stored) (*pebble.Batch, error) {
+	size := 256
+	for i := range items {
+		size += len(items[i].User) + len(items[i].Data) + 32
+	}
+	b := s.db.NewBatchWithSize(size)
+	for i := range items {
+		if err := b.Set(itemKey(items[i].User, items[i].Last), items[i].Data, nil); err != nil {
+			return nil, errors.Join(err, b.Close())
+		}
+	}
+	return b, nil
+}
+
+// PutItems implements projections.Items.
+func (s *Store) PutItems(_ context.Context, items []projections.Stored) error {
+	b, err := s.items(items)
+	if err == nil {
+		err = s.write(b)
+	}
+	if err != nil {
+		return fmt.Errorf("put %d items: %w", len(items), err)
+	}
+	return nil
+}
+
+// NewestItem implements projections.Items.
+func (s *Store) NewestItem(ctx context.Context, u events.User, c events.Consistency) (projections.Stored, error) {
+	key, value, err := s.last(timelinePrefix(u))
+	if reveal := s.reveal(ctx, c); reveal != nil {
+		err = reveal
+	}
+	if err != nil {
+		return projections.Stored{}, fmt.Errorf("newest item of %s: %w", u, err)
+	}
+	return projections.Stored{User: u, Last: events.Seq(number(key)), Data: value}, nil
+}
+
+// ReadItems implements projections.Items.
+func (s *Store) ReadItems(ctx context.Context, u events.User, from events.Seq, size int, c events.Consistency) ([]projections.Stored, error) {
+	var items []projections.Stored
+	err := s.scan(itemKey(u, from), after(timelinePrefix(u)), func(key, value []byte) bool {
+		if size -= len(value); size < 0 && len(items) > 0 {
+			return false
+		}
+		items = append(items, projections.Stored{User: u, Last: events.Seq(number(key)), Data: append([]byte(nil), value...)})
+		return true
+	})
+	if err == nil {
+		err = s.reveal(ctx, c)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("items of %s from %d: %w", u, from, err)
+	}
+	return items, nil
+}
