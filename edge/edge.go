@@ -63,7 +63,8 @@ func (e *Edge) post(do func(now time.Time)) {
 
 // Run serves until ctx ends, then lets the Writer append what has gathered and
 // end its journal, acknowledges that, tells the clients, and returns. Ending
-// hard stops it at once.
+// hard stops it at once, as does a socket that cannot be read any more, which is
+// the error that Run returns.
 func (e *Edge) Run(ctx, hard context.Context) error {
 	hard, cancel := context.WithCancel(hard)
 	defer cancel()
@@ -72,7 +73,13 @@ func (e *Edge) Run(ctx, hard context.Context) error {
 
 	var g errgroup.Group
 	for i := range e.cfg.Conns {
-		g.Go(func() error { return e.read(i) })
+		g.Go(func() error {
+			err := e.read(i)
+			if err != nil {
+				cancel() // a socket is broken: so is the edge
+			}
+			return err
+		})
 	}
 	for range e.cfg.Workers {
 		g.Go(func() error { return e.work(hard) })
@@ -162,12 +169,12 @@ func (e *Edge) loop(ctx, hard context.Context) {
 		if e.distrust.Swap(false) {
 			e.table.distrust(now)
 		}
-		e.table.tick(now)
+		next := e.table.tick(now)
 		e.flush(now)
 		if e.table.drained {
 			return
 		}
-		timer.Reset(e.table.next(now))
+		timer.Reset(next)
 	}
 }
 

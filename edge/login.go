@@ -3,6 +3,7 @@ package edge
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"time"
 
@@ -220,8 +221,10 @@ type question struct {
 // An inquiry is the settling of one journal: all questions that come while one
 // read is under way are answered by the next.
 type inquiry struct {
+	journal events.Journal
 	waiting []question
 	running bool
+	again   time.Time // when to try again after a failure; zero if there was none
 }
 
 // askAgain is how long to wait after a failed settling.
@@ -231,60 +234,72 @@ const askAgain = 200 * time.Millisecond
 func (t *table) ask(j events.Journal, q question) {
 	in := t.asking[j]
 	if in == nil {
-		in = &inquiry{}
+		in = &inquiry{journal: j}
 		t.asking[j] = in
 	}
 	in.waiting = append(in.waiting, q)
-	t.inquire(j, in, 0)
+	if in.again.IsZero() {
+		t.inquire(in)
+	}
 }
 
-// inquire starts a read for all that wait, after a pause.
-func (t *table) inquire(j events.Journal, in *inquiry, pause time.Duration) {
+// inquire starts a read for all that wait.
+func (t *table) inquire(in *inquiry) {
 	if in.running {
 		return
 	}
 	in.waiting = slices.DeleteFunc(in.waiting, func(q question) bool { return q.asker.state != open })
 	if len(in.waiting) == 0 {
-		delete(t.asking, j)
+		delete(t.asking, in.journal)
 		return
 	}
 	qs := in.waiting
-	in.waiting, in.running = nil, true
-	t.want(func(ctx context.Context) func(time.Time) {
-		return t.settler(ctx, j, qs, pause)
-	}, func(time.Time) {
+	in.waiting, in.running, in.again = nil, true, time.Time{}
+	failed := func(now time.Time) {
 		in.running, in.waiting = false, append(qs, in.waiting...)
-		t.inquire(j, in, askAgain)
-	})
+		in.again = now.Add(askAgain)
+	}
+	t.want(func(ctx context.Context) func(time.Time) {
+		asked := make([]ingest.Question, len(qs))
+		for i, q := range qs {
+			asked[i] = q.Question
+		}
+		answers, err := t.cfg.Settler.Settle(ctx, in.journal, asked)
+		if err != nil {
+			t.cfg.Logger.Warn("old sessions are not settled; trying again", "journal", in.journal, "err", err)
+			return failed
+		}
+		return func(time.Time) {
+			in.running = false
+			for _, a := range answers {
+				hand(a, qs)
+			}
+			t.inquire(in)
+		}
+	}, failed)
 }
 
-// settler is the task's part of inquire.
-func (t *table) settler(ctx context.Context, j events.Journal, qs []question, pause time.Duration) func(time.Time) {
-	asked := make([]ingest.Question, len(qs))
-	for i, q := range qs {
-		asked[i] = q.Question
-	}
-	select {
-	case <-time.After(pause):
-	case <-ctx.Done():
-	}
-	answers, err := t.cfg.Settler.Settle(ctx, j, asked)
-	return func(time.Time) {
-		in := t.asking[j]
-		in.running = false
-		if err != nil {
-			t.cfg.Logger.Warn("old sessions are not settled; trying again", "journal", j, "err", err)
-			in.waiting = append(qs, in.waiting...)
-			t.inquire(j, in, askAgain)
-			return
+// hand gives an answer to whoever asked for it.
+func hand(a ingest.Answered, qs []question) {
+	for _, q := range qs {
+		if q.Owner == a.Owner {
+			q.asker.answered(&wire.Settled{Session: a.Session, Numbers: a.Numbers, Unknown: a.Unknown})
 		}
-		for _, a := range answers {
-			for _, q := range qs {
-				if q.Owner == a.Owner {
-					q.asker.answered(&wire.Settled{Session: a.Session, Numbers: a.Numbers, Unknown: a.Unknown})
-				}
-			}
-		}
-		t.inquire(j, in, 0)
 	}
+}
+
+// retry tries the settlings again that failed a while ago, and returns when the
+// next is due: at most in an hour.
+func (t *table) retry(now time.Time) (next time.Time) {
+	next = now.Add(time.Hour)
+	for _, j := range slices.Sorted(maps.Keys(t.asking)) {
+		switch in := t.asking[j]; {
+		case in.again.IsZero():
+		case !in.again.After(now):
+			t.inquire(in)
+		case in.again.Before(next):
+			next = in.again
+		}
+	}
+	return next
 }

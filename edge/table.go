@@ -221,19 +221,16 @@ func (t *table) drain() {
 	t.cfg.Writer.Stop()
 }
 
-// tick does what is due.
-func (t *table) tick(now time.Time) {
+// tick does what is due, and returns how long nothing more is.
+func (t *table) tick(now time.Time) time.Duration {
 	for s := t.timers.due(now); s != nil; s = t.timers.due(now) {
 		t.due(now, s)
 	}
-}
-
-// next returns how long nothing is due.
-func (t *table) next(now time.Time) time.Duration {
-	if len(t.timers) == 0 {
-		return time.Hour
+	next := t.retry(now)
+	if len(t.timers) > 0 && t.timers[0].due.Before(next) {
+		next = t.timers[0].due
 	}
-	return max(t.timers[0].due.Sub(now), 0)
+	return next.Sub(now)
 }
 
 // packets returns the datagrams to be sent, by socket, and forgets them at the
