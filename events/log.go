@@ -27,18 +27,21 @@ func (j Journal) Number() (n uint64, ok bool) {
 	return n, err == nil && n > 0 && JournalNumbered(n) == j
 }
 
-// A Consistency says what a read may miss.
-type Consistency bool
+// A Consistency says what a read may miss, and what it may show too early.
+type Consistency uint8
 
 const (
-	// Relaxed reads may lag behind what was written, and on an engine that
-	// keeps log and timelines in one write-ahead log they may show what is not
-	// durable yet. Nothing seen by a relaxed read may be shown to a client or
-	// acknowledged before something written after it is durable.
-	Relaxed Consistency = false
+	// Relaxed reads may lag behind what was written. On an engine that keeps log
+	// and timelines in one write-ahead log they may also show what is not durable
+	// yet: nothing seen by one may be shown to a client before something written
+	// after it is durable (R8).
+	Relaxed Consistency = iota
+	// Latest reads show everything that was settled before they began, and may
+	// show what is not durable yet, as relaxed ones do.
+	Latest
 	// Strong reads show everything that was settled before they began, and
 	// nothing that a crash could still take back.
-	Strong Consistency = true
+	Strong
 )
 
 // A Log stores records at offsets of journals.

@@ -1,13 +1,49 @@
 package events
 
-import "google.golang.org/protobuf/encoding/protowire"
+import (
+	"fmt"
+
+	"google.golang.org/protobuf/encoding/protowire"
+)
 
 // Field numbers that are read without decoding the whole event.
 const (
-	fieldID      = 1
-	fieldSession = 6
-	fieldBody    = 11
+	fieldID           = 1
+	fieldKind         = 2
+	fieldConversation = 3
+	fieldSession      = 6
+	fieldBody         = 11
 )
+
+// Place returns what decides where an event stands: its id, kind and
+// conversation. The error wraps ErrCorrupt.
+func (r Raw) Place() (id ID, k Kind, c Conversation, err error) {
+	for rest := []byte(r); len(rest) > 0; {
+		num, typ, tag := protowire.ConsumeTag(rest)
+		if tag < 0 {
+			return id, k, c, fmt.Errorf("%w: event: bad tag", ErrCorrupt)
+		}
+		size := protowire.ConsumeFieldValue(num, typ, rest[tag:])
+		if size < 0 {
+			return id, k, c, fmt.Errorf("%w: event: field %d is cut short", ErrCorrupt, num)
+		}
+		switch {
+		case num == fieldID && typ == protowire.BytesType:
+			data, _ := protowire.ConsumeBytes(rest[tag:])
+			copy(id[:], data)
+		case num == fieldKind && typ == protowire.VarintType:
+			kind, _ := protowire.ConsumeVarint(rest[tag:])
+			k = Kind(min(kind, 255))
+		case num == fieldConversation && typ == protowire.BytesType:
+			data, _ := protowire.ConsumeBytes(rest[tag:])
+			c = Conversation(data)
+		case num > fieldConversation:
+			return id, k, c, nil // fields stand in the order of their numbers
+		}
+		rest = rest[tag+size:]
+	}
+	return id, k, c, nil
+}
 
 // EventID returns the event's id, zero if the encoding has none.
 func (r Raw) EventID() ID { return ID(r.id(fieldID)) }

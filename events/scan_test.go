@@ -17,6 +17,9 @@ func TestScannedFieldsAgreeWithDecodedOnes(t *testing.T) {
 	if got := raw.SessionID(); got != e.Session {
 		t.Errorf("SessionID = %v, want %v", got, e.Session)
 	}
+	if id, k, c, err := raw.Place(); id != e.ID || k != e.Kind || c != e.Conversation || err != nil {
+		t.Errorf("Place = %v, %v, %q, %v", id, k, c, err)
+	}
 	e.Body = nil
 	if got, want := raw.WithoutBody(), e.Encode(); !bytes.Equal(got, want) {
 		t.Errorf("WithoutBody = %x, want %x", got, want)

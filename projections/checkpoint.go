@@ -8,12 +8,6 @@ import (
 	"timberline/events/fields"
 )
 
-// RulesVersion is the version of the rules that place events into timelines,
-// written into each checkpoint. Rules 1: a message stands in the timelines of
-// the users of its direct conversation, its sender among them; nothing else
-// stands anywhere.
-const RulesVersion = 1
-
 // A Checkpoint says how far a shard has read the log, and with which rules.
 type Checkpoint struct {
 	Rules uint32

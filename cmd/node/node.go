@@ -1,15 +1,22 @@
-// Package node wires the roles of one process together.
+// Package node wires the roles of one process together: edge, ingest, projector
+// and push.
 package node
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"timberline/bus"
+	"timberline/edge"
 	"timberline/edge/auth"
 	"timberline/events"
+	"timberline/ingest"
 	"timberline/projections"
 	"timberline/wire"
 )
@@ -33,15 +40,127 @@ type Config struct {
 	Bus   bus.Bus
 	Conns []wire.PacketConn // Run closes them
 	// Verify checks a LOGIN's token.
-	Verify  func(token string, now time.Time) (auth.Identity, error)
-	Address string // told to clients as the edge's own; may be empty
+	Verify func(token string, now time.Time) (auth.Identity, error)
+
+	Address     string        // told to clients as the edge's own; may be empty
+	Heartbeat   time.Duration // of clients; default: see edge.Config, as for the next two
+	MaxBody     int
+	MaxSessions int
+
+	// Started is called when the process serves, if it is not nil.
+	Started func()
 
 	Now    func() time.Time
 	Random io.Reader
 	Logger *slog.Logger
 }
 
+// stopWithin is how long a clean stop may take: longer only if the log cannot be
+// written, and then nothing is gained by waiting.
+const stopWithin = 10 * time.Second
+
 // Run runs edge, ingest, projector and push until ctx ends, then stops them in
-// order: no new sends, the last append settled, the journal ended. It returns
-// nil after a clean stop.
-func Run(ctx context.Context, c Config) error { panic("being built") }
+// order: no new sends, the last append settled and acknowledged, the journal
+// ended. It returns nil after a clean stop.
+func Run(ctx context.Context, c Config) error {
+	p, err := build(ctx, &c)
+	if err != nil {
+		for _, conn := range c.Conns {
+			conn.Close()
+		}
+		return err
+	}
+	hard, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer cancel(nil)
+	defer context.AfterFunc(ctx, func() {
+		late := time.NewTimer(stopWithin)
+		defer late.Stop()
+		select {
+		case <-late.C:
+			cancel(errSlow)
+		case <-hard.Done():
+		}
+	})()
+	err = p.run(ctx, hard, cancel, c.Started)
+	if cause := context.Cause(hard); err == nil && errors.Is(cause, errSlow) {
+		return cause
+	}
+	return err
+}
+
+var errSlow = fmt.Errorf("stopped without ending the journal: the log could not be written within %v; nothing acknowledged is lost", stopWithin)
+
+// A process is the roles, wired.
+type process struct {
+	writer    *ingest.Writer
+	edge      *edge.Edge
+	projector *projections.Projector
+}
+
+func build(ctx context.Context, c *Config) (*process, error) {
+	clock, err := events.NewClock(c.Now, c.Random)
+	if err != nil {
+		return nil, err
+	}
+	if c.Sole {
+		n, err := ingest.EndJournals(ctx, c.Engine, c.Engine, clock, c.Logger)
+		if err != nil {
+			return nil, err
+		}
+		if n > 0 {
+			c.Logger.Info("ended journals of stopped processes", "count", n)
+		}
+	}
+	p := &process{}
+	p.writer = ingest.NewWriter(ingest.Config{
+		Log: c.Engine, Journals: c.Engine, Clock: clock, Store: c.Meta.Store, Tag: c.Tag, Random: c.Random, Logger: c.Logger,
+		Appended: c.Bus.PublishHint,
+		Report:   func(r ingest.Report) { p.edge.Report(r) },
+	})
+	if err := p.writer.Open(ctx); err != nil {
+		return nil, err
+	}
+	p.projector, err = projections.NewProjector(projections.Config{
+		Log: c.Engine, Journals: c.Engine, Checkpoints: c.Engine, Items: c.Engine,
+		Meta: c.Meta, Bus: c.Bus, Random: c.Random, Logger: c.Logger,
+	})
+	if err != nil {
+		return nil, err
+	}
+	p.edge, err = edge.New(edge.Config{
+		Conns: c.Conns, Writer: p.writer, Bus: c.Bus, Clock: clock, Verify: c.Verify,
+		Timelines: projections.NewReader(c.Engine),
+		Settler: &ingest.Settler{
+			Log: c.Engine, Journals: c.Engine, Clock: clock, Logger: c.Logger, Close: p.writer.CloseSession,
+		},
+		Store: c.Meta.Store, Tag: c.Tag, Random: c.Random, Now: c.Now, Logger: c.Logger,
+		Address: c.Address, Heartbeat: c.Heartbeat, MaxBody: c.MaxBody, MaxSessions: c.MaxSessions,
+	})
+	return p, err
+}
+
+// run runs the roles. The edge stops first and makes the writer stop; when both
+// are done, so is the projector.
+func (p *process) run(ctx, hard context.Context, cancel context.CancelCauseFunc, started func()) error {
+	projecting, stop := context.WithCancel(hard)
+	defer stop()
+	serving, abandon := context.WithCancel(ctx)
+	defer abandon()
+
+	var front, back errgroup.Group
+	fail := func(err error) error {
+		if err != nil {
+			cancel(err) // one role is broken: the process is
+		}
+		return err
+	}
+	front.Go(func() error { return fail(p.writer.Run(hard)) })
+	front.Go(func() error { return fail(p.edge.Run(serving, hard)) })
+	back.Go(func() error { return fail(p.projector.Run(projecting)) })
+	if started != nil {
+		started()
+	}
+	err := front.Wait()
+	stop()
+	return errors.Join(err, back.Wait())
+}

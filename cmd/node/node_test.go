@@ -1,0 +1,159 @@
+package node_test
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"timberline/bus/local"
+	"timberline/cmd/node"
+	"timberline/edge/auth"
+	"timberline/events"
+	"timberline/store/pebble"
+	"timberline/wire"
+	"timberline/wire/udp"
+)
+
+// verify takes "user/device" for a token: what tokens are is not tested here.
+func verify(token string, _ time.Time) (auth.Identity, error) {
+	user, dev, ok := strings.Cut(token, "/")
+	if !ok {
+		return auth.Identity{}, auth.ErrBadToken
+	}
+	return auth.Identity{User: events.User(user), Device: events.Device(dev)}, nil
+}
+
+// serve runs a node on a file system until stop is called.
+func serve(t *testing.T, fs vfs.FS) (addr netip.AddrPort, stop func()) {
+	t.Helper()
+	store, err := pebble.Open("data", pebble.Options{FS: fs})
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := udp.Listen("127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() {
+		done <- node.Run(ctx, node.Config{
+			Engine: store, Meta: store.Meta(), Sole: true, Tag: store.Tag(), Bus: new(local.Bus),
+			Conns: []wire.PacketConn{conn}, Verify: verify,
+			Now: time.Now, Random: rand.Reader, Logger: slog.New(slog.DiscardHandler),
+		})
+	}()
+	return conn.LocalAddr(), func() {
+		t.Helper()
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("stop: %v", err)
+		}
+		if err := store.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// A hand talks to a node in JSON, line by line, as one does with nc.
+type hand struct {
+	t       *testing.T
+	conn    net.Conn
+	session string
+}
+
+func newHand(t *testing.T, addr netip.AddrPort) *hand {
+	t.Helper()
+	conn, err := net.Dial("udp", addr.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	return &hand{t: t, conn: conn}
+}
+
+func (h *hand) say(format string, args ...any) {
+	h.t.Helper()
+	if _, err := fmt.Fprintf(h.conn, format+"\n", args...); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+// hear returns the first frame of a type that comes.
+func hear[T wire.Frame](h *hand) T {
+	h.t.Helper()
+	h.conn.SetReadDeadline(time.Now().Add(5 * time.Second))
+	for {
+		buf := make([]byte, 2000)
+		n, err := h.conn.Read(buf)
+		if err != nil {
+			h.t.Fatalf("waiting for %T: %v", *new(T), err)
+		}
+		p, err := wire.Decode(buf[:n])
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		for _, f := range p.Frames {
+			if f, ok := f.(T); ok {
+				return f
+			}
+		}
+	}
+}
+
+func (h *hand) login(token string) *wire.Accepted {
+	h.t.Helper()
+	h.say(`{"login":{"version":1,"token":%q}}`, token)
+	a := hear[*wire.Accepted](h)
+	h.session = a.Session.String()
+	return a
+}
+
+func body(t *testing.T, raw []byte) string {
+	t.Helper()
+	e, err := events.Raw(raw).Decode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(e.Body)
+}
+
+func TestAMessageGoesAllTheWayAndSurvivesARestart(t *testing.T) {
+	fs := vfs.NewMem()
+	addr, stop := serve(t, fs)
+	alice, bob := newHand(t, addr), newHand(t, addr)
+	alice.login("alice/laptop")
+	bob.login("bob/phone")
+
+	alice.say(`{"session":%q,"send":{"n":1,"to":"bob","text":"hi bob"}}`, alice.session)
+	if ack := hear[*wire.Ack](alice); ack.Through != 1 {
+		t.Errorf("ack %+v, want through 1", ack)
+	}
+	push := hear[*wire.Push](bob)
+	if push.From != 1 || len(push.Events) != 1 || body(t, push.Events[0]) != "hi bob" {
+		t.Errorf("push %+v, want the message at seq 1", push)
+	}
+	stop()
+	if c := hear[*wire.Closed](bob); c.Reason != wire.ReasonShutdown {
+		t.Errorf("closed %v, want shutdown", c.Reason)
+	}
+
+	addr, stop = serve(t, fs)
+	defer stop()
+	again := newHand(t, addr)
+	if a := again.login("bob/tablet"); a.Head != 1 || a.Journal != "j:2" {
+		t.Errorf("after a restart: head %d in journal %s, want 1 in j:2", a.Head, a.Journal)
+	}
+	again.say(`{"session":%q,"sync":{"id":1,"ranges":[{"after":0}]}}`, again.session)
+	if page := hear[*wire.Page](again); page.From != 1 || body(t, page.Events[0]) != "hi bob" {
+		t.Errorf("page %+v, want the message at seq 1", page)
+	}
+}

@@ -1,0 +1,287 @@
+package projections
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"timberline/bus"
+	"timberline/events"
+)
+
+// Config says what a Projector works with. Zero fields have the defaults named.
+type Config struct {
+	Log         events.Log
+	Journals    events.Journals
+	Checkpoints Checkpoints
+	Items       Items
+	Meta        Meta
+	Bus         bus.Bus
+	Shards      []Shard       // those it owns; default: all
+	Poll        time.Duration // how often to look at the log without a hint; default: 1 s
+	Random      io.Reader     // for the jitter of retries
+	Logger      *slog.Logger
+}
+
+// A Projector turns the log into the timelines of its shards.
+type Projector struct {
+	cfg    Config
+	shards []*shard
+	jitter *rand.Rand
+
+	mu    sync.Mutex
+	hints []bus.Hint // newest last; dropped when there are too many
+	size  int        // bytes of their records
+	wake  chan struct{}
+
+	known uint64 // journals up to it have rows
+}
+
+const (
+	maxHintBytes = 16 << 20
+	readBytes    = 4 << 20 // of log read at a time
+	retryFirst   = 50 * time.Millisecond
+	retryMost    = 5 * time.Second
+)
+
+// NewProjector returns a projector for Run.
+func NewProjector(c Config) (*Projector, error) {
+	if c.Poll == 0 {
+		c.Poll = time.Second
+	}
+	if c.Meta.Shards == 0 || c.Meta.Shards > events.Slots {
+		return nil, fmt.Errorf("projector config: Meta.Shards is %d, want 1 to %d", c.Meta.Shards, events.Slots)
+	}
+	if c.Shards == nil {
+		for s := range Shard(c.Meta.Shards) {
+			c.Shards = append(c.Shards, s)
+		}
+	}
+	var seed [32]byte
+	if _, err := io.ReadFull(c.Random, seed[:]); err != nil {
+		return nil, fmt.Errorf("seed the projector: %w", err)
+	}
+	p := &Projector{cfg: c, jitter: rand.New(rand.NewChaCha8(seed)), wake: make(chan struct{}, 1)}
+	for _, id := range c.Shards {
+		p.shards = append(p.shards, newShard(&p.cfg, id))
+	}
+	return p, nil
+}
+
+// Misplaced returns how many events the rules could place nowhere. It may be
+// called when Run has returned.
+func (p *Projector) Misplaced() uint64 {
+	var n uint64
+	for _, s := range p.shards {
+		n += s.odd
+	}
+	return n
+}
+
+// Run projects until ctx ends, and then returns nil. It returns an error if the
+// log or a timeline is damaged (events.ErrCorrupt), or was written by rules that
+// this program does not have (ErrRules): nothing it could write would be right.
+func (p *Projector) Run(ctx context.Context) error {
+	defer p.cfg.Bus.OnHint(p.onHint)()
+	poll := time.NewTimer(0)
+	defer poll.Stop()
+	pause := retryFirst
+	for {
+		polled := false
+		select {
+		case <-p.wake:
+		case <-poll.C:
+			polled = true
+		case <-ctx.Done():
+			return nil
+		}
+		err := p.round(ctx, polled)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, events.ErrCorrupt), errors.Is(err, ErrRules), errors.Is(err, events.ErrFatal):
+			return fmt.Errorf("projector: %w", err)
+		case errors.Is(err, errOvertaken):
+			poll.Reset(0) // the state was dropped: go on from what the other wrote
+			pause = retryFirst
+		case err != nil:
+			p.cfg.Logger.Warn("projection failed; trying again", "err", err)
+			poll.Reset(pause/2 + time.Duration(p.jitter.Int64N(int64(pause))))
+			pause = min(2*pause, retryMost)
+		default:
+			pause = retryFirst
+			if polled {
+				poll.Reset(p.cfg.Poll)
+			}
+		}
+	}
+}
+
+// onHint keeps a hint for the next round. It never waits.
+func (p *Projector) onHint(h bus.Hint) {
+	if h.Store != p.cfg.Meta.Store {
+		return
+	}
+	p.mu.Lock()
+	if p.size += len(h.Record); p.size > maxHintBytes {
+		p.hints, p.size = nil, len(h.Record) // the log has what is dropped here
+	}
+	p.hints = append(p.hints, h)
+	p.mu.Unlock()
+	select {
+	case p.wake <- struct{}{}:
+	default: // the round to come sees it
+	}
+}
+
+func (p *Projector) takeHints() []bus.Hint {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	hints := p.hints
+	p.hints, p.size = nil, 0
+	return hints
+}
+
+// round reads what is new, once for all shards, and has each project it. It goes
+// on until nothing more is there.
+func (p *Projector) round(ctx context.Context, polled bool) error {
+	hints := p.takeHints()
+	if polled {
+		rows, err := p.cfg.Journals.ListJournals(ctx, p.known, events.Relaxed)
+		if err != nil {
+			return err
+		}
+		p.known += uint64(len(rows))
+	}
+	for more := true; more; {
+		if err := p.load(ctx); err != nil {
+			return err
+		}
+		var recs []record
+		var err error
+		recs, more, err = p.gather(ctx, hints, polled)
+		if err != nil {
+			return err
+		}
+		hints = nil
+		if err := p.project(ctx, recs); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// load makes every shard ready.
+func (p *Projector) load(ctx context.Context) error {
+	for _, s := range p.shards {
+		if s.ready {
+			continue
+		}
+		if err := s.load(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// next returns the first offset of a journal that some shard has not read; ok is
+// false if all have read it to its end.
+func (p *Projector) next(journal uint64) (at events.Offset, ok bool) {
+	for _, s := range p.shards {
+		if n, open := s.reading.next(journal); open && (!ok || n < at) {
+			at, ok = n, true
+		}
+	}
+	return at, ok
+}
+
+// gather returns records in the order of journals and offsets: those that hints
+// brought, if they are next, and what the log has. more says that there may be
+// more of them.
+func (p *Projector) gather(ctx context.Context, hints []bus.Hint, polled bool) (recs []record, more bool, err error) {
+	hinted, missing := p.sort(hints)
+	for journal := p.first(); journal <= p.known; journal++ {
+		at, open := p.next(journal)
+		if !open {
+			continue
+		}
+		recs = append(recs, hinted[journal]...)
+		if !polled && !missing[journal] {
+			continue
+		}
+		at += events.Offset(len(hinted[journal]))
+		read, err := p.cfg.Log.ReadLog(ctx, events.JournalNumbered(journal), at, readBytes, events.Relaxed)
+		if err != nil {
+			return nil, false, err
+		}
+		size := 0
+		for i, rec := range read {
+			recs = append(recs, record{journal, at + events.Offset(i), rec})
+			size += len(rec)
+		}
+		more = more || size > readBytes/2
+	}
+	return recs, more, nil
+}
+
+// sort returns what hints brought, as far as it follows what was read, and names
+// the journals that have more than that.
+func (p *Projector) sort(hints []bus.Hint) (hinted map[uint64][]record, missing map[uint64]bool) {
+	hinted, missing = make(map[uint64][]record), make(map[uint64]bool)
+	for _, h := range hints {
+		journal, ok := h.Journal.Number()
+		if !ok {
+			continue
+		}
+		p.known = max(p.known, journal)
+		at, open := p.next(journal)
+		at += events.Offset(len(hinted[journal]))
+		switch {
+		case !open || h.Offset < at:
+		case h.Offset == at && h.Record != nil:
+			hinted[journal] = append(hinted[journal], record{journal, h.Offset, h.Record})
+		default:
+			missing[journal] = true
+		}
+	}
+	return hinted, missing
+}
+
+// first returns the lowest journal that some shard has not read to its end.
+func (p *Projector) first() uint64 {
+	low := p.known + 1
+	for _, s := range p.shards {
+		low = min(low, s.reading.through+1)
+		for journal := range s.reading.at {
+			low = min(low, journal)
+		}
+	}
+	return max(low, 1)
+}
+
+// project has each shard take in records, all at a time, and then publishes what
+// became durable, in the order of the shards.
+func (p *Projector) project(ctx context.Context, recs []record) error {
+	pushes := make([][]bus.Push, len(p.shards))
+	var g errgroup.Group
+	for i, s := range p.shards {
+		g.Go(func() (err error) {
+			pushes[i], err = s.feed(ctx, recs, p.known)
+			return err
+		})
+	}
+	err := g.Wait()
+	for _, ps := range pushes {
+		if len(ps) > 0 {
+			p.cfg.Bus.PublishPushes(ps)
+		}
+	}
+	return err
+}

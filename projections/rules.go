@@ -1,0 +1,194 @@
+package projections
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"timberline/events"
+)
+
+// RulesVersion is the version of the rules that place events into timelines,
+// written into each checkpoint. Rules 1: a message stands in the timelines of
+// the users of its direct conversation, its sender among them; nothing else
+// stands anywhere.
+const RulesVersion = 1
+
+// ErrRules says that a checkpoint was written by rules that this program does
+// not have: run the version of the program that does.
+var ErrRules = errors.New("unknown version of the rules")
+
+// A placed event is one that gives a shard entries.
+type placed struct {
+	id   events.ID
+	raw  []byte
+	a, b events.User // its recipients in this shard; b is empty if there is one only
+}
+
+// place applies rules 1 to an event, for the users that mine accepts. ok is
+// false if it gives none of them an entry; odd says that the rules could not
+// place a message anywhere.
+func place(raw []byte, mine func(events.User) bool) (p placed, ok, odd bool, err error) {
+	id, kind, conversation, err := events.Raw(raw).Place()
+	if err != nil || kind != events.KindMessage {
+		return placed{}, false, false, err
+	}
+	a, b, direct := conversation.Users()
+	if !direct {
+		return placed{}, false, true, nil
+	}
+	p = placed{id: id, raw: raw}
+	if mine(a) {
+		p.a = a
+	}
+	if b != a && mine(b) {
+		p.b = b
+	}
+	if p.a == "" {
+		p.a, p.b = p.b, ""
+	}
+	return p, p.a != "", false, nil
+}
+
+// A tail is the end of a user's timeline: the state as of a checkpoint (R7).
+type tail struct {
+	last       events.Seq
+	newest     events.ID
+	checkpoint CheckpointNumber
+}
+
+// A gift is what one checkpoint gives one user.
+type gift struct {
+	user events.User
+	item Item
+}
+
+// A cover is the events that one checkpoint newly covers.
+type cover struct {
+	events []placed
+	ended  bool // of the record added last: the journal ends in it
+	odd    int  // events that the rules placed nowhere
+	bytes  int
+	gives  int // entries
+	users  map[events.User]int // bytes for each user
+	order  []events.User       // the users as they were met
+	most   int                 // bytes for one user
+}
+
+// The limits of a checkpoint. They bound memory and items; where a checkpoint
+// ends is written in it, so they can change at any time.
+const (
+	maxEvents    = 4096
+	maxEntries   = 20_000
+	maxUserBytes = 256 << 10
+	maxBytes     = 16 << 20
+)
+
+// take takes in a record, whatever its size: an earlier checkpoint found that it
+// fits.
+func (c *cover) take(r record, mine func(events.User) bool) error {
+	_, err := c.addIf(r, mine, func(int, int, int) bool { return true })
+	return err
+}
+
+// add takes in a record if it fits; the first that gives an entry always does.
+func (c *cover) add(r record, mine func(events.User) bool) (fits bool, err error) {
+	return c.addIf(r, mine, c.fits)
+}
+
+func (c *cover) addIf(r record, mine func(events.User) bool, fit func(events, gives, bytes int) bool) (fits bool, err error) {
+	raws, err := r.rec.Events(events.JournalNumbered(r.journal), r.offset)
+	if err != nil {
+		return false, err
+	}
+	var fresh []placed
+	bytes, gives, odd, ended := 0, 0, 0, false
+	for _, raw := range raws {
+		p, ok, strange, err := place(raw, mine)
+		if err != nil {
+			return false, fmt.Errorf("record %d of journal %d: %w", r.offset, r.journal, err)
+		}
+		if strange {
+			odd++
+		}
+		if !ok {
+			ended = ended || isEnd(raw)
+			continue
+		}
+		fresh = append(fresh, p)
+		n := 1
+		if p.b != "" {
+			n = 2
+		}
+		gives += n
+		bytes += n * len(raw)
+	}
+	if len(c.events) > 0 && len(fresh) > 0 && !fit(len(fresh), gives, bytes) {
+		return false, nil
+	}
+	c.ended, c.odd = ended, c.odd+odd
+	c.events, c.gives, c.bytes = append(c.events, fresh...), c.gives+gives, c.bytes+bytes
+	for _, p := range fresh {
+		c.count(p.a, len(p.raw))
+		if p.b != "" {
+			c.count(p.b, len(p.raw))
+		}
+	}
+	return true, nil
+}
+
+func isEnd(raw []byte) bool {
+	_, kind, _, err := events.Raw(raw).Place()
+	return err == nil && kind == events.KindJournalEnded
+}
+
+func (c *cover) fits(events, gives, bytes int) bool {
+	return len(c.events)+events <= maxEvents && c.gives+gives <= maxEntries &&
+		c.bytes+bytes <= maxBytes && c.most+bytes <= maxUserBytes
+}
+
+func (c *cover) count(u events.User, n int) {
+	if c.users == nil {
+		c.users = make(map[events.User]int)
+	}
+	if _, met := c.users[u]; !met {
+		c.order = append(c.order, u)
+	}
+	c.users[u] += n
+	c.most = max(c.most, c.users[u])
+}
+
+// gifts turns what is covered into one item for each user, given the ends of
+// their timelines as of the checkpoint before. It is the rules: a pure function
+// of its arguments, in an order of its own.
+func (c *cover) gifts(n CheckpointNumber, tails map[events.User]tail) []gift {
+	if !slices.IsSortedFunc(c.events, byID) {
+		slices.SortFunc(c.events, byID)
+	}
+	gifts := make([]gift, 0, len(c.users))
+	place := make(map[events.User]int, len(c.users))
+	give := func(u events.User, p *placed) {
+		i, known := place[u]
+		if !known {
+			i = len(gifts)
+			place[u] = i
+			t := tails[u]
+			gifts = append(gifts, gift{user: u, item: Item{First: t.last + 1, Checkpoint: n, Newest: t.newest}})
+		}
+		item := &gifts[i].item
+		item.Entries = append(item.Entries, Entry{Event: p.raw})
+		if p.id.Compare(item.Newest) > 0 {
+			item.Newest = p.id
+		}
+	}
+	for i := range c.events {
+		p := &c.events[i]
+		give(p.a, p)
+		if p.b != "" {
+			give(p.b, p)
+		}
+	}
+	return gifts
+}
+
+func byID(a, b placed) int { return a.id.Compare(b.id) }

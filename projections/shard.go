@@ -1,0 +1,341 @@
+package projections
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"timberline/bus"
+	"timberline/events"
+)
+
+// A record is one of the log, as read.
+type record struct {
+	journal uint64
+	offset  events.Offset
+	rec     events.Record
+}
+
+// Every so many checkpoints one lists all journals that are not at their end.
+const fullEvery = 1000
+
+// A checkpoint that gives nobody an entry is written after this time, or after
+// this much was read since the last one.
+const (
+	idleTime  = 10 * time.Minute
+	idleBytes = 64 << 20
+)
+
+// maxTails bounds the ends of timelines kept in memory: about 100 bytes each.
+const maxTails = 200_000
+
+// A shard is the projector's state of one shard. All of it can be dropped at any
+// time and loaded again.
+type shard struct {
+	cfg   *Config
+	id    Shard
+	mine  func(events.User) bool
+	odd   uint64 // events placed nowhere
+	ready bool   // false: load before use
+
+	n         CheckpointNumber // the last checkpoint
+	full      CheckpointNumber // the last full one
+	committed positions        // as of n
+	reading   positions        // and what was read since
+	bytes     int              // read since
+	since     time.Time        // of the last checkpoint
+	tails     map[events.User]tail
+}
+
+func newShard(c *Config, id Shard) *shard {
+	s := &shard{cfg: c, id: id}
+	s.mine = func(u events.User) bool {
+		return c.Meta.Shards == 1 || ShardOf(u.Slot(), c.Meta.Shards) == id
+	}
+	return s
+}
+
+// errOvertaken says that another projector works on the shard, and is ahead.
+var errOvertaken = errors.New("overtaken by another projector")
+
+// load reads the shard's state from its checkpoints, and applies the last one
+// again: its items may be missing. That is all there is to recovery.
+func (s *shard) load(ctx context.Context) error {
+	s.tails = make(map[events.User]tail)
+	s.bytes, s.since = 0, time.Now()
+	n, last, err := s.last(ctx)
+	if err != nil {
+		return err
+	}
+	s.n, s.full, s.committed = n, 0, newPositions()
+	if n > 0 {
+		s.full = last.Full
+		if err := s.fold(ctx, n); err != nil {
+			return err
+		}
+		before := s.committed.clone()
+		s.committed.apply(last)
+		if err := s.reapply(ctx, before, last); err != nil {
+			return err
+		}
+	}
+	s.reading = s.committed.clone()
+	s.ready = true
+	return nil
+}
+
+// last returns the last checkpoint.
+func (s *shard) last(ctx context.Context) (CheckpointNumber, *Checkpoint, error) {
+	n, data, err := s.cfg.Checkpoints.LastCheckpoint(ctx, s.id)
+	if err != nil || n == 0 {
+		return 0, nil, err
+	}
+	c, err := DecodeCheckpoint(s.id, n, data)
+	switch {
+	case err != nil:
+		return 0, nil, err
+	case c.Rules != RulesVersion:
+		return 0, nil, fmt.Errorf("checkpoint %d of shard %d: %w: %d, this program has %d", n, s.id, ErrRules, c.Rules, RulesVersion)
+	case len(c.Children) > 0:
+		return 0, nil, fmt.Errorf("checkpoint %d of shard %d: %w: the shard was split", n, s.id, ErrRules)
+	}
+	return n, &c, nil
+}
+
+// foldBytes is how many bytes of checkpoints are read at a time.
+const foldBytes = 1 << 20
+
+// fold makes committed the positions as of the checkpoint before n.
+func (s *shard) fold(ctx context.Context, n CheckpointNumber) error {
+	if n == 1 {
+		return nil
+	}
+	before, err := s.read(ctx, n-1)
+	if err != nil {
+		return err
+	}
+	for at := before.Full; at < n; {
+		all, err := s.cfg.Checkpoints.ReadCheckpoints(ctx, s.id, at, foldBytes)
+		if err != nil {
+			return err
+		}
+		if len(all) == 0 {
+			return fmt.Errorf("%w: checkpoint %d of shard %d is missing", events.ErrCorrupt, at, s.id)
+		}
+		for _, data := range all {
+			if at == n {
+				return nil
+			}
+			c, err := DecodeCheckpoint(s.id, at, data)
+			if err != nil {
+				return err
+			}
+			s.committed.apply(&c)
+			at++
+		}
+	}
+	return nil
+}
+
+func (s *shard) read(ctx context.Context, n CheckpointNumber) (*Checkpoint, error) {
+	all, err := s.cfg.Checkpoints.ReadCheckpoints(ctx, s.id, n, 1)
+	if err != nil {
+		return nil, err
+	}
+	if len(all) == 0 {
+		return nil, fmt.Errorf("%w: checkpoint %d of shard %d is missing", events.ErrCorrupt, n, s.id)
+	}
+	c, err := DecodeCheckpoint(s.id, n, all[0])
+	return &c, err
+}
+
+// reapply writes what follows from the last checkpoint where it is missing.
+func (s *shard) reapply(ctx context.Context, before positions, last *Checkpoint) error {
+	var c cover
+	for _, m := range last.Moved {
+		from, open := before.next(m.Journal)
+		if !open {
+			continue
+		}
+		if err := s.recover(ctx, &c, m, from); err != nil {
+			return err
+		}
+	}
+	missing := make(map[events.User]tail)
+	for _, u := range c.order {
+		t, err := s.newest(ctx, u)
+		if err != nil {
+			return err
+		}
+		switch {
+		case t.checkpoint > s.n:
+			return errOvertaken
+		case t.checkpoint < s.n:
+			missing[u] = t
+		default:
+			s.tails[u] = t
+		}
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	var items []Stored
+	for _, g := range c.gifts(s.n, missing) {
+		if _, wanted := missing[g.user]; wanted {
+			items = append(items, g.item.Encode(g.user))
+			s.tails[g.user] = tailOf(&g.item)
+		}
+	}
+	return s.cfg.Items.PutItems(ctx, items)
+}
+
+// recover adds to c the records of one journal that the last checkpoint covers.
+func (s *shard) recover(ctx context.Context, c *cover, m Position, from events.Offset) error {
+	for at := from; at <= m.Offset; {
+		recs, err := s.cfg.Log.ReadLog(ctx, events.JournalNumbered(m.Journal), at, readBytes, events.Strong)
+		if err != nil {
+			return err
+		}
+		if len(recs) == 0 {
+			return fmt.Errorf("%w: record %d of journal %d is missing, which checkpoint %d of shard %d covers", events.ErrCorrupt, at, m.Journal, s.n, s.id)
+		}
+		for _, rec := range recs {
+			if at > m.Offset {
+				break
+			}
+			if err := c.take(record{m.Journal, at, rec}, s.mine); err != nil {
+				return err
+			}
+			at++
+		}
+	}
+	return nil
+}
+
+// newest reads the end of a user's timeline.
+func (s *shard) newest(ctx context.Context, u events.User) (tail, error) {
+	stored, err := s.cfg.Items.NewestItem(ctx, u, events.Latest)
+	if errors.Is(err, events.ErrNotFound) {
+		return tail{}, nil
+	}
+	if err != nil {
+		return tail{}, err
+	}
+	item, err := stored.Decode()
+	if err != nil {
+		return tail{}, err
+	}
+	return tailOf(&item), nil
+}
+
+func tailOf(i *Item) tail {
+	return tail{last: i.Last(), newest: i.Newest, checkpoint: i.Checkpoint}
+}
+
+// feed takes in records, in the order of their offsets, and commits what follows
+// from them. It returns what is to be pushed. After an error the state is
+// dropped.
+func (s *shard) feed(ctx context.Context, recs []record, known uint64) (pushes []bus.Push, err error) {
+	defer func() {
+		if err != nil {
+			s.ready = false
+		}
+	}()
+	if !s.ready {
+		if err := s.load(ctx); err != nil {
+			return nil, err
+		}
+	}
+	s.reading.know(known)
+	var c cover
+	for _, r := range recs {
+		next, open := s.reading.next(r.journal)
+		if !open || next != r.offset {
+			continue // read already, or out of turn after the state was dropped
+		}
+		fits, err := c.add(r, s.mine)
+		if err != nil {
+			return pushes, err
+		}
+		if !fits {
+			if pushes, err = s.commit(ctx, &c, pushes); err != nil {
+				return pushes, err
+			}
+			c = cover{}
+			if _, err := c.add(r, s.mine); err != nil {
+				return pushes, err
+			}
+		}
+		s.reading.read(r.journal, r.offset, c.ended)
+		s.bytes += len(r.rec)
+	}
+	idle := s.bytes > 0 && (s.bytes >= idleBytes || time.Since(s.since) >= idleTime)
+	if len(c.events) > 0 || idle {
+		return s.commit(ctx, &c, pushes)
+	}
+	return pushes, nil
+}
+
+// commit appends the next checkpoint with what follows from it, and adds the
+// pushes that tell of it.
+func (s *shard) commit(ctx context.Context, c *cover, pushes []bus.Push) ([]bus.Push, error) {
+	n := s.n + 1
+	if err := s.know(ctx, c, n); err != nil {
+		return pushes, err
+	}
+	full := s.full
+	if n == 1 || n-full >= fullEvery {
+		full = n
+	}
+	cp := Checkpoint{Rules: RulesVersion, Moved: s.reading.since(&s.committed, full == n), Through: s.reading.through, Full: full}
+	gifts := c.gifts(n, s.tails)
+	items := make([]Stored, len(gifts))
+	for i := range gifts {
+		items[i] = gifts[i].item.Encode(gifts[i].user)
+	}
+	if _, err := s.cfg.Checkpoints.Commit(ctx, s.id, n, cp.Encode(s.id, n), items); err != nil {
+		if errors.Is(err, events.ErrConflict) {
+			err = errOvertaken
+		}
+		return pushes, err
+	}
+	s.n, s.full, s.odd = n, full, s.odd+uint64(c.odd)
+	s.committed, s.reading = s.reading.clone(), s.reading.clone()
+	s.bytes, s.since = 0, time.Now()
+	for i := range gifts {
+		s.tails[gifts[i].user] = tailOf(&gifts[i].item)
+		pushes = append(pushes, s.push(&gifts[i]))
+	}
+	return pushes, nil
+}
+
+// know makes sure that the ends of all timelines concerned are in tails, as of
+// the checkpoint before n (R7).
+func (s *shard) know(ctx context.Context, c *cover, n CheckpointNumber) error {
+	if len(s.tails) > maxTails {
+		clear(s.tails)
+	}
+	for _, u := range c.order {
+		if _, known := s.tails[u]; known {
+			continue
+		}
+		t, err := s.newest(ctx, u)
+		if err != nil {
+			return err
+		}
+		if t.checkpoint >= n {
+			return errOvertaken
+		}
+		s.tails[u] = t
+	}
+	return nil
+}
+
+func (s *shard) push(g *gift) bus.Push {
+	raws := make([][]byte, len(g.item.Entries))
+	for i := range raws {
+		raws[i] = g.item.Entries[i].Event
+	}
+	return bus.Push{Store: s.cfg.Meta.Store, User: g.user, First: g.item.First, Events: raws, Newest: g.item.Newest}
+}
