@@ -281,7 +281,9 @@ func TestTraceSaysWhatHappenedInWords(t *testing.T) {
 func TestDiffNamesTheFirstDifference(t *testing.T) {
 	story := func(text string) func(*world) {
 		return func(w *world) {
-			w.send("same", text)
+			w.send("same")
+			time.Sleep(time.Second)
+			w.send(text)
 			time.Sleep(time.Second)
 		}
 	}
@@ -296,11 +298,11 @@ func TestDiffNamesTheFirstDifference(t *testing.T) {
 
 func TestAtCallsInTimeWithTheBubbleAtRest(t *testing.T) {
 	inWorld(t, 1, Faults{}, func(w *world) {
-		var at []time.Duration
+		called := make(chan time.Duration, 3)
 		for _, d := range []time.Duration{3 * time.Second, time.Second, time.Second} {
-			w.net.At(d, func() { at = append(at, w.net.now()) })
+			w.net.At(d, func() { called <- w.net.now() })
 		}
-		time.Sleep(10 * time.Second)
+		at := []time.Duration{<-called, <-called, <-called}
 		want := []time.Duration{time.Second, time.Second + 1, 3 * time.Second}
 		if diff := cmp.Diff(want, at); diff != "" {
 			t.Errorf("called at (-want +got):\n%s", diff)
