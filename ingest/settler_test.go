@@ -1,0 +1,237 @@
+package ingest
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"timberline/events"
+)
+
+// notMine is the Close of a Settler whose process owns none of the journals.
+func notMine(context.Context, events.Journal, Owner) (bool, error) { return false, nil }
+
+func newSettler(t *testing.T, m *memory) *Settler {
+	t.Helper()
+	clock, err := events.NewClock(time.Now, rand.NewChaCha8([32]byte{9}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &Settler{Log: m, Journals: m, Clock: clock, Logger: slog.New(slog.DiscardHandler), Close: notMine}
+}
+
+// history is a log with one journal; each record holds the events of one word
+// list: "alice3" is a send, "closed:alice" and "end" what they say.
+func history(t *testing.T, records ...[]events.Event) *memory {
+	t.Helper()
+	m := newMemory()
+	m.rows = []events.Row{{Number: 1}}
+	id := byte(0)
+	for i, rec := range records {
+		var raws [][]byte
+		for _, e := range rec {
+			id++
+			e.ID = events.ID{0, id}
+			raws = append(raws, e.Encode())
+		}
+		at := events.Offset(i + 1)
+		m.put("j:1", at, events.NewRecord("j:1", at, raws))
+	}
+	return m
+}
+
+func sent(user events.User, n events.Number) events.Event {
+	return events.Event{Kind: events.KindMessage, Sender: user, Device: "d", Session: session(user), Number: n}
+}
+
+func ask(user events.User, offset events.Offset) Question {
+	return Question{Owner: owner(user), Journal: "j:1", Offset: offset}
+}
+
+func settled(t *testing.T, s *Settler, qs ...Question) []Answered {
+	t.Helper()
+	as, err := s.Settle(t.Context(), "j:1", qs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return as
+}
+
+func TestSettlingAnswersTheSetAndClosesTheSession(t *testing.T) {
+	m := history(t,
+		[]events.Event{sent("alice", 1), sent("bob", 1)},
+		[]events.Event{sent("alice", 2)},
+		[]events.Event{sent("alice", 4), sent("alice", 5)}, // 3 was refused
+	)
+	got := settled(t, newSettler(t, m), ask("alice", 0), ask("bob", 0))
+	want := []Answered{{Owner: owner("alice"), Numbers: []uint64{1, 2, 4, 5}}, {Owner: owner("bob"), Numbers: []uint64{1, 1}}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+	if got, want := m.words(t, "j:1"), "alice1 bob1 | alice2 | alice4 alice5 | closed:alice closed:bob"; got != want {
+		t.Errorf("log %q, want one record that closes both: %q", got, want)
+	}
+	again := settled(t, newSettler(t, m), ask("alice", 2))
+	if diff := cmp.Diff([]Answered{{Owner: owner("alice"), Numbers: []uint64{4, 5}}}, again); diff != "" {
+		t.Errorf("asked again from offset 2: (-want +got)\n%s", diff)
+	}
+	if n := len(m.records["j:1"]); n != 4 {
+		t.Errorf("%d records, want 4: an earlier close is enough", n)
+	}
+}
+
+func TestSendThatLandsBeforeTheCloseIsInTheSet(t *testing.T) {
+	m := history(t, []events.Event{sent("alice", 1)})
+	m.disturb(func(try int) (bool, error) {
+		if try == 1 { // alice's edge was faster
+			late := sent("alice", 2)
+			late.ID = events.ID{0, 99}
+			m.put("j:1", 2, events.NewRecord("j:1", 2, [][]byte{late.Encode()}))
+		}
+		return true, nil
+	})
+	got := settled(t, newSettler(t, m), ask("alice", 0))
+	if diff := cmp.Diff([]Answered{{Owner: owner("alice"), Numbers: []uint64{1, 2}}}, got); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+}
+
+func TestEndOfTheJournalSettlesWithoutARecord(t *testing.T) {
+	m := history(t, []events.Event{sent("alice", 1)}, []events.Event{{Kind: events.KindJournalEnded}})
+	got := settled(t, newSettler(t, m), ask("alice", 0), ask("bob", 1))
+	want := []Answered{{Owner: owner("alice"), Numbers: []uint64{1, 1}}, {Owner: owner("bob")}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+	if n := len(m.records["j:1"]); n != 2 {
+		t.Errorf("%d records, want 2: nothing stands behind the end", n)
+	}
+}
+
+func TestOffsetBeyondTheEndCountsAsTheEnd(t *testing.T) {
+	m := history(t, []events.Event{sent("alice", 1)}, []events.Event{sent("alice", 2)})
+	got := settled(t, newSettler(t, m), ask("alice", 1000))
+	if diff := cmp.Diff([]Answered{{Owner: owner("alice")}}, got); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+	if got, want := m.words(t, "j:1"), "alice1 | alice2 | closed:alice"; got != want {
+		t.Errorf("log %q, want no hole: %q", got, want)
+	}
+}
+
+func TestOnlyJournalsWithARowCanBeNamed(t *testing.T) {
+	m := history(t)
+	s := newSettler(t, m)
+	for _, j := range []events.Journal{"j:7", "g:01ARZ3NDEKTSV4RRFFQ69G5FAV", "j:0", "nonsense", "j:01"} {
+		as, err := s.Settle(t.Context(), j, []Question{{Owner: owner("alice"), Journal: j}})
+		if err != nil || len(as) != 1 || as[0].Numbers != nil {
+			t.Errorf("%s: %v, %v, want an empty set", j, as, err)
+		}
+		if len(m.records[j]) != 0 {
+			t.Errorf("%s: something was written", j)
+		}
+	}
+}
+
+func TestStrangersNeitherLearnNorCloseASession(t *testing.T) {
+	m := history(t, []events.Event{sent("alice", 1)})
+	mallory := Question{Owner: Owner{Session: session("alice"), User: "mallory", Device: "d"}, Journal: "j:1"}
+	got := settled(t, newSettler(t, m), mallory)
+	if len(got) != 1 || got[0].Numbers != nil {
+		t.Errorf("mallory learns %v of alice's session", got)
+	}
+	late := sent("alice", 2)
+	late.ID = events.ID{0, 99}
+	at := events.Offset(len(m.records["j:1"]) + 1)
+	m.put("j:1", at, events.NewRecord("j:1", at, [][]byte{late.Encode()}))
+	got = settled(t, newSettler(t, m), ask("alice", 0))
+	if diff := cmp.Diff([]Answered{{Owner: owner("alice"), Numbers: []uint64{1, 2}}}, got); diff != "" {
+		t.Errorf("mallory's close counts for mallory only: (-want +got)\n%s", diff)
+	}
+}
+
+func TestTooMuchLogIsUnknown(t *testing.T) {
+	var recs [][]events.Event
+	for n := range events.Number(50) {
+		e := sent("alice", n+1)
+		e.Body = make([]byte, 1000)
+		recs = append(recs, []events.Event{e})
+	}
+	s := newSettler(t, history(t, recs...))
+	s.MaxScan = 20_000
+	got := settled(t, s, ask("alice", 0), ask("bob", 45))
+	if !got[0].Unknown || got[0].Numbers != nil {
+		t.Errorf("alice: %+v, want unknown", got[0])
+	}
+	if got[1].Unknown {
+		t.Errorf("bob: %+v, want an answer: little log is behind his offset", got[1])
+	}
+}
+
+func TestFailedReadLeavesTheQuestionOpen(t *testing.T) {
+	s := newSettler(t, history(t))
+	s.Close = func(context.Context, events.Journal, Owner) (bool, error) { return true, errors.New("stopped") }
+	if _, err := s.Settle(t.Context(), "j:1", []Question{ask("alice", 0)}); err == nil {
+		t.Error("an answer without knowing")
+	}
+}
+
+func TestSessionOfTheOwnJournalIsClosedByItsWriter(t *testing.T) {
+	b := newBench(t, newMemory())
+	b.run()
+	b.send("alice", 1, 2)
+	s := newSettler(t, b.log)
+	s.Close = b.w.CloseSession
+	got := settled(t, s, ask("alice", 0))
+	if diff := cmp.Diff([]Answered{{Owner: owner("alice"), Numbers: []uint64{1, 2}}}, got); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+	if err := b.stop(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestJournalsOfDeadProcessesAreEndedOnce(t *testing.T) {
+	for records := range 20 {
+		var recs [][]events.Event
+		for n := range records {
+			recs = append(recs, []events.Event{sent("alice", events.Number(n+1))})
+		}
+		m := history(t, recs...)
+		m.rows = append(m.rows, events.Row{Number: 2})
+		s := newSettler(t, m)
+		for range 2 {
+			if _, err := EndJournals(t.Context(), m, m, s.Clock, s.Logger); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if n := len(m.records["j:1"]); n != records+1 {
+			t.Errorf("journal of %d records has %d after it was ended twice, want one more", records, n)
+		}
+		if got := m.words(t, "j:2"); got != "journal_ended" {
+			t.Errorf("empty journal: %q", got)
+		}
+		if m.rows[0].Ended != events.Offset(records+1) || m.rows[1].Ended != 1 {
+			t.Errorf("rows %+v do not say where the journals end", m.rows)
+		}
+	}
+}
+
+func TestClockStartsAboveTheEndOfOldJournals(t *testing.T) {
+	ahead := events.Event{ID: events.ID{0xf0}, Kind: events.KindMessage}
+	m := newMemory()
+	m.rows = []events.Row{{Number: 1}}
+	m.put("j:1", 1, events.NewRecord("j:1", 1, [][]byte{ahead.Encode()}))
+	s := newSettler(t, m)
+	if _, err := EndJournals(t.Context(), m, m, s.Clock, s.Logger); err != nil {
+		t.Fatal(err)
+	}
+	if id := s.Clock.Next(); id.Compare(ahead.ID) <= 0 {
+		t.Errorf("next id %v is below %v, which the log has", id, ahead.ID)
+	}
+}
