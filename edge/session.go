@@ -192,7 +192,7 @@ func (t *table) ping(now time.Time, s *session, f *wire.Ping) {
 
 // pong tells the session where its timeline ends.
 func (s *session) pong(id uint32) {
-	s.say(&wire.Pong{ID: id, Head: s.deliver.head, First: s.deliver.first, Offset: s.offset()})
+	s.say(&wire.Pong{ID: id, Head: s.deliver.head, First: s.deliver.first})
 }
 
 // end ends a session: no frame of it is heard any more. It is gone when its last

@@ -277,13 +277,14 @@ func (f *Ping) Fields(v fields.Visitor) {
 	fields.Uint(v, 3, "low", &f.Low)
 }
 
-// A Pong answers Ping (edge to client). An Ack travels with it where the session
-// has sent anything.
+// A Pong answers Ping (edge to client). An Ack is sent with it where the session
+// has sent anything. Pong itself names no offset of the journal: one that arrived
+// without the Ack before it could be ahead of a send that the client has no
+// answer for yet.
 type Pong struct {
-	ID     uint32
-	Head   events.Seq
-	First  events.Seq
-	Offset events.Offset // every send not yet answered will stand behind it
+	ID    uint32
+	Head  events.Seq
+	First events.Seq
 }
 
 // Fields lists the frame's fields.
@@ -291,7 +292,6 @@ func (f *Pong) Fields(v fields.Visitor) {
 	fields.Uint(v, 1, "id", &f.ID)
 	fields.Uint(v, 2, "head", &f.Head)
 	fields.Uint(v, 3, "first", &f.First)
-	fields.Uint(v, 4, "offset", &f.Offset)
 }
 
 // Settled answers for one of Login's old sessions (edge to client): it is closed
