@@ -1,12 +1,15 @@
-// Package client is the Go SDK of Timberline.
 package client
 
 import (
 	"context"
-	"errors"
+	"crypto/rand"
+	"fmt"
 	"io"
-	"iter"
 	"log/slog"
+	randv2 "math/rand/v2"
+	"net"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"timberline/events"
@@ -15,9 +18,11 @@ import (
 
 // Options say who connects and how. The zero value of a field is its default.
 type Options struct {
-	// Token returns the JWT to log in with. Required.
+	// Token returns the JWT to log in with. It is called for every login, from
+	// another goroutine; a token that is near its end should be renewed.
+	// Required.
 	Token func(ctx context.Context) (string, error)
-	// Store keeps outbox and cursor; default: NewMemory().
+	// Store keeps outbox and cursor; default: NewMemory(). Close closes it.
 	Store Store
 	// Codec of the frames; default: wire.Proto.
 	Codec wire.Codec
@@ -25,12 +30,22 @@ type Options struct {
 	// goroutine. The cursor moves past the entry when it returns nil; otherwise
 	// the entry comes again after a pause. If nil, messages wait for Messages.
 	OnMessage func(Message) error
-	OnState   func(State)
-	OnResult  func(Result)
+	// OnState is called when the connection's state changes. Of many changes
+	// that the app is too slow for, the oldest are left out.
+	OnState func(State)
+	// OnResult is called for every send, once it is answered; again after a
+	// crash if the process ended before OnResult returned. Sends of an earlier
+	// process whose results were not taken are among them.
+	OnResult func(Result)
 	// OnReset tells that the store was reset (created anew, or restored): the
-	// cursor is 0 again and every entry will come anew.
+	// cursor is 0 again and every entry will come anew. It is called between
+	// messages, in the same way as they are taken.
 	OnReset func(events.StoreID)
-	// OutboxLimit bounds the sends not yet answered; default: 1024.
+	// OnTrimmed tells that the entries from first to last were trimmed before
+	// the device had them: they will never come. It is called as OnReset is.
+	OnTrimmed func(first, last events.Seq)
+	// OutboxLimit bounds the sends that are not answered, or whose result the
+	// app has not taken; default: 1024.
 	OutboxLimit int
 
 	// The seams of tests. Listen opens the socket, Now is the clock, Random the
@@ -38,14 +53,18 @@ type Options struct {
 	Listen func() (wire.PacketConn, error)
 	Now    func() time.Time
 	Random io.Reader
-	Logger *slog.Logger
+	Logger *slog.Logger // default: none
 }
 
 // A Message is one entry of the user's timeline.
 type Message struct {
+	Store events.StoreID // with Seq: the entry's key, for ever
 	Seq   events.Seq
 	Event events.Event
 }
+
+// Cursor returns the cursor of a device whose app has taken the message.
+func (m Message) Cursor() Cursor { return Cursor{Store: m.Store, Seq: m.Seq} }
 
 // A State is what the connection is doing.
 type State uint8
@@ -55,48 +74,216 @@ const (
 	StateConnecting State = iota // logging in
 	StateOnline                  // logged in
 	StateOffline                 // waiting before the next try
-	StateClosed                  // Close was called, or the login was denied for good
+	StateClosed                  // Close was called, or the login was denied for good: see Err
 )
+
+// String returns the state in a word.
+func (s State) String() string {
+	switch s {
+	case StateConnecting:
+		return "connecting"
+	case StateOnline:
+		return "online"
+	case StateOffline:
+		return "offline"
+	case StateClosed:
+		return "closed"
+	}
+	return fmt.Sprintf("state %d", uint8(s))
+}
 
 // A Result says what became of one send.
 type Result struct {
 	Message events.MessageID
-	Err     error // nil: the message is durable
+	Err     error // nil: the message is durable; else ErrRefused or ErrUnknown
 }
-
-// The errors of the SDK.
-var (
-	ErrClosed  = errors.New("client is closed")
-	ErrRefused = errors.New("send was refused")        // will never be stored: fix and send again
-	ErrUnknown = errors.New("fate of send is unknown") // it may or may not be stored: ask the timeline
-)
 
 // A Client is one device's connection.
-type Client struct{}
+type Client struct {
+	o       Options
+	address string
 
-// Dial starts a client. It returns before the login; see OnState. Close it.
-func Dial(address string, o Options) (*Client, error) { panic("client is being built") }
+	ctx    context.Context // ends when Close begins
+	cancel context.CancelFunc
+	tasks  sync.WaitGroup // goroutines that the loop must outlive
+	calls  chan func(now time.Time)
+	sends  chan *sendCall
+	stop   chan struct{} // ends the loop
+	gone   chan struct{} // closed when the loop is over
+	turn   chan struct{} // held by who takes messages
+	loop   *loop
+
+	closing sync.Once
+	closed  error // of the Store
+	err     atomic.Pointer[error]
+	state   atomic.Uint32
+}
+
+// Dial starts a client for the server at address ("host:port"). It returns
+// before the login; see OnState. Close it.
+func Dial(address string, o Options) (*Client, error) {
+	if err := o.setDefaults(address); err != nil {
+		return nil, err
+	}
+	saved, err := o.Store.Load()
+	if err != nil {
+		return nil, fmt.Errorf("load the device's store: %w", err)
+	}
+	var seed [32]byte
+	if _, err := io.ReadFull(o.Random, seed[:]); err != nil {
+		return nil, fmt.Errorf("draw a seed: %w", err)
+	}
+	c := &Client{
+		o: o, address: address,
+		calls: make(chan func(time.Time)),
+		sends: make(chan *sendCall),
+		stop:  make(chan struct{}),
+		gone:  make(chan struct{}),
+		turn:  make(chan struct{}, 1),
+	}
+	c.ctx, c.cancel = context.WithCancel(context.Background())
+	c.loop = newLoop(c, newDevice(o.Codec, randv2.NewChaCha8(seed), saved))
+	go c.loop.run()
+	if o.OnMessage != nil {
+		c.tasks.Go(c.deliver)
+	}
+	return c, nil
+}
+
+func (o *Options) setDefaults(address string) error {
+	if _, _, err := net.SplitHostPort(address); err != nil {
+		return fmt.Errorf("server address %q: %w, want host:port", address, err)
+	}
+	if o.Token == nil {
+		return fmt.Errorf("client options: Token is missing, want a function that returns a JWT")
+	}
+	if o.OutboxLimit < 0 {
+		return fmt.Errorf("client options: OutboxLimit is %d, want at least 1", o.OutboxLimit)
+	}
+	if o.OutboxLimit == 0 {
+		o.OutboxLimit = 1024
+	}
+	if o.Store == nil {
+		o.Store = NewMemory()
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Random == nil {
+		o.Random = rand.Reader
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return nil
+}
+
+// State returns what the connection is doing.
+func (c *Client) State() State { return State(c.state.Load()) }
+
+// Err returns why the client is closed, nil while it is not. It is ErrClosed
+// after Close; it wraps ErrDenied or ErrReplaced where the server ended it.
+func (c *Client) Err() error {
+	if err := c.err.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
 
 // Send puts a message into the outbox and returns its id once it is kept there.
-// It waits while the outbox is full.
+// It waits while the outbox is full. It keeps no reference to body. The error
+// wraps events.ErrInvalid or events.ErrTooLarge if the message can never be
+// sent, ErrStore if the Store did not keep it, and ErrClosed.
 func (c *Client) Send(ctx context.Context, to events.User, body []byte) (events.MessageID, error) {
-	panic("client is being built")
+	return c.SendTyped(ctx, to, "", body)
 }
 
-// Flush waits until every send so far is answered and every entry up to the
-// known head was delivered.
-func (c *Client) Flush(ctx context.Context) error { panic("client is being built") }
-
-// Sync waits until the device has everything the timeline held when it asked.
-func (c *Client) Sync(ctx context.Context) error { panic("client is being built") }
-
-// Messages iterates over entries as they come, where OnMessage is nil.
-func (c *Client) Messages(ctx context.Context) iter.Seq2[Message, error] {
-	panic("client is being built")
+// SendTyped is Send for a body of another content type than
+// text/plain; charset=utf-8.
+func (c *Client) SendTyped(ctx context.Context, to events.User, contentType string, body []byte) (events.MessageID, error) {
+	s, err := newSendCall(to, contentType, body)
+	if err != nil {
+		return events.MessageID{}, err
+	}
+	select {
+	case c.sends <- s:
+	case <-ctx.Done():
+		return events.MessageID{}, fmt.Errorf("wait for room in the outbox: %w", ctx.Err())
+	case <-c.ctx.Done():
+		return events.MessageID{}, ErrClosed
+	}
+	select {
+	case err := <-s.reply:
+		return s.send.Message, err
+	case <-c.gone:
+		return events.MessageID{}, ErrClosed
+	}
 }
 
-// Close ends the session and waits until nothing of the client is left.
-func (c *Client) Close() error { panic("client is being built") }
+// Flush waits until every send so far is over, its result taken by the app, and
+// every entry up to the known head was delivered. Without OnMessage, entries that
+// wait for Messages count as delivered.
+func (c *Client) Flush(ctx context.Context) error {
+	return c.wait(ctx, func(l *loop) *waiter { return l.flush() })
+}
 
-// A Store keeps what a device must not forget: outbox, session and cursor.
-type Store interface{}
+// Sync waits until the device has everything the timeline held when it asked,
+// and the app has taken it. Without OnMessage, entries that wait for Messages
+// count as taken; somebody has to take them, for only so many have room.
+func (c *Client) Sync(ctx context.Context) error {
+	return c.wait(ctx, func(l *loop) *waiter { return l.sync() })
+}
+
+// wait makes the loop tell when something has come true.
+func (c *Client) wait(ctx context.Context, begin func(*loop) *waiter) error {
+	var w *waiter
+	if err := c.do(ctx, func(time.Time) { w = begin(c.loop) }); err != nil {
+		return err
+	}
+	select {
+	case err := <-w.done:
+		return err
+	case <-c.gone:
+		return ErrClosed
+	case <-ctx.Done():
+		if c.do(c.ctx, func(time.Time) { c.loop.forget(w) }) != nil {
+			return ErrClosed
+		}
+		return ctx.Err()
+	}
+}
+
+// do has the loop call f, and waits until it has.
+func (c *Client) do(ctx context.Context, f func(now time.Time)) error {
+	done := make(chan struct{})
+	call := func(now time.Time) {
+		f(now)
+		close(done)
+	}
+	select {
+	case c.calls <- call:
+		<-done
+		return nil
+	case <-ctx.Done():
+		if c.ctx.Err() != nil {
+			return ErrClosed
+		}
+		return ctx.Err()
+	case <-c.gone:
+		return ErrClosed
+	}
+}
+
+// Close ends the session and waits until nothing of the client is left. It does
+// not wait for sends: those without an answer stay in the Store. It does wait for
+// callbacks under way. The error is of the Store.
+func (c *Client) Close() error {
+	c.closing.Do(func() {
+		c.cancel()
+		c.tasks.Wait()
+		close(c.stop)
+		<-c.gone
+		c.closed = c.o.Store.Close()
+	})
+	return c.closed
+}

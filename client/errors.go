@@ -1,0 +1,31 @@
+package client
+
+import (
+	"errors"
+	"fmt"
+
+	"timberline/events"
+	"timberline/wire"
+)
+
+// The errors of the SDK.
+var (
+	ErrClosed   = errors.New("client is closed")
+	ErrRefused  = errors.New("send was refused")        // will never be stored: fix and send again
+	ErrUnknown  = errors.New("fate of send is unknown") // it may or may not be stored: ask the timeline
+	ErrDenied   = errors.New("login was denied")        // for good: get another token, or another version
+	ErrReplaced = errors.New("device was replaced")     // it has logged in elsewhere: do not fight it
+	ErrStore    = errors.New("device store failed")     // nothing was kept: make room, try again
+)
+
+// refusal returns the error of a send that the server refused. It wraps
+// ErrRefused and, where one fits, the error of package events.
+func refusal(r wire.Reason) error {
+	switch r {
+	case wire.ReasonTooLarge:
+		return fmt.Errorf("%w: %w", ErrRefused, events.ErrTooLarge)
+	case wire.ReasonRecipient, wire.ReasonMalformed:
+		return fmt.Errorf("%w: %v: %w", ErrRefused, r, events.ErrInvalid)
+	}
+	return fmt.Errorf("%w: %v", ErrRefused, r)
+}

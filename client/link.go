@@ -1,0 +1,231 @@
+package client
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"timberline/events"
+	"timberline/wire"
+)
+
+const (
+	// The bounds of the pause before another try: 250 ms, twice as long after
+	// each failure; the pause itself is drawn from zero to that (full jitter), so
+	// that a million devices do not come back at once.
+	firstPause = 250 * time.Millisecond
+	maxPause   = 30 * time.Second
+	// calm is how long a session must last for the next failure to count as the
+	// first.
+	calm = 5 * time.Second
+
+	maxLoginPause = 3 * time.Second // between repeats of a LOGIN
+	maxLogins     = 8               // unanswered ones, before a new try
+	maxPings      = 4               // unanswered ones, before a new try
+)
+
+// A phase is where a link is in its life.
+//
+//	idle ──▶ preparing ──▶ joining ──▶ joined ──▶ (idle)
+//	                                            ──▶ over
+type phase uint8
+
+const (
+	idle      phase = iota // waits for the next try
+	preparing              // socket and token are being got
+	joining                // LOGIN is sent until it is answered
+	joined                 // has a session
+	over                   // never tries again
+)
+
+// A link is the device's connection: login, heartbeat, and when to give up. It
+// does no I/O and reads no clock.
+type link struct {
+	phase    phase
+	err      error     // why it is over
+	retry    time.Time // idle: when to try next
+	failures int
+	expired  bool // the last token was refused as expired
+
+	server  netip.AddrPort
+	login   *wire.Login
+	loginAt time.Time // when to send it next; zero: no more
+	logins  int
+	session events.SessionID
+	journal wire.OldSession // of the session, as it would be settled
+	begun   time.Time
+	settle  events.SessionID // still to be settled before anything is sent; zero: nothing is
+
+	rtt       rtt
+	heartbeat time.Duration
+	heard     time.Time // when the server's last packet came
+	pingAt    time.Time
+	pingID    uint32
+	pingSent  time.Time // when the ping with that id went out
+	pings     int       // unanswered ones
+}
+
+// prepared goes on when socket and token are there: now it is the LOGIN's turn.
+func (l *link) prepared(now time.Time, server netip.AddrPort, f *wire.Login) {
+	l.phase, l.server, l.login = joining, server, f
+	l.loginAt, l.logins = now, 0
+	l.session, l.settle = events.SessionID{}, events.SessionID{}
+	l.rtt.doubled = 0
+}
+
+// repeatLogin returns the LOGIN if it is to be sent now.
+func (l *link) repeatLogin(now time.Time) *wire.Login {
+	if l.loginAt.IsZero() || now.Before(l.loginAt) {
+		return nil
+	}
+	l.logins++
+	if l.logins == 1 {
+		l.begun = now
+	}
+	l.loginAt = now.Add(min(l.rtt.rto()<<min(l.logins-1, 8), maxLoginPause))
+	return l.login
+}
+
+// unanswered reports whether the LOGIN was sent in vain too often.
+func (l *link) unanswered(now time.Time) bool {
+	return l.phase == joining && l.logins >= maxLogins && !now.Before(l.loginAt)
+}
+
+// accepted takes in the answer to the LOGIN.
+func (l *link) accepted(now time.Time, f *wire.Accepted, jitter func(time.Duration) time.Duration) {
+	if l.logins == 1 {
+		l.rtt.measured(now.Sub(l.begun))
+	}
+	l.phase, l.session, l.expired = joined, f.Session, false
+	l.journal = wire.OldSession{Session: f.Session, Journal: f.Journal, Offset: f.Offset}
+	l.begun, l.heard = now, now
+	l.heartbeat = min(max(time.Duration(f.Heartbeat)*time.Millisecond, time.Second), 10*time.Minute)
+	l.pings = 0
+	l.beat(now, jitter)
+	if len(l.login.Settle) > 0 {
+		l.settle, l.logins = l.login.Settle[0].Session, 1
+		l.loginAt = now.Add(l.rtt.rto())
+		return
+	}
+	l.loginAt = time.Time{}
+}
+
+// settled notes that the session before is settled. It reports whether that is
+// what sending had to wait for.
+func (l *link) settled(s events.SessionID) bool {
+	if l.phase != joined || l.settle == (events.SessionID{}) || s != l.settle {
+		return false
+	}
+	l.settle, l.loginAt = events.SessionID{}, time.Time{}
+	return true
+}
+
+// beat plans the next heartbeat: a little early, and not together with all
+// others.
+func (l *link) beat(now time.Time, jitter func(time.Duration) time.Duration) {
+	l.pingAt = now.Add(l.heartbeat - jitter(l.heartbeat/5))
+}
+
+// ping returns the id of the ping to send now; ok is false if it is not time.
+func (l *link) ping(now time.Time) (id uint32, ok bool) {
+	if l.phase != joined || now.Before(l.pingAt) {
+		return 0, false
+	}
+	if l.heard.After(l.pingSent) {
+		l.pings = 0 // it lives
+	}
+	l.pings++
+	l.pingID++
+	l.pingSent = now
+	l.pingAt = now.Add(min(l.rtt.rto()<<(l.pings-1), maxLoginPause))
+	return l.pingID, true
+}
+
+// silent reports whether the server has left all pings unanswered.
+func (l *link) silent(now time.Time) bool {
+	return l.phase == joined && l.pings >= maxPings && !now.Before(l.pingAt) && !l.heard.After(l.pingSent)
+}
+
+// doubt sends a ping now, because something else was not answered.
+func (l *link) doubt(now time.Time) {
+	if l.pings == 0 && now.Sub(l.heard) > 2*l.rtt.rto() {
+		l.pingAt = now
+	}
+}
+
+// pong takes in the answer to a ping.
+func (l *link) pong(now time.Time, id uint32, jitter func(time.Duration) time.Duration) {
+	if id == l.pingID && l.pings > 0 {
+		l.rtt.measured(now.Sub(l.pingSent))
+	}
+	l.pings = 0
+	l.beat(now, jitter)
+}
+
+// rest ends the try and plans the next one: after what the server asks for, or
+// after a pause that grows.
+func (l *link) rest(now time.Time, asked time.Duration, jitter func(time.Duration) time.Duration) {
+	if l.phase == joined && now.Sub(l.begun) > calm {
+		l.failures = 0
+	}
+	pause := asked + jitter(min(firstPause<<min(l.failures, 16), maxPause))
+	l.failures++
+	l.phase, l.session, l.loginAt = idle, events.SessionID{}, time.Time{}
+	l.retry = now.Add(pause)
+}
+
+// end ends the link for good.
+func (l *link) end(err error) {
+	l.phase, l.err = over, err
+	l.session, l.loginAt = events.SessionID{}, time.Time{}
+}
+
+// denied decides what to do after a Denied: end, or rest for as long as asked.
+func (l *link) denied(f *wire.Denied) (end error, asked time.Duration) {
+	asked = time.Duration(f.RetryAfter) * time.Millisecond
+	err := fmt.Errorf("%w: %v", ErrDenied, f.Reason)
+	if f.Detail != "" {
+		err = fmt.Errorf("%w (%s)", err, f.Detail)
+	}
+	switch f.Reason {
+	case wire.ReasonExpired:
+		if !l.expired {
+			l.expired = true // a fresh token may do
+			return nil, 0
+		}
+		return err, 0
+	case wire.ReasonBusy, wire.ReasonShutdown, wire.ReasonIdle, wire.ReasonJournal:
+		return nil, asked
+	}
+	if f.RetryAfter > 0 {
+		return nil, asked
+	}
+	return err, 0
+}
+
+// closed decides what to do when the server has ended the session.
+func (l *link) closed(f *wire.Closed) (end error, asked time.Duration) {
+	switch f.Reason {
+	case wire.ReasonReplaced:
+		return ErrReplaced, 0
+	case wire.ReasonLoggedOut:
+		return errLoggedOut, 0
+	}
+	return nil, time.Duration(f.RetryAfter) * time.Millisecond
+}
+
+var errLoggedOut = errors.New("device was logged out")
+
+// next returns when there is something to do; zero: never.
+func (l *link) next() time.Time {
+	switch l.phase {
+	case idle:
+		return l.retry
+	case joining:
+		return l.loginAt
+	case joined:
+		return sooner(l.pingAt, l.loginAt)
+	}
+	return time.Time{}
+}

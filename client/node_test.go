@@ -1,0 +1,114 @@
+package client_test
+
+import (
+	"context"
+	"crypto/rand"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"timberline/bus/local"
+	"timberline/client"
+	"timberline/cmd/node"
+	"timberline/edge/auth"
+	"timberline/events"
+	"timberline/store/pebble"
+	"timberline/wire"
+	"timberline/wire/udp"
+)
+
+// verify takes "user/device" for a token.
+func verify(token string, _ time.Time) (auth.Identity, error) {
+	user, dev, ok := strings.Cut(token, "/")
+	if !ok {
+		return auth.Identity{}, auth.ErrBadToken
+	}
+	return auth.Identity{User: events.User(user), Device: events.Device(dev)}, nil
+}
+
+// startServer runs a whole server in the process, on a store in memory. It
+// returns its address and what stops it.
+func startServer() (address string, stop func()) {
+	store, err := pebble.Open("data", pebble.Options{FS: vfs.NewMem()})
+	if err != nil {
+		panic(err)
+	}
+	conn, err := udp.Listen("127.0.0.1:0")
+	if err != nil {
+		panic(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() {
+		done <- node.Run(ctx, node.Config{
+			Engine: store, Meta: store.Meta(), Sole: true, Tag: store.Tag(), Bus: new(local.Bus),
+			Conns: []wire.PacketConn{conn}, Verify: verify,
+			Now: time.Now, Random: rand.Reader, Logger: slog.New(slog.DiscardHandler),
+		})
+	}()
+	return conn.LocalAddr().String(), func() {
+		cancel()
+		<-done
+		store.Close()
+	}
+}
+
+// token returns what startServer takes for one.
+func token(user, device string) func(context.Context) (string, error) {
+	return func(context.Context) (string, error) { return user + "/" + device, nil }
+}
+
+func TestMessagesGoThroughARealServer(t *testing.T) {
+	for _, codec := range []wire.Codec{wire.Proto, wire.JSON} {
+		t.Run(codec.String(), func(t *testing.T) { testRealServer(t, codec) })
+	}
+}
+
+func testRealServer(t *testing.T, codec wire.Codec) {
+	address, stop := startServer()
+	defer stop()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	alice, err := client.Dial(address, client.Options{Token: token("alice", "laptop"), Codec: codec})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer alice.Close()
+	bodies := []string{"hi bob", strings.Repeat("a long tale, ", 1000), "", "\xff\xfe not text"}
+	const rounds = 100
+	for range rounds {
+		for _, b := range bodies {
+			if _, err := alice.Send(ctx, "bob", []byte(b)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := alice.Flush(ctx); err != nil {
+		t.Fatalf("flush: %v", err)
+	}
+	var got []client.Message
+	bob, err := client.Dial(address, client.Options{
+		Token: token("bob", "phone"), Codec: codec,
+		OnMessage: func(m client.Message) error { got = append(got, m); return nil },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := bob.Sync(ctx); err != nil {
+		t.Fatalf("sync: %v", err)
+	}
+	if err := bob.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if len(got) != rounds*len(bodies) {
+		t.Fatalf("bob has %d messages, want %d", len(got), rounds*len(bodies))
+	}
+	for i, m := range got {
+		if want := bodies[i%len(bodies)]; m.Seq != events.Seq(i+1) || string(m.Event.Body) != want {
+			t.Fatalf("message %d: seq %d, body of %d bytes, want seq %d and %d bytes", i, m.Seq, len(m.Event.Body), i+1, len(want))
+		}
+	}
+}

@@ -1,0 +1,127 @@
+package client
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+	"time"
+
+	"timberline/wire"
+	"timberline/wire/udp"
+)
+
+// prepare is the task that gets a token and a socket.
+func (l *loop) prepare() {
+	p, err := l.c.prepare()
+	install := func(now time.Time) {
+		if err != nil {
+			l.c.o.Logger.Warn("no connection", "err", err)
+			l.d.rest(now, 0)
+			return
+		}
+		l.conn = p.conn
+		l.tasks.Go(func() { l.read(p.conn) })
+		l.d.prepared(now, p.server, p.token)
+	}
+	if l.c.do(l.c.ctx, install) != nil && p.conn != nil {
+		p.conn.Close()
+	}
+}
+
+// readBatch is how many datagrams are read at a time.
+const readBatch = 8
+
+// read is the task that passes on what comes in on a socket.
+func (l *loop) read(conn wire.PacketConn) {
+	buffers := make([]byte, readBatch*(wire.MaxPacket+1))
+	ds := make([]wire.Datagram, readBatch)
+	for {
+		for i := range ds {
+			ds[i].Data = buffers[i*(wire.MaxPacket+1) : (i+1)*(wire.MaxPacket+1)]
+		}
+		n, err := conn.ReadBatch(ds)
+		in := incoming{conn: conn, err: err, datagrams: make([]wire.Datagram, n)}
+		for i, d := range ds[:n] {
+			in.datagrams[i] = wire.Datagram{Addr: d.Addr, Data: bytes.Clone(d.Data)}
+		}
+		select {
+		case l.incoming <- in:
+		case <-l.c.ctx.Done():
+			return
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+// tokenPatience bounds how long Options.Token may take.
+const tokenPatience = 30 * time.Second
+
+// A preparation is what a login needs.
+type preparation struct {
+	conn   wire.PacketConn
+	server netip.AddrPort
+	token  string
+}
+
+func (c *Client) prepare() (p preparation, err error) {
+	ctx, cancel := context.WithTimeout(c.ctx, tokenPatience)
+	defer cancel()
+	if p.server, err = resolve(ctx, c.address); err != nil {
+		return p, err
+	}
+	if p.token, err = c.o.Token(ctx); err != nil {
+		return p, fmt.Errorf("get a token: %w", err)
+	}
+	if p.conn, err = c.listen(p.server); err != nil {
+		return p, fmt.Errorf("open a socket: %w", err)
+	}
+	return p, nil
+}
+
+// resolve returns an address for "host:port". Of several, each try takes one at
+// random.
+func resolve(ctx context.Context, address string) (netip.AddrPort, error) {
+	if a, err := netip.ParseAddrPort(address); err == nil {
+		return a, nil
+	}
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return netip.AddrPort{}, fmt.Errorf("server address %q: %w", address, err)
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	if err != nil {
+		return netip.AddrPort{}, fmt.Errorf("server address %q: port %q is not a number", address, port)
+	}
+	ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+	if err != nil {
+		return netip.AddrPort{}, fmt.Errorf("server address %q: %w", address, err)
+	}
+	return netip.AddrPortFrom(ips[0].Unmap(), uint16(n)), nil
+}
+
+// listen opens a socket for talking to a server: the app's, or an ephemeral port
+// of the right family, on the loopback if that is where the server is.
+func (c *Client) listen(server netip.AddrPort) (wire.PacketConn, error) {
+	if c.o.Listen != nil {
+		return c.o.Listen()
+	}
+	ip := netip.IPv6Unspecified()
+	switch a := server.Addr(); {
+	case a.Is4() && a.IsLoopback():
+		ip = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	case a.Is4():
+		ip = netip.IPv4Unspecified()
+	case a.IsLoopback():
+		ip = netip.IPv6Loopback()
+	}
+	conn, err := udp.Listen(netip.AddrPortFrom(ip, 0).String())
+	if err != nil {
+		return nil, err
+	}
+	return conn, nil
+}
