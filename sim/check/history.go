@@ -1,0 +1,285 @@
+package check
+
+import (
+	"hash/maphash"
+	"sync"
+
+	"timberline/events"
+)
+
+// A History is what happened, as devices know it. The zero value is not ready:
+// see NewHistory.
+type History struct {
+	seed maphash.Seed
+
+	mu        sync.Mutex
+	readers   []*Reader
+	messages  []message
+	byID      map[events.MessageID]int32
+	claims    []claim
+	byClaim   map[claim]int32
+	timelines map[place]*timeline
+	store     events.StoreID // the one that counts at the end
+	found     []Violation    // while recording
+}
+
+// A place is a timeline: a user's, in a store.
+type place struct {
+	store events.StoreID
+	user  events.User
+}
+
+// A message is one send, or one that an entry or answer speaks of.
+type message struct {
+	id     events.MessageID
+	sender *Reader // nil: nobody is known to have sent it
+	to     events.User
+	nth    uint32 // among its sender's sends
+	body   uint64
+	after  events.ID // the newest that its device had been shown
+	answer answer
+	excuse bool // acked by a store that was replaced since
+}
+
+type answer uint8
+
+const (
+	open answer = iota
+	acked
+	refused
+	unknown
+)
+
+// A timeline is all that anybody was shown of one.
+type timeline struct {
+	place
+	entries []entry // entries[i] at seq i+1; zero where nobody was shown anything
+}
+
+// An entry is what stands at a seq.
+type entry struct {
+	message int32 // -1: it is no message
+	claim   int32
+	id      events.ID
+	rest    uint64 // hash of all but the body
+	body    uint64 // hash; 0 if it is empty
+}
+
+// A claim is where an event says to come from and go to. Many events share one.
+type claim struct {
+	session      events.SessionID
+	sender       events.User
+	device       events.Device
+	conversation events.Conversation
+}
+
+// NewHistory returns an empty history.
+func NewHistory() *History {
+	return &History{
+		seed:      maphash.MakeSeed(),
+		byID:      make(map[events.MessageID]int32),
+		byClaim:   make(map[claim]int32),
+		timelines: make(map[place]*timeline),
+	}
+}
+
+// A Reader is one device of a user: it sends, and is shown the user's timeline.
+type Reader struct {
+	h      *History
+	user   events.User
+	device events.Device
+
+	store    events.StoreID
+	cursor   events.Seq
+	newest   events.ID // of all that it was shown
+	sends    uint32
+	complete bool
+}
+
+// Reader returns a device that has been shown nothing, in the first store.
+func (h *History) Reader(u events.User, d events.Device) *Reader {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	r := &Reader{h: h, user: u, device: d}
+	h.readers = append(h.readers, r)
+	return r
+}
+
+// A Sending is a send that is being handed to the SDK.
+type Sending struct {
+	reader *Reader
+	m      message
+}
+
+// Send records that the device is about to send. Call Kept on the result when
+// the SDK has taken the message, nothing when it has not.
+func (r *Reader) Send(to events.User, body []byte) Sending {
+	h := r.h
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	r.sends++
+	return Sending{r, message{sender: r, to: to, nth: r.sends, body: h.hash(body), after: r.newest}}
+}
+
+// Kept records that the SDK has taken the message and gave it that id.
+func (s Sending) Kept(id events.MessageID) {
+	h := s.reader.h
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	m := h.message(id)
+	if m.sender != nil {
+		h.violated(Foreign, "message %v was sent twice, by %s and %s", id, m.sender, s.reader)
+		return
+	}
+	s.m.id, s.m.answer, s.m.excuse = id, m.answer, m.excuse
+	*m = s.m
+}
+
+// Acked records that a message is said to be durable.
+func (h *History) Acked(id events.MessageID) { h.answered(id, acked) }
+
+// Refused records that a message is said never to be stored.
+func (h *History) Refused(id events.MessageID) { h.answered(id, refused) }
+
+// Unknown records that nobody will ever say what became of a message.
+func (h *History) Unknown(id events.MessageID) { h.answered(id, unknown) }
+
+func (h *History) answered(id events.MessageID, a answer) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	m := h.message(id)
+	if m.answer == acked && a != acked {
+		h.violated(Foreign, "message %v was answered twice, with an ack first", id)
+	}
+	m.answer = a
+}
+
+// message returns the message with that id, made if there is none. It is valid
+// until the next call.
+func (h *History) message(id events.MessageID) *message {
+	i, ok := h.byID[id]
+	if !ok {
+		i = int32(len(h.messages))
+		h.byID[id] = i
+		h.messages = append(h.messages, message{id: id})
+	}
+	return &h.messages[i]
+}
+
+// maxHole bounds what a seq out of all proportion makes the checker allocate.
+const maxHole = 1 << 20
+
+// Entry records that the device was shown an event at a seq. Entries that it was
+// shown before may come again.
+func (r *Reader) Entry(seq events.Seq, e *events.Event) {
+	h := r.h
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if seq == 0 || seq > r.cursor+1 {
+		h.violated(Gap, "%s was shown seq %d behind %d", r, seq, r.cursor)
+	}
+	r.cursor = max(r.cursor, seq)
+	if e.ID.Compare(r.newest) > 0 {
+		r.newest = e.ID
+	}
+	t := h.timeline(place{r.store, r.user})
+	if seq == 0 || seq > events.Seq(len(t.entries))+maxHole {
+		return
+	}
+	for events.Seq(len(t.entries)) < seq {
+		t.entries = append(t.entries, entry{})
+	}
+	h.show(r, &t.entries[seq-1], seq, h.entry(e))
+}
+
+// show holds what was shown against what stands there already.
+func (h *History) show(r *Reader, stands *entry, seq events.Seq, shown entry) {
+	if *stands == (entry{}) {
+		*stands = shown
+		return
+	}
+	same := *stands
+	same.body = shown.body
+	if same != shown || stands.body != shown.body && stands.body != 0 && shown.body != 0 {
+		h.violated(Changed, "%s was shown %v at seq %d, where %v stood", r, shown.id, seq, stands.id)
+	}
+	if shown.body == 0 {
+		stands.body = 0
+	}
+}
+
+func (h *History) entry(e *events.Event) entry {
+	n := entry{message: -1, id: e.ID, body: h.hash(e.Body)}
+	rest := *e
+	rest.Body = nil
+	n.rest = h.hash(rest.Encode())
+	if e.Kind == events.KindMessage {
+		h.message(e.Message)
+		n.message = h.byID[e.Message]
+	}
+	n.claim = h.claim(claim{e.Session, e.Sender, e.Device, e.Conversation})
+	return n
+}
+
+func (h *History) claim(c claim) int32 {
+	i, ok := h.byClaim[c]
+	if !ok {
+		i = int32(len(h.claims))
+		h.byClaim[c] = i
+		h.claims = append(h.claims, c)
+	}
+	return i
+}
+
+// hash returns a hash of data that is 0 for no data only.
+func (h *History) hash(data []byte) uint64 {
+	if len(data) == 0 {
+		return 0
+	}
+	return max(maphash.Bytes(h.seed, data), 1)
+}
+
+func (h *History) timeline(p place) *timeline {
+	t := h.timelines[p]
+	if t == nil {
+		t = &timeline{place: p}
+		h.timelines[p] = t
+	}
+	return t
+}
+
+// Reset records that the device was told of another store: it starts anew.
+func (r *Reader) Reset(store events.StoreID) {
+	r.h.mu.Lock()
+	defer r.h.mu.Unlock()
+	r.store, r.cursor = store, 0
+}
+
+// Complete records that the device says to have everything that its timeline
+// holds at the end.
+func (r *Reader) Complete() {
+	r.h.mu.Lock()
+	defer r.h.mu.Unlock()
+	r.complete = true
+}
+
+// Cursor returns the last seq that the device was shown.
+func (r *Reader) Cursor() events.Seq {
+	r.h.mu.Lock()
+	defer r.h.mu.Unlock()
+	return r.cursor
+}
+
+// String names the device for messages to people.
+func (r *Reader) String() string { return string(r.user) + "/" + string(r.device) }
+
+// Replaced records that the store was put in place of the one before, from an
+// older copy: what was acked so far is no promise of the new one.
+func (h *History) Replaced(store events.StoreID) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.store = store
+	for i := range h.messages {
+		h.messages[i].excuse = h.messages[i].answer == acked
+	}
+}
