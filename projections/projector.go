@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -152,30 +154,32 @@ func (p *Projector) takeHints() []bus.Hint {
 // round reads what is new, once for all shards, and has each project it. It goes
 // on until nothing more is there.
 func (p *Projector) round(ctx context.Context, polled bool) error {
-	hints := p.takeHints()
+	if err := p.load(ctx); err != nil {
+		return err
+	}
+	recs, look := p.sort(p.takeHints())
 	if polled {
 		rows, err := p.cfg.Journals.ListJournals(ctx, p.known, events.Relaxed)
 		if err != nil {
 			return err
 		}
 		p.known += uint64(len(rows))
+		for journal := p.first(); journal <= p.known; journal++ {
+			look[journal] = true
+		}
 	}
-	for more := true; more; {
-		if err := p.load(ctx); err != nil {
-			return err
-		}
-		var recs []record
-		var err error
-		recs, more, err = p.gather(ctx, hints, polled)
-		if err != nil {
-			return err
-		}
-		hints = nil
+	for {
 		if err := p.project(ctx, recs); err != nil {
 			return err
 		}
+		if len(look) == 0 {
+			return nil
+		}
+		var err error
+		if recs, err = p.read(ctx, look); err != nil {
+			return err
+		}
 	}
-	return nil
 }
 
 // load makes every shard ready.
@@ -202,39 +206,11 @@ func (p *Projector) next(journal uint64) (at events.Offset, ok bool) {
 	return at, ok
 }
 
-// gather returns records in the order of journals and offsets: those that hints
-// brought, if they are next, and what the log has. more says that there may be
-// more of them.
-func (p *Projector) gather(ctx context.Context, hints []bus.Hint, polled bool) (recs []record, more bool, err error) {
-	hinted, missing := p.sort(hints)
-	for journal := p.first(); journal <= p.known; journal++ {
-		at, open := p.next(journal)
-		if !open {
-			continue
-		}
-		recs = append(recs, hinted[journal]...)
-		if !polled && !missing[journal] {
-			continue
-		}
-		at += events.Offset(len(hinted[journal]))
-		read, err := p.cfg.Log.ReadLog(ctx, events.JournalNumbered(journal), at, readBytes, events.Relaxed)
-		if err != nil {
-			return nil, false, err
-		}
-		size := 0
-		for i, rec := range read {
-			recs = append(recs, record{journal, at + events.Offset(i), rec})
-			size += len(rec)
-		}
-		more = more || size > readBytes/2
-	}
-	return recs, more, nil
-}
-
-// sort returns what hints brought, as far as it follows what was read, and names
-// the journals that have more than that.
-func (p *Projector) sort(hints []bus.Hint) (hinted map[uint64][]record, missing map[uint64]bool) {
-	hinted, missing = make(map[uint64][]record), make(map[uint64]bool)
+// sort returns the records that hints brought, as far as they follow what was
+// read, and names the journals that have more than that.
+func (p *Projector) sort(hints []bus.Hint) (recs []record, look map[uint64]bool) {
+	look = make(map[uint64]bool)
+	have := make(map[uint64]events.Offset) // how far recs lead
 	for _, h := range hints {
 		journal, ok := h.Journal.Number()
 		if !ok {
@@ -242,16 +218,41 @@ func (p *Projector) sort(hints []bus.Hint) (hinted map[uint64][]record, missing 
 		}
 		p.known = max(p.known, journal)
 		at, open := p.next(journal)
-		at += events.Offset(len(hinted[journal]))
+		at = max(at, have[journal]+1)
 		switch {
 		case !open || h.Offset < at:
 		case h.Offset == at && h.Record != nil:
-			hinted[journal] = append(hinted[journal], record{journal, h.Offset, h.Record})
+			recs = append(recs, record{journal, at, h.Record})
+			have[journal] = at
 		default:
-			missing[journal] = true
+			look[journal] = true
 		}
 	}
-	return hinted, missing
+	return recs, look
+}
+
+// read reads on in the journals named, in their order, and takes out of look
+// those that have nothing more.
+func (p *Projector) read(ctx context.Context, look map[uint64]bool) ([]record, error) {
+	var recs []record
+	for _, journal := range slices.Sorted(maps.Keys(look)) {
+		at, open := p.next(journal)
+		if !open {
+			delete(look, journal)
+			continue
+		}
+		read, err := p.cfg.Log.ReadLog(ctx, events.JournalNumbered(journal), at, readBytes, events.Relaxed)
+		if err != nil {
+			return nil, err
+		}
+		if len(read) == 0 {
+			delete(look, journal)
+		}
+		for i, rec := range read {
+			recs = append(recs, record{journal, at + events.Offset(i), rec})
+		}
+	}
+	return recs, nil
 }
 
 // first returns the lowest journal that some shard has not read to its end.
