@@ -8,9 +8,6 @@ import (
 // Version is the protocol version that LOGIN names.
 const Version = 1
 
-// A Frame is one of the frame types below, as a pointer.
-type Frame interface{ fields.Message }
-
 // Limits of frames; a frame beyond one of them is malformed.
 const (
 	MaxRanges    = 8  // of a Sync

@@ -1,12 +1,10 @@
 package wire
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 
 	"timberline/events"
-	"timberline/events/fields"
 )
 
 // MaxPacket is the most bytes of UDP payload that a packet has.
@@ -40,71 +38,6 @@ type Packet struct {
 	Frames  []Frame
 }
 
-// typePlain is the first byte of a plain packet in protobuf. 1 to 5 belong to
-// the packets of sealed mode. '{' begins a plain packet in JSON.
-const typePlain = 6
-
-// A plain packet in protobuf:
-//
-//	0          1              17
-//	+----------+--------------+------------------------------+
-//	| 6 (type) | session      | protobuf: repeated frame = 1 |
-//	+----------+--------------+------------------------------+
-//
-// A plain packet in JSON is lines, each an object with one frame and the
-// session's text (left out where there is none):
-//
-//	{"session":"01J…","ping":{"id":"7"}}
-const plainHeader = 1 + 16
-
-// envelope is the frame's place among the others: exactly one field is set.
-type envelope struct {
-	session events.SessionID // in JSON only
-	json    bool
-	frame   Frame
-}
-
-// Fields lists the kinds of frames. Their numbers are the protocol.
-func (e *envelope) Fields(v fields.Visitor) {
-	if e.json {
-		fields.ID(v, 100, "session", &e.session)
-	}
-	visit[Login](v, e, 1, "login")
-	visit[Accepted](v, e, 2, "accepted")
-	visit[Denied](v, e, 3, "denied")
-	visit[Send](v, e, 4, "send")
-	visit[Ack](v, e, 5, "ack")
-	visit[Busy](v, e, 6, "busy")
-	visit[Push](v, e, 7, "push")
-	visit[Part](v, e, 8, "part")
-	visit[Got](v, e, 9, "got")
-	visit[Sync](v, e, 10, "sync")
-	visit[Page](v, e, 11, "page")
-	visit[Ping](v, e, 12, "ping")
-	visit[Pong](v, e, 13, "pong")
-	visit[Settled](v, e, 14, "settled")
-	visit[Closed](v, e, 15, "closed")
-	visit[Bye](v, e, 16, "bye")
-}
-
-// visit writes the frame if it is a T, or reads one.
-func visit[T any, P interface {
-	*T
-	Frame
-}](v fields.Visitor, e *envelope, num int, name string) {
-	if mine, ok := e.frame.(P); ok {
-		v.Embed(num, name, mine, true)
-		return
-	}
-	if e.frame != nil {
-		return
-	}
-	f := P(new(T))
-	if v.Embed(num, name, f, false) {
-		e.frame = f
-	}
-}
-
 // Header returns the bytes that a packet has before its first frame.
 func Header(c Codec) int {
 	if c == JSON {
@@ -122,22 +55,16 @@ func AppendHeader(b []byte, c Codec, s events.SessionID) []byte {
 	return append(b, s[:]...)
 }
 
-// AppendFrame adds a frame to a plain packet of that session.
+// AppendFrame adds a frame to a plain packet of that session. It allocates
+// nothing where b has room and the codec is Proto.
 func AppendFrame(b []byte, c Codec, s events.SessionID, f Frame) []byte {
-	e := envelope{frame: f}
 	if c == JSON {
-		e.session, e.json = s, true
-		return append(fields.AppendJSON(b, &e), '\n')
+		return appendLine(b, s, f)
 	}
-	return fields.Append(b, &oneFrame{&e})
+	return appendEnvelope(b, f)
 }
 
-// oneFrame is field 1 of a packet.
-type oneFrame struct{ e *envelope }
-
-func (o *oneFrame) Fields(v fields.Visitor) { v.Embed(1, "frame", o.e, true) }
-
-// Encode returns the plain packet. It may be larger than MaxPacket: a Batch
+// Encode returns the plain packet. It may be larger than MaxPacket: a Packer
 // splits frames over packets.
 func (p *Packet) Encode() []byte {
 	b := AppendHeader(nil, p.Codec, p.Session)
@@ -160,84 +87,49 @@ func PeekSession(data []byte) (s events.SessionID, ok bool) {
 // Decode reads a plain packet. Frames alias data. Frames of unknown kinds are
 // left out. The error wraps ErrMalformed.
 func Decode(data []byte) (Packet, error) {
+	var p Packet
+	var err error
 	switch {
 	case len(data) > MaxPacket:
-		return Packet{}, fmt.Errorf("%w: %d bytes, at most %d are allowed", ErrMalformed, len(data), MaxPacket)
+		err = fmt.Errorf("%d bytes, at most %d are allowed", len(data), MaxPacket)
 	case len(data) > 0 && data[0] == '{':
-		return decodeJSON(data)
+		p, err = decodeLines(data)
 	case len(data) >= plainHeader && data[0] == typePlain:
-		return decodeProto(data)
+		p, err = decodeEnvelopes(data)
+	default:
+		err = fmt.Errorf("neither a plain packet (first byte %d) nor JSON (first byte '{')", typePlain)
 	}
-	return Packet{}, fmt.Errorf("%w: neither a plain packet (first byte %d) nor JSON (first byte '{')", ErrMalformed, typePlain)
-}
-
-func decodeProto(data []byte) (Packet, error) {
-	p := Packet{Codec: Proto, Session: events.SessionID(data[1:plainHeader])}
-	var list frameList
-	if err := fields.Unmarshal(data[plainHeader:], &list); err != nil {
+	for i := 0; err == nil && i < len(p.Frames); i++ {
+		err = check(p.Frames[i])
+	}
+	if err != nil {
 		return Packet{}, fmt.Errorf("%w: %w", ErrMalformed, err)
 	}
-	for i := range list.envelopes {
-		if f := list.envelopes[i].frame; f != nil {
-			p.Frames = append(p.Frames, f)
-		}
-	}
-	return p, check(p.Frames)
+	return p, nil
 }
 
-// frameList is what follows the header of a packet in protobuf.
-type frameList struct{ envelopes []envelope }
-
-// Fields lists the one field of a packet.
-func (l *frameList) Fields(v fields.Visitor) { fields.List(v, 1, "frame", &l.envelopes) }
-
-func decodeJSON(data []byte) (Packet, error) {
-	p := Packet{Codec: JSON}
-	first := true
-	for line := range bytes.Lines(data) {
-		line = bytes.TrimSpace(line)
-		if len(line) == 0 {
-			continue
+// check holds a frame against the limits that its type states.
+func check(f Frame) error {
+	switch f := f.(type) {
+	case *Login:
+		if len(f.Settle) > MaxSettle {
+			return fmt.Errorf("login settles %d sessions, at most %d are allowed", len(f.Settle), MaxSettle)
 		}
-		e := envelope{json: true}
-		if err := fields.UnmarshalJSON(line, &e); err != nil {
-			return Packet{}, fmt.Errorf("%w: %w", ErrMalformed, err)
+	case *Send:
+		if f.Number == 0 || f.Fragments > MaxFragments || f.Fragment > 0 && f.Fragment >= f.Fragments || events.Number(f.Fragment) >= f.Number {
+			return fmt.Errorf("send %d is fragment %d of %d", f.Number, f.Fragment, f.Fragments)
 		}
-		if !first && e.session != p.Session {
-			return Packet{}, fmt.Errorf("%w: lines of two sessions in one packet", ErrMalformed)
+	case *Ack:
+		if len(f.Refused) > MaxRefusals {
+			return fmt.Errorf("ack has %d refusals, at most %d are allowed", len(f.Refused), MaxRefusals)
 		}
-		first, p.Session = false, e.session
-		if e.frame != nil {
-			p.Frames = append(p.Frames, e.frame)
+	case *Sync:
+		if len(f.Ranges) > MaxRanges {
+			return fmt.Errorf("sync names %d ranges, at most %d are allowed", len(f.Ranges), MaxRanges)
 		}
-	}
-	return p, check(p.Frames)
-}
-
-// check holds frames against the limits that their types state.
-func check(frames []Frame) error {
-	for _, f := range frames {
-		var over string
-		switch f := f.(type) {
-		case *Login:
-			if len(f.Settle) > MaxSettle {
-				over = fmt.Sprintf("login settles %d sessions, at most %d are allowed", len(f.Settle), MaxSettle)
-			}
-		case *Sync:
-			if len(f.Ranges) > MaxRanges {
-				over = fmt.Sprintf("sync names %d ranges, at most %d are allowed", len(f.Ranges), MaxRanges)
-			}
-		case *Send:
-			if f.Number == 0 || f.Fragments > MaxFragments || f.Fragment > 0 && f.Fragment >= f.Fragments || events.Number(f.Fragment) >= f.Number {
-				over = fmt.Sprintf("send %d is fragment %d of %d", f.Number, f.Fragment, f.Fragments)
-			}
-		case *Settled:
-			if len(f.Numbers)%2 != 0 {
-				over = "settled names half a run"
-			}
-		}
-		if over != "" {
-			return fmt.Errorf("%w: %s", ErrMalformed, over)
+	case *Settled:
+		if len(f.Numbers)%2 != 0 {
+			return errors.New("settled names half a run")
 		}
 	}
 	return nil

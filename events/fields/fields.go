@@ -89,6 +89,12 @@ func List[T any, P interface {
 	*T
 	Message
 }](v Visitor, num int, name string, s *[]T) {
+	if w, ok := v.(*protoWriter); ok { // the same as below, without a closure to allocate
+		for i := range *s {
+			w.embed(num, P(&(*s)[i]))
+		}
+		return
+	}
 	v.List(num, name, len(*s), func(i int) Message {
 		if i == len(*s) {
 			var zero T

@@ -22,6 +22,10 @@ func AppendJSON(b []byte, m Message) []byte {
 // around it is accepted. The error wraps ErrMalformed.
 func UnmarshalJSON(data []byte, m Message) error {
 	var r jsonReader
+	if !utf8.Valid(data) {
+		r.fail("not UTF-8")
+		return r.err
+	}
 	r.object(data, m)
 	return r.err
 }
@@ -254,7 +258,7 @@ func (r *jsonReader) Bytes(_ int, name string, x []byte) []byte {
 
 func (r *jsonReader) Text(num int, name string, x []byte) []byte {
 	var text string
-	if r.value("text", &text) {
+	if r.value("text", &text) && text != "" {
 		return []byte(text)
 	}
 	return r.Bytes(num, name, x)

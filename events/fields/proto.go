@@ -2,25 +2,39 @@ package fields
 
 import (
 	"fmt"
+	"sync"
 	"unicode/utf8"
 
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
-// Append encodes m as protobuf behind b.
+// Append encodes m as protobuf behind b. It allocates nothing if b has room.
 func Append(b []byte, m Message) []byte {
-	w := protoWriter{buf: b}
-	m.Fields(&w)
-	return w.buf
+	w := protoWriters.Get().(*protoWriter)
+	w.buf = b
+	m.Fields(w)
+	b, w.buf = w.buf, nil
+	protoWriters.Put(w)
+	return b
 }
 
 // Unmarshal decodes protobuf into m, which must be zero. Byte fields of m alias
 // data. The error wraps ErrMalformed.
 func Unmarshal(data []byte, m Message) error {
-	var r protoReader
+	r := protoReaders.Get().(*protoReader)
 	r.message(data, m)
-	return r.err
+	err := r.err
+	r.reset()
+	protoReaders.Put(r)
+	return err
 }
+
+// Visitors are interfaces, so each would be allocated; they are used again
+// instead.
+var (
+	protoWriters = sync.Pool{New: func() any { return new(protoWriter) }}
+	protoReaders = sync.Pool{New: func() any { return new(protoReader) }}
+)
 
 // A protoWriter appends fields to buf.
 type protoWriter struct {
@@ -157,6 +171,19 @@ type protoReader struct {
 // deeper than four.
 const maxDepth = 8
 
+// maxKept bounds the room that a reader keeps for the next message, in fields: a
+// full record has fewer.
+const maxKept = 1024
+
+// reset makes the reader ready for another message.
+func (r *protoReader) reset() {
+	kept := r.fields[:0]
+	if cap(kept) > maxKept {
+		kept = nil
+	}
+	*r = protoReader{fields: kept}
+}
+
 func (r *protoReader) fail(format string, args ...any) {
 	if r.err == nil {
 		r.err = fmt.Errorf("%w: %s", ErrMalformed, fmt.Sprintf(format, args...))
@@ -176,6 +203,7 @@ func (r *protoReader) message(data []byte, m Message) {
 	if r.err == nil {
 		m.Fields(r)
 	}
+	clear(r.fields[end:]) // a reader that is used again must not hold on to data
 	r.fields, r.base = r.fields[:end], base
 	r.depth--
 }
@@ -251,10 +279,14 @@ func (r *protoReader) String(num int, _ string, x string) string {
 }
 
 func (r *protoReader) Bytes(num int, _ string, x []byte) []byte {
-	if f := r.find(num, protowire.BytesType); f != nil {
-		return f.data[:len(f.data):len(f.data)]
+	f := r.find(num, protowire.BytesType)
+	switch {
+	case f == nil:
+		return x
+	case len(f.data) == 0:
+		return nil // as if it were left out
 	}
-	return x
+	return f.data[:len(f.data):len(f.data)]
 }
 
 func (r *protoReader) Text(num int, name string, x []byte) []byte {
