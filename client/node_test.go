@@ -90,15 +90,22 @@ func testRealServer(t *testing.T, codec wire.Codec) {
 		t.Fatalf("flush: %v", err)
 	}
 	var got []client.Message
+	all := make(chan struct{})
 	bob, err := client.Dial(address, client.Options{
 		Token: token("bob", "phone"), Codec: codec,
-		OnMessage: func(m client.Message) error { got = append(got, m); return nil },
+		OnMessage: func(m client.Message) error {
+			if got = append(got, m); len(got) == rounds*len(bodies) {
+				close(all)
+			}
+			return nil
+		},
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := bob.Sync(ctx); err != nil {
-		t.Fatalf("sync: %v", err)
+	select {
+	case <-all:
+	case <-ctx.Done():
 	}
 	if err := bob.Close(); err != nil {
 		t.Fatal(err)

@@ -1,0 +1,336 @@
+package client
+
+import (
+	"bytes"
+	"context"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"timberline/events"
+	"timberline/wire"
+)
+
+// A wireEnd is a socket whose other end is the test.
+type wireEnd struct {
+	in   chan wire.Datagram
+	gone chan struct{}
+	once sync.Once
+
+	mu   sync.Mutex
+	sent []wire.Packet
+}
+
+func newWireEnd() *wireEnd {
+	return &wireEnd{in: make(chan wire.Datagram, 64), gone: make(chan struct{})}
+}
+
+func (w *wireEnd) ReadBatch(ds []wire.Datagram) (int, error) {
+	select {
+	case d := <-w.in:
+		ds[0].Addr = d.Addr
+		ds[0].Data = ds[0].Data[:copy(ds[0].Data, d.Data)]
+		return 1, nil
+	case <-w.gone:
+		return 0, net.ErrClosed
+	}
+}
+
+func (w *wireEnd) WriteBatch(ds []wire.Datagram) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, d := range ds {
+		p, err := wire.Decode(bytes.Clone(d.Data))
+		if err != nil {
+			panic(err)
+		}
+		w.sent = append(w.sent, p)
+	}
+	return nil
+}
+
+// take returns the frames sent since it was called last.
+func (w *wireEnd) take() (fs []wire.Frame) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, p := range w.sent {
+		fs = append(fs, p.Frames...)
+	}
+	w.sent = nil
+	return fs
+}
+
+func (w *wireEnd) LocalAddr() netip.AddrPort { return netip.MustParseAddrPort("10.0.0.2:1") }
+
+func (w *wireEnd) Close() error {
+	w.once.Do(func() { close(w.gone) })
+	return nil
+}
+
+var (
+	serverAddr = netip.MustParseAddrPort("10.0.0.1:4747")
+	store1     = events.StoreID{1}
+	store2     = events.StoreID{2}
+)
+
+// A story is a client, and a server that the test plays.
+type story struct {
+	t       *testing.T
+	c       *Client
+	ends    []*wireEnd // the sockets the client has opened
+	session events.SessionID
+	heartMS uint32
+	frames  []wire.Frame // sent by the client, not taken by the test
+
+	mu      sync.Mutex
+	got     []string // bodies of messages, resets and trims, as the app was told
+	seqs    []events.Seq
+	results []Result
+	states  []State
+	refuse  error // of OnMessage
+	tokens  int
+}
+
+// tell plays a story in a bubble of its own. The client is closed at the end,
+// and whatever goroutine it leaves fails the test.
+func tell(t *testing.T, o Options, play func(s *story)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		s := newStory(t, o)
+		defer s.c.Close()
+		play(s)
+	})
+}
+
+func newStory(t *testing.T, o Options) *story {
+	t.Helper()
+	s := &story{t: t, heartMS: 15000}
+	o.Token = func(context.Context) (string, error) {
+		s.note(func() { s.tokens++ })
+		return "token", nil
+	}
+	o.Listen = func() (wire.PacketConn, error) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.ends = append(s.ends, newWireEnd())
+		return s.ends[len(s.ends)-1], nil
+	}
+	if o.Random == nil {
+		o.Random = bytes.NewReader(make([]byte, 32))
+	}
+	o.OnMessage = s.onMessage
+	o.OnResult = func(r Result) { s.note(func() { s.results = append(s.results, r) }) }
+	o.OnState = func(x State) { s.note(func() { s.states = append(s.states, x) }) }
+	o.OnReset = func(events.StoreID) { s.note(func() { s.got = append(s.got, "reset") }) }
+	o.OnTrimmed = func(a, b events.Seq) { s.note(func() { s.got = append(s.got, "trimmed") }) }
+	c, err := Dial(serverAddr.String(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.c = c
+	synctest.Wait()
+	return s
+}
+
+func (s *story) note(f func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f()
+}
+
+func (s *story) onMessage(m Message) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.refuse != nil {
+		return s.refuse
+	}
+	s.got = append(s.got, string(m.Event.Body))
+	s.seqs = append(s.seqs, m.Seq)
+	return nil
+}
+
+// end returns the socket in use.
+func (s *story) end() *wireEnd {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.ends) == 0 {
+		s.t.Fatal("the client has no socket")
+	}
+	return s.ends[len(s.ends)-1]
+}
+
+// hear takes in what the client has sent.
+func (s *story) hear() {
+	synctest.Wait()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, e := range s.ends {
+		s.frames = append(s.frames, e.take()...)
+	}
+}
+
+// took returns the frames of one type since the test asked for them last.
+func took[F any](s *story) (fs []*F) {
+	s.t.Helper()
+	s.hear()
+	s.frames = slices.DeleteFunc(s.frames, func(f wire.Frame) bool {
+		x, ok := f.(any).(*F)
+		if ok {
+			fs = append(fs, x)
+		}
+		return ok
+	})
+	return fs
+}
+
+// one returns the only frame of its type since the client was asked last.
+func one[F any](s *story) *F {
+	s.t.Helper()
+	fs := took[F](s)
+	if len(fs) != 1 {
+		s.t.Fatalf("%d frames %T came, want 1", len(fs), *new(F))
+	}
+	return fs[0]
+}
+
+// say sends frames of the session to the client.
+func (s *story) say(fs ...wire.Frame) {
+	s.sayAs(serverAddr, s.session, fs...)
+}
+
+func (s *story) sayAs(from netip.AddrPort, session events.SessionID, fs ...wire.Frame) {
+	p := wire.Packet{Session: session, Frames: fs}
+	s.end().in <- wire.Datagram{Addr: from, Data: p.Encode()}
+	synctest.Wait()
+}
+
+// advance lets time pass.
+func (s *story) advance(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
+// welcome answers the LOGIN that must have come, and returns it.
+func (s *story) welcome(session byte, head events.Seq) *wire.Login {
+	s.t.Helper()
+	f := s.login()
+	s.accept(f, session, wire.Accepted{Head: head, First: 1, Store: store1})
+	return f
+}
+
+// login returns the LOGIN that must have come.
+func (s *story) login() *wire.Login {
+	s.t.Helper()
+	fs := took[wire.Login](s)
+	if len(fs) == 0 {
+		s.t.Fatal("no LOGIN came")
+	}
+	return fs[len(fs)-1]
+}
+
+func (s *story) accept(f *wire.Login, session byte, a wire.Accepted) {
+	s.session = events.SessionID{session}
+	a.Attempt, a.Session, a.Heartbeat, a.MaxBody = f.Attempt, s.session, s.heartMS, 16<<10
+	a.Journal, a.Offset = "j:1", 10
+	s.say(&a)
+}
+
+// send sends texts to bob through the client.
+func (s *story) send(texts ...string) (ids []events.MessageID) {
+	s.t.Helper()
+	for _, text := range texts {
+		id, err := s.c.Send(s.t.Context(), "bob", []byte(text))
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		ids = append(ids, id)
+	}
+	return ids
+}
+
+// wantSends checks which sends came since the client was asked last.
+func (s *story) wantSends(why string, want ...string) {
+	s.t.Helper()
+	got := []string{}
+	for _, f := range took[wire.Send](s) {
+		got = append(got, string(f.Body))
+	}
+	if d := cmp.Diff(append([]string{}, want...), got); d != "" {
+		s.t.Errorf("%s: sends (-want +got):\n%s", why, d)
+	}
+}
+
+// wantApp checks what the app was told in all.
+func (s *story) wantApp(why string, want ...string) {
+	s.t.Helper()
+	synctest.Wait()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if d := cmp.Diff(want, s.got); d != "" {
+		s.t.Errorf("%s: the app was told (-want +got):\n%s", why, d)
+	}
+}
+
+// wantResults checks the results in all, each by its error's words.
+func (s *story) wantResults(why string, want ...string) {
+	s.t.Helper()
+	synctest.Wait()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	got := []string{}
+	for _, r := range s.results {
+		text := "stored"
+		if r.Err != nil {
+			text = r.Err.Error()
+		}
+		got = append(got, text)
+	}
+	if d := cmp.Diff(append([]string{}, want...), got); d != "" {
+		s.t.Errorf("%s: results (-want +got):\n%s", why, d)
+	}
+}
+
+// wantStates checks the states in all.
+func (s *story) wantStates(why string, want ...State) {
+	s.t.Helper()
+	synctest.Wait()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if d := cmp.Diff(want, s.states); d != "" {
+		s.t.Errorf("%s: states (-want +got):\n%s", why, d)
+	}
+}
+
+// entry returns an encoded event of somebody else.
+func entry(text string) []byte {
+	e := events.Event{ID: events.ID{1}, Kind: events.KindMessage, Sender: "bob", Body: []byte(text)}
+	return e.Encode()
+}
+
+// entries returns encoded events.
+func entries(texts ...string) (raws [][]byte) {
+	for _, text := range texts {
+		raws = append(raws, entry(text))
+	}
+	return raws
+}
+
+// bits returns a bitmap of what is held, of up to eight numbers.
+func bits(held ...int) []byte {
+	var b byte
+	for _, i := range held {
+		b |= 1 << i
+	}
+	return []byte{b}
+}
+
+// in returns a context of the story's that ends after a while.
+func in(d time.Duration) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.Background(), d)
+}
