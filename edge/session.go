@@ -78,6 +78,10 @@ func (s *session) pack() [][]byte {
 		p.Add(s.makeAck())
 	}
 	for _, f := range s.frames {
+		if f, ok := f.(*wire.Push); ok {
+			wire.AppendPushes(p, f.From, f.Events, f.Omitted)
+			continue
+		}
 		p.Add(f)
 	}
 	s.sync.pack(p)

@@ -489,6 +489,39 @@ func TestPushIsSentAgainUntilAcknowledgedOrGivenUp(t *testing.T) {
 	tl.want(1, "the heartbeat tells", "pong 9 head 2")
 }
 
+func TestPushesFillPacketsButNeverBeyondTheirLimit(t *testing.T) {
+	for _, codec := range []wire.Codec{wire.Proto, wire.JSON} {
+		tl := newTale(t)
+		tl.codec = codec
+		tl.login(1, "bob/phone")
+		tl.heard(1)
+		p := tl.entry("bob", events.SessionID{}, "one")
+		for _, body := range []string{strings.Repeat("x", 600), strings.Repeat("y", 700), strings.Repeat("z", 5000), "last"} {
+			p.Events = append(p.Events, tl.entry("bob", events.SessionID{}, body).Events...)
+		}
+		tl.pushed(p) // a packet beyond the limit cannot be decoded
+		var parts wire.Assembler
+		got := map[events.Seq]int{}
+		for _, f := range tl.replies[address(1)] {
+			switch f := f.(type) {
+			case *wire.Push:
+				for i, raw := range f.Events {
+					got[f.From+events.Seq(i)] = len(raw)
+				}
+			case *wire.Part:
+				if raw, complete := parts.Add(f); complete {
+					got[f.Seq] = len(raw)
+				}
+			}
+		}
+		for i, raw := range p.Events {
+			if n := got[events.Seq(i+1)]; n != len(raw) {
+				t.Errorf("%v: entry %d came with %d bytes, want %d", codec, i+1, n, len(raw))
+			}
+		}
+	}
+}
+
 func TestOwnMessageIsPushedWithoutItsBody(t *testing.T) {
 	tl := newTale(t)
 	phone := tl.login(1, "alice/phone")
