@@ -16,6 +16,9 @@ var (
 	ErrDenied   = errors.New("login was denied")        // for good: get another token, or another version
 	ErrReplaced = errors.New("device was replaced")     // it has logged in elsewhere: do not fight it
 	ErrStore    = errors.New("device store failed")     // nothing was kept: make room, try again
+
+	// ErrInUse says that another process has the device's File open.
+	ErrInUse = errors.New("in use by another client of the same device: stop that one first, or use another device")
 )
 
 // refusal returns the error of a send that the server refused. It wraps

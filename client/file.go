@@ -93,7 +93,7 @@ func (s *File) stillThere() error {
 		return err
 	}
 	if !os.SameFile(mine, now) {
-		return errInUse
+		return ErrInUse
 	}
 	return nil
 }
@@ -119,9 +119,6 @@ func (s *File) Load() (Saved, error) {
 	defer s.mu.Unlock()
 	return s.saved.clone(), nil
 }
-
-// errInUse says that a file cannot be opened now.
-var errInUse = errors.New("in use by another client of the same device: stop that one first, or use another device")
 
 // errFileClosed says that a File is used after Close.
 var errFileClosed = errors.New("is closed")

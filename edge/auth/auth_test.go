@@ -131,3 +131,20 @@ func FuzzVerify(f *testing.F) {
 		}
 	})
 }
+
+func TestTokenTellsItsHolderWhomItNames(t *testing.T) {
+	want := Identity{User: "alice", Device: "phone", Expires: now.Add(-time.Hour)}
+	token, err := Sign(newKey(t, 1), want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := Peek(token)
+	if err != nil || got.User != want.User || got.Device != want.Device || !got.Expires.Equal(want.Expires) {
+		t.Errorf("token of %+v: %+v, %v; want the same, expired or not", want, got, err)
+	}
+	for _, bad := range []string{"", "x", "a.b.c", token[:20]} {
+		if _, err := Peek(bad); !errors.Is(err, ErrBadToken) {
+			t.Errorf("token %q: %v, want ErrBadToken", bad, err)
+		}
+	}
+}

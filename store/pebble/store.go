@@ -72,8 +72,8 @@ func (m *meta) Fields(v fields.Visitor) {
 	fields.ID(v, 4, "tag", &m.tag)
 }
 
-// dataFormat is the version of the keys and of what they hold as a whole.
-const dataFormat = 1
+// DataFormat is the version of the keys and of what they hold as a whole.
+const DataFormat = 1
 
 // Open opens the store in a folder, and creates it if there is none. Only one
 // process can have it open.
@@ -174,15 +174,15 @@ func (s *Store) loadMeta(o Options) error {
 	if err := fields.Unseal(1, metaKey, data, &s.meta); err != nil {
 		return fmt.Errorf("data folder %s: %w: the description of the store: %w", s.dir, events.ErrCorrupt, err)
 	}
-	if s.meta.format != dataFormat {
+	if s.meta.format != DataFormat {
 		return fmt.Errorf("data folder %s has format %d, this program works with format %d: use the version of timberline that wrote it, or a newer one",
-			s.dir, s.meta.format, dataFormat)
+			s.dir, s.meta.format, DataFormat)
 	}
 	return nil
 }
 
 func (s *Store) create(o Options) error {
-	m := meta{format: dataFormat, shards: o.Shards}
+	m := meta{format: DataFormat, shards: o.Shards}
 	for _, id := range [][]byte{m.id[:], m.tag[:4]} {
 		if _, err := io.ReadFull(o.Random, id); err != nil {
 			return fmt.Errorf("draw the ids of a new store: %w", err)

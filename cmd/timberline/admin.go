@@ -1,0 +1,139 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"timberline/store/pebble"
+)
+
+// While a server runs, its store is open in that process and nowhere else. So
+// commands that read the store ask the server, by a socket in the data folder
+// that only the folder's owner can use.
+//
+//	GET /log?journal=NUMBER&from=OFFSET   events, a line of JSON each
+
+// maxSocketPath is the longest path of a Unix socket, in bytes.
+const maxSocketPath = 107
+
+// listenAdmin opens the socket. The caller has the store open, so a socket that
+// is there already was left behind.
+func listenAdmin(data string) (net.Listener, error) {
+	path := adminPath(data)
+	if n := len(path); n > maxSocketPath {
+		return nil, wrong("data", "is %s: %s has %d bytes, but a socket's path has at most %d: choose a shorter path", data, path, n, maxSocketPath)
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, folderError(data, err)
+	}
+	// The socket is made where nobody else can reach it and then moved, so that
+	// at no moment it can be used by others.
+	private, err := os.MkdirTemp(data, ".a")
+	if err != nil {
+		return nil, folderError(data, err)
+	}
+	defer os.RemoveAll(private)
+	made := filepath.Join(private, "s")
+	l, err := net.Listen("unix", made)
+	if err != nil {
+		return nil, folderError(data, err)
+	}
+	l.(*net.UnixListener).SetUnlinkOnClose(false)
+	if err := errors.Join(os.Chmod(made, 0o600), os.Rename(made, path)); err != nil {
+		return nil, folderError(data, errors.Join(err, l.Close()))
+	}
+	return &adminListener{l, path}, nil
+}
+
+// An adminListener removes its socket when it is closed.
+type adminListener struct {
+	net.Listener
+	path string
+}
+
+// Close implements net.Listener.
+func (l *adminListener) Close() error {
+	return errors.Join(l.Listener.Close(), os.Remove(l.path))
+}
+
+// serveAdmin answers other commands until ctx ends.
+func serveAdmin(ctx context.Context, l net.Listener, store *pebble.Store, logger *slog.Logger) error {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /log", func(w http.ResponseWriter, r *http.Request) {
+		q, err := parseLogQuery(r.URL.Query())
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		w.Header().Set("Content-Type", "application/x-ndjson")
+		if err := writeLog(r.Context(), w, store, q); err != nil {
+			fmt.Fprintf(w, "%s%v\n", errorLine, err)
+		}
+	})
+	server := &http.Server{
+		Handler: mux, ReadHeaderTimeout: 10 * time.Second,
+		BaseContext: func(net.Listener) context.Context { return ctx },
+		ErrorLog:    slog.NewLogLogger(logger.Handler(), slog.LevelWarn),
+	}
+	var g errgroup.Group
+	g.Go(func() error {
+		if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			return fmt.Errorf("admin socket: %w", err)
+		}
+		return nil
+	})
+	g.Go(func() error {
+		<-ctx.Done()
+		patience, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		if server.Shutdown(patience) == nil {
+			return nil
+		}
+		return server.Close()
+	})
+	return g.Wait()
+}
+
+// errorLine begins a line that tells of an error in the middle of an answer.
+const errorLine = "error: "
+
+// errNoServer says that no server runs on a data folder.
+var errNoServer = errors.New("no server runs here")
+
+// askAdmin asks the server that runs on a data folder. The error is errNoServer
+// if there is none. The caller closes the answer.
+func askAdmin(ctx context.Context, data, path string, q url.Values) (io.ReadCloser, error) {
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, "unix", adminPath(data))
+	}
+	client := http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://admin"+path+"?"+q.Encode(), nil)
+	if err != nil {
+		return nil, err
+	}
+	answer, err := client.Do(r)
+	switch {
+	case errors.Is(err, os.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
+		return nil, errNoServer
+	case err != nil:
+		return nil, fmt.Errorf("ask the server of %s: %w", data, err)
+	case answer.StatusCode != http.StatusOK:
+		defer answer.Body.Close()
+		text, _ := io.ReadAll(io.LimitReader(answer.Body, 1<<10))
+		return nil, fmt.Errorf("the server of %s answers %s: %s", data, answer.Status, text)
+	}
+	return answer.Body, nil
+}

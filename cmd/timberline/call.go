@@ -1,0 +1,126 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/peterbourgon/ff/v3"
+)
+
+// envPrefix is what the names of environment variables begin with.
+const envPrefix = "TIMBERLINE"
+
+// A call is one run of a command.
+type call struct {
+	cmd    *command
+	args   []string // as given; after parse, what follows the flags
+	stdin  io.Reader
+	stdout io.Writer
+	stderr io.Writer
+	flags  *flag.FlagSet
+	given  map[string]bool // the flags that were set, from wherever
+}
+
+func newCall(cmd *command, args []string, stdin io.Reader, stdout, stderr io.Writer) *call {
+	c := &call{cmd: cmd, args: args, stdin: stdin, stdout: stdout, stderr: stderr}
+	c.flags = flag.NewFlagSet(cmd.name, flag.ContinueOnError)
+	c.flags.SetOutput(io.Discard)
+	c.flags.String("config", "", "`file` with one \"flag value\" a line")
+	return c
+}
+
+var errHelp = errors.New("help was asked for")
+
+// A usageError says what is wrong with a command line or a configuration.
+type usageError struct{ err error }
+
+func (e *usageError) Error() string { return e.err.Error() }
+func (e *usageError) Unwrap() error { return e.err }
+
+// wrong returns a usageError about a flag: what its value is, and what would be
+// right.
+func wrong(flag, format string, args ...any) error {
+	return &usageError{fmt.Errorf("--%s %s", flag, fmt.Sprintf(format, args...))}
+}
+
+// parse reads the flags from the command line, the environment and the file. At
+// most max arguments may follow them; a negative max allows any number.
+func (c *call) parse(max int) error {
+	err := ff.Parse(c.flags, c.args,
+		ff.WithEnvVarPrefix(envPrefix),
+		ff.WithConfigFileFlag("config"),
+		ff.WithConfigFileParser(c.readConfig),
+	)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		c.help()
+		return errHelp
+	case err != nil:
+		return &usageError{err}
+	}
+	c.args = c.flags.Args()
+	if max >= 0 && len(c.args) > max {
+		return &usageError{fmt.Errorf("%q is one argument too many (flags come first)", c.args[max])}
+	}
+	c.given = make(map[string]bool)
+	c.flags.Visit(func(f *flag.Flag) { c.given[f.Name] = true })
+	return nil
+}
+
+// readConfig reads a configuration file. All commands can share one: what only
+// the server knows is none of the others' business.
+func (c *call) readConfig(r io.Reader, set func(name, value string) error) error {
+	server := serverFlags()
+	return ff.PlainParser(r, func(name, value string) error {
+		if c.flags.Lookup(name) == nil && server.Lookup(name) != nil {
+			return nil
+		}
+		if name == "config" {
+			return errors.New("config file: \"config\" cannot be set in a file")
+		}
+		return set(name, value)
+	})
+}
+
+// help prints what there is to know about the command.
+func (c *call) help() {
+	cmd := c.cmd
+	fmt.Fprintf(c.stdout, "%s\n\nusage: timberline %s [flags]", cmd.summary, cmd.name)
+	if cmd.args != "" {
+		fmt.Fprintf(c.stdout, " %s", cmd.args)
+	}
+	fmt.Fprintln(c.stdout)
+	if cmd.about != "" {
+		fmt.Fprintf(c.stdout, "\n%s\n", strings.TrimSpace(cmd.about))
+	}
+	fmt.Fprintf(c.stdout, "\nexample:\n  %s\n\nflags:\n", strings.TrimSpace(cmd.example))
+	c.flags.VisitAll(func(f *flag.Flag) {
+		value, usage := flag.UnquoteUsage(f)
+		if f.DefValue != "" && f.DefValue != "false" && f.DefValue != "0" {
+			usage += " (default " + f.DefValue + ")"
+		}
+		fmt.Fprintf(c.stdout, "  --%s\n        %s\n", strings.TrimSpace(f.Name+" "+value), usage)
+	})
+	fmt.Fprintf(c.stdout, "\nFlags can be given in the environment, too, as %s_NAME, and in a file by --config.\n", envPrefix)
+}
+
+// printJSON prints a value as one line.
+func (c *call) printJSON(v any) error {
+	line, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	return c.print("%s\n", line)
+}
+
+// print prints to stdout. A reader that is gone is an error.
+func (c *call) print(format string, args ...any) error {
+	if _, err := fmt.Fprintf(c.stdout, format, args...); err != nil {
+		return fmt.Errorf("print: %w", err)
+	}
+	return nil
+}

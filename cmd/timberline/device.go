@@ -1,0 +1,150 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"timberline/client"
+	"timberline/edge/auth"
+	"timberline/events"
+	"timberline/wire"
+)
+
+// A deviceConfig is what the commands can be told that log in as a device.
+type deviceConfig struct {
+	server, as, device, token, data, codec string
+}
+
+// define adds the fields to the flags of a command.
+func (d *deviceConfig) define(c *call) {
+	c.flags.StringVar(&d.server, "server", defaultServer, "`address` (host:port) of the server")
+	c.flags.StringVar(&d.as, "as", "", "`name` of the user to speak for; the token is made with the key in --data")
+	c.flags.StringVar(&d.token, "token", "", "`JWT` to log in with, instead of --as")
+	c.flags.StringVar(&d.data, "data", defaultData, "the server's data `folder`")
+	c.flags.StringVar(&d.codec, "codec", "protobuf", "`encoding` of the packets: protobuf or json")
+}
+
+// options returns a client's options, and who it speaks for. A device named
+// fallback is used where none was named.
+func (d *deviceConfig) options(fallback string) (client.Options, auth.Identity, error) {
+	var o client.Options
+	if err := checkAddress(d.server); err != nil {
+		return o, auth.Identity{}, wrong("server", "is %q: %v", d.server, err)
+	}
+	switch d.codec {
+	case "protobuf":
+		o.Codec = wire.Proto
+	case "json":
+		o.Codec = wire.JSON
+	default:
+		return o, auth.Identity{}, wrong("codec", "is %q, want protobuf or json", d.codec)
+	}
+	if d.token != "" {
+		id, err := d.given()
+		o.Token = func(context.Context) (string, error) { return d.token, nil }
+		return o, id, err
+	}
+	if d.as == "" {
+		return o, auth.Identity{}, wrong("as", "is missing, want the name of a user (or --token)")
+	}
+	id := auth.Identity{User: events.User(d.as), Device: events.Device(d.device)}
+	if id.Device == "" {
+		id.Device = events.Device(fallback)
+	}
+	if err := checkIdentity(id, "as"); err != nil {
+		return o, id, err
+	}
+	key, err := signingKey(d.data)
+	o.Token = func(context.Context) (string, error) {
+		id.Expires = time.Now().Add(tokenLife)
+		return auth.Sign(key, id)
+	}
+	return o, id, err
+}
+
+// tokenLife is how long the tokens are valid that a command makes for itself. It
+// makes a new one for each login.
+const tokenLife = 24 * time.Hour
+
+// given returns who a token speaks for that was given.
+func (d *deviceConfig) given() (auth.Identity, error) {
+	id, err := auth.Peek(d.token)
+	switch {
+	case err != nil:
+		return id, wrong("token", "is of no use: %v", err)
+	case d.as != "" && events.User(d.as) != id.User:
+		return id, wrong("as", "is %s, but the token is %s's: leave one of them away", d.as, id.User)
+	case d.device != "" && events.Device(d.device) != id.Device:
+		return id, wrong("device", "is %s, but the token is for %s: leave one of them away", d.device, id.Device)
+	}
+	return id, nil
+}
+
+// passing returns the name of a device for one run of a command, so that runs do
+// not replace each other's sessions.
+func passing(command string) string {
+	return command + "-" + strings.ToLower(rand.Text()[:6])
+}
+
+// openOutbox opens the file that keeps a device's outbox and cursor.
+func (d *deviceConfig) openOutbox(folder string, id auth.Identity) (*client.File, error) {
+	if folder == "" {
+		var err error
+		if folder, err = d.outboxes(); err != nil {
+			return nil, err
+		}
+	}
+	if err := os.MkdirAll(folder, 0o700); err != nil {
+		return nil, fmt.Errorf("folder of the outbox: %w; choose another with --state", err)
+	}
+	name := fileName(string(id.User)) + "," + fileName(string(id.Device)) + ".outbox"
+	return client.OpenFile(filepath.Join(folder, name), client.FileOptions{Sync: true})
+}
+
+// outboxes returns the folder of outboxes: in the data folder, where tokens come
+// from it, else in the user's own.
+func (d *deviceConfig) outboxes() (string, error) {
+	if d.token == "" {
+		return devicesPath(d.data), nil
+	}
+	config, err := os.UserConfigDir()
+	if err != nil {
+		return "", fmt.Errorf("folder of the outbox: %w; choose one with --state", err)
+	}
+	return filepath.Join(config, "timberline", fileName(d.server)), nil
+}
+
+// fileName returns a name under which a file can be kept, different for different
+// names even where the file system takes "A" for "a".
+func fileName(s string) string {
+	var b strings.Builder
+	for _, r := range s {
+		switch {
+		case r >= 'A' && r <= 'Z':
+			b.WriteByte('^')
+			b.WriteRune(r + 'a' - 'A')
+		case r >= 'a' && r <= 'z', r >= '0' && r <= '9', strings.ContainsRune("_.-", r):
+			b.WriteRune(r)
+		default:
+			fmt.Fprintf(&b, "%%%02x", r)
+		}
+	}
+	return b.String()
+}
+
+// explain describes an error of a client's connection for somebody at a terminal.
+func explain(err error, server string) error {
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("no answer from %s in time: is the server running there?", server)
+	case errors.Is(err, client.ErrDenied):
+		return fmt.Errorf("%w (is %s the server whose key signed the token?)", err, server)
+	}
+	return err
+}

@@ -1,0 +1,190 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"unicode/utf8"
+
+	"golang.org/x/term"
+
+	"timberline/events"
+)
+
+// A screen is a terminal with a line to type in at the bottom.
+type screen struct {
+	in     *os.File
+	before *term.State
+	t      *term.Terminal
+	prompt string
+
+	mu            sync.Mutex
+	width, height int
+	rows          int // printed so far
+	sending       map[events.MessageID]shown
+
+	entered bool // Enter was pressed, and mu is held; of the goroutine that reads
+}
+
+// shown is where a line is.
+type shown struct{ row, rows int }
+
+func newScreen(in, out *os.File, prompt string) (*screen, error) {
+	before, err := term.MakeRaw(int(in.Fd()))
+	if err != nil {
+		return nil, fmt.Errorf("set up the terminal: %w", err)
+	}
+	s := &screen{in: in, before: before, prompt: prompt, sending: make(map[events.MessageID]shown)}
+	s.t = term.NewTerminal(struct {
+		io.Reader
+		io.Writer
+	}{screenReader{s}, out}, prompt)
+	s.measure()
+	return s, nil
+}
+
+// Close gives the terminal back as it was.
+func (s *screen) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.t.SetPrompt("")
+	fmt.Fprint(s.t, "\r\x1b[J")
+	if err := term.Restore(int(s.in.Fd()), s.before); err != nil {
+		return fmt.Errorf("restore the terminal: %w", err)
+	}
+	return nil
+}
+
+// Interactive implements view.
+func (s *screen) Interactive() bool { return true }
+
+// measure looks how large the terminal is. Rows counted for another width are of
+// no use any more.
+func (s *screen) measure() {
+	w, h, err := term.GetSize(int(s.in.Fd()))
+	if err != nil || w < 1 || h < 1 {
+		w, h = 80, 24
+	}
+	if w == s.width && h == s.height {
+		return
+	}
+	if w != s.width {
+		clear(s.sending)
+	}
+	s.width, s.height = w, h
+	s.t.SetSize(w, h)
+}
+
+// rowsOf returns the rows that a line takes.
+func (s *screen) rowsOf(line string) int {
+	return max(1, (utf8.RuneCountInString(line)+s.width-1)/s.width)
+}
+
+// Print implements view.
+func (s *screen) Print(line string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.print(line)
+}
+
+func (s *screen) print(line string) {
+	s.measure()
+	fmt.Fprintf(s.t, "%s\n", line)
+	s.rows += s.rowsOf(line)
+}
+
+// Note implements view.
+func (s *screen) Note(format string, args ...any) {
+	s.Print("* " + fmt.Sprintf(format, args...))
+}
+
+// Sending implements view.
+func (s *screen) Sending(id events.MessageID, line string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.measure()
+	s.sending[id] = shown{s.rows, s.rowsOf(line)}
+	s.print(line)
+}
+
+// Mark implements view. It puts the line in the place of the one that Sending has
+// shown, or below if it does not fit there or that is out of reach.
+func (s *screen) Mark(id events.MessageID, line string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.measure()
+	was, ok := s.sending[id]
+	delete(s.sending, id)
+	up := s.rows - was.row
+	if !ok || up >= s.height-1 || s.rowsOf(line) != was.rows {
+		s.print(line)
+		return
+	}
+	fmt.Fprintf(s.t, "\x1b[%dA\r%s\r", up, line)
+	if down := up - was.rows + 1; down > 0 {
+		fmt.Fprintf(s.t, "\x1b[%dB", down)
+	}
+}
+
+// Lines implements view. What was typed is taken off the screen: it is shown
+// again as a message.
+func (s *screen) Lines(ctx context.Context) <-chan line {
+	lines := make(chan line)
+	go func() {
+		defer close(lines)
+		for {
+			text, err := s.t.ReadLine()
+			if err == nil || errors.Is(err, term.ErrPasteIndicator) {
+				s.erase(text)
+				err = nil
+			}
+			s.release()
+			if err == io.EOF {
+				return
+			}
+			if err != nil {
+				err = fmt.Errorf("read the terminal: %w", err)
+			}
+			if !pass(ctx, lines, line{text, err}) || err != nil {
+				return
+			}
+		}
+	}()
+	return lines
+}
+
+// A screenReader reads the keys. When Enter is among them nothing may be printed
+// until what was typed is erased, or the wrong rows would be.
+type screenReader struct{ s *screen }
+
+// Read implements io.Reader.
+func (r screenReader) Read(b []byte) (int, error) {
+	r.s.release()
+	n, err := r.s.in.Read(b)
+	if bytes.ContainsAny(b[:n], "\r\n") {
+		r.s.mu.Lock()
+		r.s.entered = true
+	}
+	return n, err
+}
+
+// release lets others print again.
+func (s *screen) release() {
+	if s.entered {
+		s.entered = false
+		s.mu.Unlock()
+	}
+}
+
+// erase takes what was typed off the screen.
+func (s *screen) erase(typed string) {
+	if !s.entered { // of several lines pasted at once
+		s.mu.Lock()
+		defer s.mu.Unlock()
+	}
+	fmt.Fprintf(s.t, "\x1b[%dA\r\x1b[J", s.rowsOf(s.prompt+typed))
+}

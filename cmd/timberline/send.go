@@ -1,0 +1,234 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"timberline/client"
+	"timberline/events"
+)
+
+var sendCommand = &command{
+	name:    "send",
+	args:    "[text]",
+	summary: "send messages and wait until they are durable",
+	about: `
+Without a text every line of the standard input is a message. It prints the id of
+each message once the message is on stable storage, in the order sent, and fails if
+one of them is not.`,
+	example: "timberline send --as alice --to bob 'see you at nine'",
+	run: func(ctx context.Context, c *call) error {
+		var d deviceConfig
+		d.define(c)
+		c.flags.StringVar(&d.device, "device", "", "`name` of the device (default: a new one)")
+		to := c.flags.String("to", "", "`user` to send to (required)")
+		timeout := c.flags.Duration("timeout", 10*time.Second, "how long to wait for the server while nothing is stored")
+		asJSON := c.flags.Bool("json", false, "print a line of JSON for each message")
+		if err := c.parse(-1); err != nil {
+			return err
+		}
+		if err := events.User(*to).Validate(); err != nil {
+			return wrong("to", "is %q: %v", *to, err)
+		}
+		if *timeout <= 0 {
+			return wrong("timeout", "is %v, want more than 0", *timeout)
+		}
+		o, _, err := d.options(passing("send"))
+		if err != nil {
+			return err
+		}
+		s := &sender{c: c, to: events.User(*to), json: *asJSON, timeout: *timeout, server: d.server}
+		return s.run(ctx, o)
+	},
+}
+
+// A sender sends messages and prints what became of them.
+type sender struct {
+	c       *call
+	to      events.User
+	json    bool
+	timeout time.Duration
+	server  string
+
+	results chan client.Result
+	waiting []events.MessageID // sent, not told of yet, in the order sent
+	done    map[events.MessageID]error
+	failed  int
+}
+
+func (s *sender) run(ctx context.Context, o client.Options) (err error) {
+	s.results = make(chan client.Result)
+	s.done = make(map[events.MessageID]error)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	closed := make(chan struct{}, 1)
+	o.OnResult = func(r client.Result) {
+		select {
+		case s.results <- r:
+		case <-ctx.Done():
+		}
+	}
+	o.OnMessage = func(client.Message) error { return nil }
+	o.OnState = func(st client.State) {
+		if st == client.StateClosed {
+			closed <- struct{}{}
+		}
+	}
+	cl, err := client.Dial(s.server, o)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		cancel() // nobody listens to results any more
+		err = errors.Join(err, cl.Close())
+	}()
+
+	next := s.lines(ctx)
+	late := time.NewTimer(s.timeout)
+	defer late.Stop()
+	for next != nil || len(s.waiting) > 0 {
+		in := next
+		if len(s.waiting) >= maxWaiting {
+			in = nil
+		}
+		if len(s.waiting) == 0 {
+			late.Reset(s.timeout) // nothing is expected of the server
+		}
+		select {
+		case text, ok := <-in:
+			if !ok {
+				next = nil
+				continue
+			}
+			if text.err != nil {
+				return text.err
+			}
+			id, err := cl.Send(ctx, s.to, []byte(text.line))
+			if err != nil {
+				return fmt.Errorf("message %q: %w", short(text.line), err)
+			}
+			s.waiting = append(s.waiting, id)
+		case r := <-s.results:
+			late.Reset(s.timeout)
+			s.done[r.Message] = r.Err
+			if err := s.print(); err != nil {
+				return err
+			}
+		case <-closed:
+			return explain(cl.Err(), s.server)
+		case <-late.C:
+			return fmt.Errorf("%d messages have no answer from %s within %v: they may be stored or not; is the server running there?", len(s.waiting), s.server, s.timeout)
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	if s.failed > 0 {
+		return fmt.Errorf("%d messages were not stored", s.failed)
+	}
+	return nil
+}
+
+// maxWaiting bounds the messages under way, below the outbox's own bound so that
+// Send never waits.
+const maxWaiting = 512
+
+// print tells of the messages that are done, in the order sent.
+func (s *sender) print() error {
+	for len(s.waiting) > 0 {
+		id := s.waiting[0]
+		fate, done := s.done[id]
+		if !done {
+			return nil
+		}
+		delete(s.done, id)
+		s.waiting = s.waiting[1:]
+		if fate != nil {
+			s.failed++
+		}
+		if err := s.tell(id, fate); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *sender) tell(id events.MessageID, fate error) error {
+	if s.json {
+		line := struct {
+			Message string      `json:"message"`
+			To      events.User `json:"to"`
+			Stored  bool        `json:"stored"`
+			Error   string      `json:"error,omitempty"`
+		}{Message: id.String(), To: s.to, Stored: fate == nil}
+		if fate != nil {
+			line.Error = fate.Error()
+		}
+		return s.c.printJSON(line)
+	}
+	if fate != nil {
+		fmt.Fprintf(s.c.stderr, "%v: %v\n", id, fate)
+		return nil
+	}
+	return s.c.print("%v\n", id)
+}
+
+// A line is one line of input, or why there are no more.
+type line struct {
+	line string
+	err  error
+}
+
+// lines returns the texts to send: the arguments, or the lines of the standard
+// input. The channel is closed after the last one.
+func (s *sender) lines(ctx context.Context) <-chan line {
+	if len(s.c.args) > 0 {
+		one := make(chan line, 1)
+		one <- line{line: strings.Join(s.c.args, " ")}
+		close(one)
+		return one
+	}
+	return readLines(ctx, s.c)
+}
+
+// readLines returns the lines of the standard input, until ctx ends. A read under
+// way cannot be interrupted: it ends with the process.
+func readLines(ctx context.Context, c *call) <-chan line {
+	lines := make(chan line)
+	go func() {
+		defer close(lines)
+		in := bufio.NewScanner(c.stdin)
+		in.Buffer(nil, events.HardMaxBody+1)
+		for in.Scan() {
+			if !pass(ctx, lines, line{line: in.Text()}) {
+				return
+			}
+		}
+		if err := in.Err(); err != nil {
+			pass(ctx, lines, line{err: fmt.Errorf("read the standard input: %w (a message has at most %d bytes)", err, events.HardMaxBody)})
+		}
+	}()
+	return lines
+}
+
+// pass hands on a line. It reports false if ctx has ended.
+func pass(ctx context.Context, lines chan<- line, l line) bool {
+	select {
+	case lines <- l:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// short returns the beginning of a text.
+func short(s string) string {
+	const most = 40
+	if len(s) <= most {
+		return s
+	}
+	return strings.ToValidUTF8(s[:most], "") + "…"
+}

@@ -1,0 +1,49 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"timberline/events"
+)
+
+// describe returns an event in a line for people.
+func describe(e *events.Event) string {
+	peer, _ := e.Conversation.Peer(e.Sender)
+	return fmt.Sprintf("%s\t%s → %s\t%s", e.ID.Time().Local().Format("2006-01-02 15:04"), e.Sender, peer, text(e))
+}
+
+// text returns a message's body as it can be shown in a line of a terminal,
+// whatever its author put into it.
+func text(e *events.Event) string {
+	if e.Kind != events.KindMessage {
+		return fmt.Sprintf("(%v)", e.Kind)
+	}
+	if !utf8.Valid(e.Body) || e.ContentType != "" && !strings.HasPrefix(e.ContentType, "text/") {
+		return fmt.Sprintf("(%d bytes of %s)", len(e.Body), printable(e.ContentType))
+	}
+	return printable(string(e.Body))
+}
+
+// printable returns a text without characters that move a terminal's cursor or
+// worse.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r == '\n':
+			return '⏎'
+		case r == '\t':
+			return ' '
+		case unicode.IsPrint(r), r == joiner:
+			return r
+		case unicode.Is(unicode.Cf, r):
+			return -1 // such as those that turn the direction of a text around
+		}
+		return unicode.ReplacementChar
+	}, s)
+}
+
+// joiner makes one emoji of several.
+const joiner = '\u200d'
