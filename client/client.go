@@ -212,12 +212,10 @@ func (c *Client) SendTyped(ctx context.Context, to events.User, contentType stri
 	case <-c.ctx.Done():
 		return events.MessageID{}, ErrClosed
 	}
-	select {
-	case err := <-s.reply:
-		return s.send.Message, err
-	case <-c.gone:
-		return events.MessageID{}, ErrClosed
+	if err := <-s.reply; err != nil { // the loop answers whatever it has taken in
+		return events.MessageID{}, err
 	}
+	return s.send.Message, nil
 }
 
 // Flush waits until every send so far is over, its result taken by the app, and

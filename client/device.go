@@ -230,25 +230,27 @@ func (d *device) entry(now time.Time, seq events.Seq, raw events.Raw, omitted bo
 }
 
 func (d *device) part(now time.Time, f *wire.Part) {
-	fresh := false
-	if f.Seq > d.in.have {
-		if raw, complete := d.in.parts.Add(f); complete {
-			fresh = d.entry(now, f.Seq, raw, false)
-		}
+	news := d.in.lacks(f.Seq)
+	if news {
 		d.in.head = max(d.in.head, f.Seq)
+		if raw, complete := d.in.parts.Add(f); complete {
+			news = d.entry(now, f.Seq, raw, false)
+		}
 	}
 	if f.Sync == 0 {
 		d.in.gap(now)
 		d.in.acknowledge(now)
 		return
 	}
-	d.in.sync.came(now, f.Sync, f.Seq, fresh, &d.link.rtt)
+	d.in.sync.came(now, f.Sync, f.Seq, news, &d.link.rtt)
 }
 
 func (d *device) page(now time.Time, f *wire.Page) {
 	if f.Status == wire.StatusAhead && f.Sync == d.in.sync.id && f.Head < d.in.have {
 		d.in.reset(d.in.store)
 		d.resets++
+		d.rest(now, 0) // a session with a cursor of no timeline may not send (R4)
+		return
 	}
 	for i, raw := range f.Events {
 		seq := f.From + events.Seq(i)

@@ -60,6 +60,9 @@ func (in *inbox) enter(now time.Time, f *wire.Accepted) (reset bool) {
 	if in.have < in.head {
 		in.sync.want(now)
 	}
+	if f.Head < in.have {
+		in.ask(now) // the answer says whether the cursor is of this timeline
+	}
 	return reset
 }
 
@@ -97,11 +100,17 @@ func (in *inbox) pong(now time.Time, head, first events.Seq) {
 	in.gap(now)
 }
 
+// lacks reports whether the device does not have an entry.
+func (in *inbox) lacks(seq events.Seq) bool {
+	_, early := in.early[seq]
+	return seq > in.have && !early
+}
+
 // entry takes in one entry. It reports whether the device did not have it yet.
 func (in *inbox) entry(seq events.Seq, e events.Event) bool {
 	in.head = max(in.head, seq)
 	size := len(e.Body)
-	if _, ok := in.early[seq]; ok || seq <= in.have {
+	if !in.lacks(seq) {
 		return false
 	}
 	if seq > in.have+maxEarly || seq > in.have+1 && in.bytes+size > maxEarlyBytes {
@@ -148,6 +157,8 @@ func (in *inbox) taken(now time.Time, serial uint64) (c Cursor, moved bool) {
 func (in *inbox) gap(now time.Time) {
 	if in.have < in.head {
 		in.sync.want(now.Add(gapWait))
+	} else if !in.sync.force {
+		in.sync.at = time.Time{} // the next gap has its own time
 	}
 }
 

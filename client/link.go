@@ -21,8 +21,9 @@ const (
 	calm = 5 * time.Second
 
 	maxLoginPause = 3 * time.Second // between repeats of a LOGIN
-	maxLogins     = 8               // unanswered ones, before a new try
+	maxLogins     = 5               // unanswered ones, before a new try
 	maxPings      = 4               // unanswered ones, before a new try
+	minPingPause  = firstRTO        // between them: a server that stalls for seconds need not be left
 )
 
 // A phase is where a link is in its life.
@@ -138,7 +139,7 @@ func (l *link) ping(now time.Time) (id uint32, ok bool) {
 	l.pings++
 	l.pingID++
 	l.pingSent = now
-	l.pingAt = now.Add(min(l.rtt.rto()<<(l.pings-1), maxLoginPause))
+	l.pingAt = now.Add(min(max(l.rtt.rto(), minPingPause)<<(l.pings-1), maxLoginPause))
 	return l.pingID, true
 }
 

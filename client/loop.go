@@ -217,7 +217,8 @@ func (l *loop) step() {
 	}
 	if l.d.prepare {
 		l.d.prepare = false
-		l.tasks.Go(l.prepare)
+		try := l.d.link.failures
+		l.tasks.Go(func() { l.prepare(try) })
 	}
 	l.serve()
 }
@@ -277,7 +278,7 @@ func (l *loop) save(now time.Time) {
 	if !now.Before(l.saveAt) {
 		began = l.d.out.begin()
 	}
-	changes := append(l.unsaved, l.d.out.takeChanges()...)
+	changes := superseded(append(l.unsaved, l.d.out.takeChanges()...))
 	l.unsaved = nil
 	if len(changes) == 0 || len(adds) == 0 && now.Before(l.saveAt) {
 		l.unsaved = changes
@@ -294,6 +295,19 @@ func (l *loop) save(now time.Time) {
 	for _, s := range adds {
 		s.reply <- err
 	}
+}
+
+// superseded leaves out cursors and offsets that later ones replace. While the
+// Store fails there are ever more of them; all else is bounded by the outbox.
+func superseded(changes []Change) []Change {
+	cursor, offset := false, false
+	for i, c := range slices.Backward(changes) {
+		if c.Cursor != nil && cursor || c.Offset != 0 && offset {
+			changes = slices.Delete(changes, i, i+1)
+		}
+		cursor, offset = cursor || c.Cursor != nil, offset || c.Offset != 0
+	}
+	return changes
 }
 
 // adopt puts the sends taken in into the outbox, and returns those that fit.
@@ -352,6 +366,9 @@ func (l *loop) shutDown() {
 	}
 	l.closeConn()
 	l.tasks.Wait()
+	if d := l.d.dropped; d != (dropped{}) {
+		l.c.o.Logger.Debug("dropped packets", "malformed", d.malformed, "stranger", d.stranger, "other_session", d.otherSession)
+	}
 	l.gather()
 	l.dismiss()
 	if changes := append(l.unsaved, l.d.out.takeChanges()...); len(changes) > 0 {

@@ -39,6 +39,10 @@ const (
 	maxRetake   = 5 * time.Second
 )
 
+// handFor is how long deliveries are handed over before it is noted how far the
+// app has taken them.
+const handFor = 100 * time.Millisecond
+
 // deliver is the goroutine that calls OnMessage.
 func (c *Client) deliver() {
 	pause := firstRetake
@@ -88,14 +92,14 @@ func (c *Client) each(ctx context.Context, take func(Message) bool) error {
 func (c *Client) hand(ctx context.Context, ds batch, take func(Message) bool) error {
 	var taken uint64
 	defer func() { c.took(taken) }()
-	for _, d := range ds {
+	for begin := time.Now(); len(ds) > 0 && time.Since(begin) < handFor; ds = ds[1:] {
 		if ctx.Err() != nil {
 			return c.ended(ctx)
 		}
-		if !c.takes(d, take) {
+		if !c.takes(ds[0], take) {
 			return errLeft
 		}
-		taken = d.serial
+		taken = ds[0].serial
 	}
 	return nil
 }

@@ -13,9 +13,10 @@ import (
 	"timberline/wire/udp"
 )
 
-// prepare is the task that gets a token and a socket.
-func (l *loop) prepare() {
-	p, err := l.c.prepare()
+// prepare is the task that gets a token and a socket. It is told how many tries
+// have failed.
+func (l *loop) prepare(try int) {
+	p, err := l.c.prepare(try)
 	install := func(now time.Time) {
 		if err != nil {
 			l.c.o.Logger.Warn("no connection", "err", err)
@@ -68,10 +69,10 @@ type preparation struct {
 	token  string
 }
 
-func (c *Client) prepare() (p preparation, err error) {
+func (c *Client) prepare(try int) (p preparation, err error) {
 	ctx, cancel := context.WithTimeout(c.ctx, tokenPatience)
 	defer cancel()
-	if p.server, err = resolve(ctx, c.address); err != nil {
+	if p.server, err = resolve(ctx, c.address, try); err != nil {
 		return p, err
 	}
 	if p.token, err = c.o.Token(ctx); err != nil {
@@ -83,9 +84,9 @@ func (c *Client) prepare() (p preparation, err error) {
 	return p, nil
 }
 
-// resolve returns an address for "host:port". Of several, each try takes one at
-// random.
-func resolve(ctx context.Context, address string) (netip.AddrPort, error) {
+// resolve returns an address for "host:port". Of several, each try takes the
+// next: the server may listen on one of them only.
+func resolve(ctx context.Context, address string, try int) (netip.AddrPort, error) {
 	if a, err := netip.ParseAddrPort(address); err == nil {
 		return a, nil
 	}
@@ -101,7 +102,7 @@ func resolve(ctx context.Context, address string) (netip.AddrPort, error) {
 	if err != nil {
 		return netip.AddrPort{}, fmt.Errorf("server address %q: %w", address, err)
 	}
-	return netip.AddrPortFrom(ips[0].Unmap(), uint16(n)), nil
+	return netip.AddrPortFrom(ips[try%len(ips)].Unmap(), uint16(n)), nil
 }
 
 // listen opens a socket for talking to a server: the app's, or an ephemeral port

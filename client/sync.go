@@ -28,7 +28,7 @@ type syncing struct {
 	heard bool      // a page of it has come
 	ended bool      // its last page has come
 	high  events.Seq
-	gain  int // entries it brought
+	gain  int // entries, or parts of them, that it brought
 
 	budget int
 	fast   bool // nothing was lost yet: the budget doubles
@@ -93,7 +93,7 @@ func (in *inbox) mayAsk() bool {
 	return (in.sync.force || !in.sync.at.IsZero()) && !in.queue.full()
 }
 
-// came notes an entry that answers a request. It reports whether the request is
+// came notes an entry, or a part of one, that answers a request. It reports whether the request is
 // the one under way.
 func (s *syncing) came(now time.Time, id uint32, seq events.Seq, fresh bool, r *rtt) bool {
 	if !s.asked || id != s.id {
