@@ -1,6 +1,8 @@
 package client
 
 import (
+	"bytes"
+	"encoding/binary"
 	"math/rand/v2"
 	"net/netip"
 	"time"
@@ -15,6 +17,7 @@ import (
 type device struct {
 	codec  wire.Codec
 	random *rand.ChaCha8
+	login  events.MessageID // the newest attempt: those of one device differ in the last 4 bytes only
 	link   link
 	out    outbox
 	in     inbox
@@ -39,6 +42,7 @@ type dropped struct {
 
 func newDevice(c wire.Codec, random *rand.ChaCha8, s Saved) *device {
 	d := &device{codec: c, random: random, out: outbox{codec: c}, in: newInbox(s.Cursor)}
+	d.login = d.messageID()
 	d.out.load(s)
 	d.states = []State{StateConnecting}
 	return d
@@ -57,6 +61,18 @@ func (d *device) messageID() (id events.MessageID) {
 	return id
 }
 
+// attempt returns the next id of a LOGIN.
+func (d *device) attempt() events.MessageID {
+	n := d.login[len(d.login)-4:]
+	binary.BigEndian.PutUint32(n, binary.BigEndian.Uint32(n)+1)
+	return d.login
+}
+
+// attempted reports whether a LOGIN with that id was the device's own.
+func (d *device) attempted(id events.MessageID) bool {
+	return bytes.Equal(id[:len(id)-4], d.login[:len(id)-4])
+}
+
 func (d *device) enterState(s State) {
 	if s != d.state {
 		d.state = s
@@ -70,7 +86,7 @@ func (d *device) prepared(now time.Time, server netip.AddrPort, token string) {
 		return
 	}
 	f := &wire.Login{
-		Version: wire.Version, Attempt: d.messageID(), Token: token,
+		Version: wire.Version, Attempt: d.attempt(), Token: token,
 		Cursor: d.in.have, Store: d.in.store,
 	}
 	if old, ok := d.out.unsettled(); ok {
@@ -134,8 +150,12 @@ func same(a, b netip.AddrPort) bool {
 func (d *device) joining(now time.Time, f wire.Frame) bool {
 	switch f := f.(type) {
 	case *wire.Accepted:
-		if d.link.phase == joining && f.Attempt == d.link.login.Attempt {
+		switch {
+		case f.Attempt != d.link.login.Attempt:
+		case d.link.phase == joining:
 			d.accepted(now, f)
+		case d.link.phase == joined && f.Session != d.link.session:
+			d.rest(now, 0) // a repeat of the LOGIN met a server that had forgotten the session
 		}
 		return true
 	case *wire.Denied:
@@ -187,7 +207,8 @@ func (d *device) frame(now time.Time, f wire.Frame) {
 		d.link.pong(now, f.ID, d.jitter)
 		d.in.pong(now, f.Head, f.First)
 	case *wire.Closed:
-		if err, asked := d.link.closed(f); err != nil {
+		err, asked := d.link.closed(f)
+		if err != nil && !d.attempted(f.By) {
 			d.end(err)
 		} else {
 			d.rest(now, asked)

@@ -93,8 +93,8 @@ func (in *inbox) mayAsk() bool {
 	return (in.sync.force || !in.sync.at.IsZero()) && !in.queue.full()
 }
 
-// came notes an entry, or a part of one, that answers a request. It reports whether the request is
-// the one under way.
+// came notes an entry, or a part of one, that answers a request. It reports
+// whether the request is the one under way.
 func (s *syncing) came(now time.Time, id uint32, seq events.Seq, fresh bool, r *rtt) bool {
 	if !s.asked || id != s.id {
 		return false
@@ -172,10 +172,11 @@ func (in *inbox) finish(now time.Time, lost bool, r *rtt) {
 	}
 }
 
-// pause returns how long to wait after requests that brought nothing. One may
-// have been lost; more say that the server cannot answer.
+// pause returns how long to wait after requests that brought nothing. What was
+// not answered at all was waited for already, longer each time; of answers, one
+// may have been lost in part, more say that the server cannot give them.
 func (in *inbox) pause(r *rtt) time.Duration {
-	if in.sync.fails <= 1 {
+	if in.sync.fails <= 1 || !in.sync.heard {
 		return 0
 	}
 	return min(r.rto()<<min(in.sync.fails-2, 8), maxRTO)

@@ -170,7 +170,7 @@ func (t *table) opened(now time.Time, s *session, f *wire.Login, cursor events.S
 	s.deliver.start(now, cursor, o.run)
 	t.settle(s, f.Settle)
 	if old != nil {
-		t.end(old, wire.ReasonReplaced)
+		t.replace(old, s)
 	}
 	t.devices[dev] = s
 	t.due(now, s)
@@ -195,7 +195,7 @@ func (t *table) settle(s *session, olds []wire.OldSession) {
 		s.settling++
 		if old := t.sessions[q.Session]; old != nil && old != s && old.owner == owner {
 			old.waiting = append(old.waiting, s)
-			t.end(old, wire.ReasonReplaced)
+			t.replace(old, s)
 			continue
 		}
 		t.ask(q.Journal, question{Question: ingest.Question{Owner: owner, Journal: q.Journal, Offset: q.Offset}, asker: s})
