@@ -1,0 +1,131 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"time"
+)
+
+// A demoServer is a server in a process of its own.
+type demoServer struct {
+	data string
+	addr netip.AddrPort // the same for every start
+	log  string         // what it says
+	cmd  *exec.Cmd      // nil: it does not run
+}
+
+// startWithin is how long a server may take to start.
+const startWithin = 30 * time.Second
+
+// startDemoServer starts a server on a port of its own.
+func startDemoServer(ctx context.Context, data string) (*demoServer, error) {
+	s := &demoServer{data: data, log: data + ".log", addr: netip.MustParseAddrPort("127.0.0.1:0")}
+	if err := s.start(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("%w\n%s", err, s.lastWords()), s.stop())
+	}
+	return s, nil
+}
+
+// start starts the process and waits until it listens.
+func (s *demoServer) start(ctx context.Context) error {
+	exe, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("start a server: %w", err)
+	}
+	log, err := os.OpenFile(s.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return fmt.Errorf("start a server: %w", err)
+	}
+	defer log.Close() // the process has its own copy
+	cmd := exec.Command(exe, "serve", "--json", "--data", s.data, "--listen", s.addr.String())
+	cmd.Env = []string{"HOME=" + filepath.Dir(s.data)} // no setting of somebody's own
+	cmd.Stderr = log
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return fmt.Errorf("start a server: %w", err)
+	}
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("start a server: %w", err)
+	}
+	s.cmd = cmd
+	return s.listening(ctx, out)
+}
+
+// listening waits until the server says where it listens.
+func (s *demoServer) listening(ctx context.Context, out io.Reader) error {
+	said := make(chan error, 1)
+	var at started
+	go func() { // ends with the process, at the latest
+		line, err := bufio.NewReader(out).ReadBytes('\n')
+		if err == nil {
+			err = json.Unmarshal(line, &at)
+		}
+		said <- err
+	}()
+	late := time.NewTimer(startWithin)
+	defer late.Stop()
+	select {
+	case err := <-said:
+		if err != nil {
+			return fmt.Errorf("the server did not start: %w", err)
+		}
+		s.addr, err = netip.ParseAddrPort(at.Listen[0])
+		return err
+	case <-late.C:
+		return fmt.Errorf("the server did not start within %v", startWithin)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// kill kills the server as a crash does, and starts it again.
+func (s *demoServer) kill(ctx context.Context) error {
+	if err := s.end(syscall.SIGKILL); err != nil {
+		return err
+	}
+	return s.start(ctx)
+}
+
+// stop ends the server for good.
+func (s *demoServer) stop() error {
+	if s.cmd == nil {
+		return nil
+	}
+	return s.end(syscall.SIGKILL)
+}
+
+// end ends the process with a signal. It is an error if it has ended before.
+func (s *demoServer) end(signal os.Signal) error {
+	cmd := s.cmd
+	s.cmd = nil
+	if err := cmd.Process.Signal(signal); err != nil {
+		return errors.Join(fmt.Errorf("the server has ended by itself: %w", err), cmd.Wait())
+	}
+	var exit *exec.ExitError
+	if err := cmd.Wait(); !errors.As(err, &exit) {
+		return err
+	}
+	if status, ok := exit.Sys().(syscall.WaitStatus); !ok || status.Signal() != signal {
+		return fmt.Errorf("the server has ended by itself: %w", exit)
+	}
+	return nil
+}
+
+// lastWords returns the end of what the server has said.
+func (s *demoServer) lastWords() string {
+	const most = 4 << 10
+	said, err := os.ReadFile(s.log)
+	if err != nil || len(said) == 0 {
+		return "the server has said nothing"
+	}
+	return fmt.Sprintf("the server's last words:\n%s", said[max(0, len(said)-most):])
+}
