@@ -174,17 +174,20 @@ func (ch *chat) talk(ctx context.Context, cl *client.Client) error {
 	}
 }
 
-// finish waits a while for what is on its way, where the input had an end.
+// finish waits a while for what is on its way, both ways, where the input had an
+// end.
 func (ch *chat) finish(ctx context.Context, cl *client.Client) error {
 	if ch.view.Interactive() {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	if err := cl.Flush(ctx); err != nil && !errors.Is(err, context.DeadlineExceeded) {
-		return err
+	err := errors.Join(cl.Flush(ctx), cl.Sync(ctx))
+	if errors.Is(err, context.DeadlineExceeded) {
+		return nil
 	}
-	return nil
+	ch.caughtUp()
+	return err
 }
 
 func (ch *chat) send(ctx context.Context, cl *client.Client, text string) error {

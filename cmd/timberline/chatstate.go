@@ -161,6 +161,9 @@ func (ch *chat) caughtUp() {
 	g := &ch.state
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if g.caught {
+		return
+	}
 	g.caught = true
 	if g.earlier > 0 {
 		ch.view.Note("%d earlier messages: see timberline inbox", g.earlier)

@@ -57,6 +57,7 @@ type sender struct {
 	results chan client.Result
 	waiting []events.MessageID // sent, not told of yet, in the order sent
 	done    map[events.MessageID]error
+	sent    int
 	failed  int
 }
 
@@ -112,6 +113,7 @@ func (s *sender) run(ctx context.Context, o client.Options) (err error) {
 				return fmt.Errorf("message %q: %w", short(text.line), err)
 			}
 			s.waiting = append(s.waiting, id)
+			s.sent++
 		case r := <-s.results:
 			late.Reset(s.timeout)
 			s.done[r.Message] = r.Err
@@ -127,7 +129,7 @@ func (s *sender) run(ctx context.Context, o client.Options) (err error) {
 		}
 	}
 	if s.failed > 0 {
-		return fmt.Errorf("%d messages were not stored", s.failed)
+		return fmt.Errorf("not stored: %d of %d messages", s.failed, s.sent)
 	}
 	return nil
 }
@@ -148,6 +150,9 @@ func (s *sender) print() error {
 		s.waiting = s.waiting[1:]
 		if fate != nil {
 			s.failed++
+		}
+		if errors.Is(fate, events.ErrTooLarge) {
+			fate = fmt.Errorf("%w (the server's --max-body is the limit)", fate)
 		}
 		if err := s.tell(id, fate); err != nil {
 			return err
