@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"path/filepath"
 	"syscall"
 	"time"
 
@@ -38,34 +37,18 @@ func listenAdmin(data string) (net.Listener, error) {
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, folderError(data, err)
 	}
-	// The socket is made where nobody else can reach it and then moved, so that
-	// at no moment it can be used by others.
-	private, err := os.MkdirTemp(data, ".a")
+	// At no moment others can use it, not even between bind and chmod. What the
+	// process makes meanwhile is for its owner only, too.
+	before := syscall.Umask(0o077)
+	l, err := net.Listen("unix", path)
+	syscall.Umask(before)
 	if err != nil {
 		return nil, folderError(data, err)
 	}
-	defer os.RemoveAll(private)
-	made := filepath.Join(private, "s")
-	l, err := net.Listen("unix", made)
-	if err != nil {
-		return nil, folderError(data, err)
-	}
-	l.(*net.UnixListener).SetUnlinkOnClose(false)
-	if err := errors.Join(os.Chmod(made, 0o600), os.Rename(made, path)); err != nil {
+	if err := os.Chmod(path, 0o600); err != nil {
 		return nil, folderError(data, errors.Join(err, l.Close()))
 	}
-	return &adminListener{l, path}, nil
-}
-
-// An adminListener removes its socket when it is closed.
-type adminListener struct {
-	net.Listener
-	path string
-}
-
-// Close implements net.Listener.
-func (l *adminListener) Close() error {
-	return errors.Join(l.Listener.Close(), os.Remove(l.path))
+	return l, nil
 }
 
 // serveAdmin answers other commands until ctx ends.
