@@ -118,9 +118,9 @@ func (p *process) end(signal os.Signal) error {
 
 // newServer starts a server with a folder of its own on a port of its own, and
 // returns the flags that lead to it.
-func newServer(t *testing.T) (p *process, flags []string) {
+func newServer(t *testing.T, args ...string) (p *process, flags []string) {
 	t.Helper()
-	p = startProcess(t, "--data", filepath.Join(t.TempDir(), "data"), "--listen", "127.0.0.1:0")
+	p = startProcess(t, append(args, "--data", filepath.Join(t.TempDir(), "data"), "--listen", "127.0.0.1:0")...)
 	return p, []string{"--server", p.Listen[0], "--data", p.Data}
 }
 

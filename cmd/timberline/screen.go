@@ -124,10 +124,11 @@ func (s *screen) Mark(id events.MessageID, line string) {
 		s.print(line)
 		return
 	}
-	fmt.Fprintf(s.t, "\x1b[%dA\r%s\r", up, line)
+	there := fmt.Sprintf("\x1b[%dA\r%s\r", up, line)
 	if down := up - was.rows + 1; down > 0 {
-		fmt.Fprintf(s.t, "\x1b[%dB", down)
+		there += fmt.Sprintf("\x1b[%dB", down)
 	}
+	io.WriteString(s.t, there) // at once: the prompt is put behind each write
 }
 
 // Lines implements view. What was typed is taken off the screen: it is shown
