@@ -162,7 +162,7 @@ func (d *device) joining(now time.Time, f wire.Frame) bool {
 		if d.link.phase != joining || f.Attempt != d.link.login.Attempt {
 			return true
 		}
-		if err, asked := d.link.denied(f); err != nil {
+		if asked, err := d.link.denied(f); err != nil {
 			d.end(err)
 		} else {
 			d.rest(now, asked)
@@ -207,7 +207,7 @@ func (d *device) frame(now time.Time, f wire.Frame) {
 		d.link.pong(now, f.ID, d.jitter)
 		d.in.pong(now, f.Head, f.First)
 	case *wire.Closed:
-		err, asked := d.link.closed(f)
+		asked, err := d.link.closed(f)
 		if err != nil && !d.attempted(f.By) {
 			d.end(err)
 		} else {

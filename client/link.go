@@ -183,7 +183,7 @@ func (l *link) end(err error) {
 }
 
 // denied decides what to do after a Denied: end, or rest for as long as asked.
-func (l *link) denied(f *wire.Denied) (end error, asked time.Duration) {
+func (l *link) denied(f *wire.Denied) (asked time.Duration, end error) {
 	asked = time.Duration(f.RetryAfter) * time.Millisecond
 	err := fmt.Errorf("%w: %v", ErrDenied, f.Reason)
 	if f.Detail != "" {
@@ -193,27 +193,27 @@ func (l *link) denied(f *wire.Denied) (end error, asked time.Duration) {
 	case wire.ReasonExpired:
 		if !l.expired {
 			l.expired = true // a fresh token may do
-			return nil, 0
+			return 0, nil
 		}
-		return err, 0
+		return 0, err
 	case wire.ReasonBusy, wire.ReasonShutdown, wire.ReasonIdle, wire.ReasonJournal:
-		return nil, asked
+		return asked, nil
 	}
 	if f.RetryAfter > 0 {
-		return nil, asked
+		return asked, nil
 	}
-	return err, 0
+	return 0, err
 }
 
 // closed decides what to do when the server has ended the session.
-func (l *link) closed(f *wire.Closed) (end error, asked time.Duration) {
+func (l *link) closed(f *wire.Closed) (asked time.Duration, end error) {
 	switch f.Reason {
 	case wire.ReasonReplaced:
-		return ErrReplaced, 0
+		return 0, ErrReplaced
 	case wire.ReasonLoggedOut:
-		return errLoggedOut, 0
+		return 0, errLoggedOut
 	}
-	return nil, time.Duration(f.RetryAfter) * time.Millisecond
+	return time.Duration(f.RetryAfter) * time.Millisecond, nil
 }
 
 var errLoggedOut = errors.New("device was logged out")

@@ -69,7 +69,7 @@ type cover struct {
 	ended  bool // of the record added last: the journal ends in it
 	odd    int  // events that the rules placed nowhere
 	bytes  int
-	gives  int // entries
+	gives  int                 // entries
 	users  map[events.User]int // bytes for each user
 	order  []events.User       // the users as they were met
 	most   int                 // bytes for one user

@@ -1,0 +1,36 @@
+# make test   everything that CI checks, and all the set-up it needs
+# make fuzz   longer fuzzing: FUZZTIME=1m for each target
+# make sim    more of the simulation: SEEDS=1000 FROM=1
+
+SHELL    := /bin/bash -euo pipefail
+FUZZTIME ?= 4s
+SEEDS    ?= 100
+FROM     ?= 1
+
+.PHONY: test format vet lint race sim fuzz
+
+test: format vet lint race
+	$(MAKE) sim SEEDS=10 FROM=1
+	$(MAKE) fuzz
+
+format:
+	@files=$$(gofmt -l .); [ -z "$$files" ] || { echo "not formatted (gofmt -w mends it):"; echo "$$files"; exit 1; }
+
+vet:
+	go vet ./...
+
+lint:
+	go tool -modfile=tools/go.mod staticcheck ./...
+
+race:
+	go test -race -timeout 15m ./...
+
+sim:
+	go test -timeout 30m ./sim -sim.from=$(FROM) -sim.seeds=$(SEEDS)
+
+# Every target of every package, one after the other.
+fuzz:
+	@grep -rEo --include='*_test.go' '^func Fuzz[A-Za-z0-9_]+' . | sort | while IFS=: read -r file target; do \
+		echo "fuzz $${file%/*} $${target#func }"; \
+		go test -run '^$$' -fuzz "^$${target#func }$$" -fuzztime $(FUZZTIME) -parallel 2 "$${file%/*}"; \
+	done

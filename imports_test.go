@@ -1,0 +1,115 @@
+package timberline
+
+import (
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// root is the module's own folder, where its tests run.
+var root = os.DirFS(".")
+
+// permitted says which packages of this module a folder's code may import, tests
+// aside. A folder that is not listed fails the test: say here where it belongs.
+var permitted = map[string][]string{
+	"events/fields":  {},
+	"events":         {"events/fields"},
+	"bus":            {"events"},
+	"wire":           {"events", "events/fields"},
+	"wire/udp":       {"wire"},
+	"ingest":         {"bus", "events"},
+	"projections":    {"bus", "events", "events/fields"},
+	"edge/auth":      {"events"},
+	"edge":           {"bus", "edge/auth", "events", "ingest", "wire"},
+	"client":         {"events", "events/fields", "wire", "wire/udp"},
+	"bus/local":      {"bus", "events"},
+	"store/pebble":   {"events", "events/fields", "projections"},
+	"sim/check":      {"events"},
+	"sim/corpus":     {"events"},
+	"sim/network":    {"wire"},
+	"sim/proxy":      {},
+	"cmd/node":       {"bus", "edge", "edge/auth", "events", "ingest", "projections", "wire"},
+	"cmd/timberline": {anything},
+}
+
+const anything = "…"
+
+// forbidden are names that say nothing of what a package is for.
+var forbidden = []string{"util", "utils", "common", "helpers", "misc"}
+
+func TestImportsPointInward(t *testing.T) {
+	used := make(map[string]bool)
+	for file := range goFiles(t) {
+		folder := path.Dir(file)
+		if slices.Contains(forbidden, path.Base(folder)) {
+			t.Errorf("%s: a package named %s says nothing of what it is for", file, path.Base(folder))
+		}
+		if strings.HasSuffix(file, "_test.go") || folder == "." {
+			continue
+		}
+		allowed, listed := permitted[folder]
+		if !listed {
+			t.Errorf("%s: %s is not in the table of permitted imports", file, folder)
+		}
+		used[folder] = true
+		for _, imported := range importsOf(t, file) {
+			inside, ours := strings.CutPrefix(imported, "timberline/")
+			if ours && !slices.Contains(allowed, inside) && !slices.Contains(allowed, anything) {
+				t.Errorf("%s imports %s: %s may import only %v", file, inside, folder, allowed)
+			}
+		}
+	}
+	for folder := range permitted {
+		if !used[folder] {
+			t.Errorf("%s is in the table of permitted imports, but has no code", folder)
+		}
+	}
+}
+
+// goFiles yields the Go files of the module, by their paths.
+func goFiles(t *testing.T) func(yield func(string) bool) {
+	return func(yield func(string) bool) {
+		err := fs.WalkDir(root, ".", func(file string, d fs.DirEntry, err error) error {
+			switch {
+			case err != nil:
+				return err
+			case d.IsDir() && file != "." && (strings.HasPrefix(d.Name(), ".") || file == "tools" || d.Name() == "testdata"):
+				return fs.SkipDir
+			case !d.IsDir() && strings.HasSuffix(file, ".go") && !yield(file):
+				return fs.SkipAll
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// importsOf parses what a file imports. (A list made by the go command would come
+// from the cache of tests, and hide a new import.)
+func importsOf(t *testing.T, file string) (imports []string) {
+	t.Helper()
+	content, err := fs.ReadFile(root, file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	parsed, err := parser.ParseFile(token.NewFileSet(), file, content, parser.ImportsOnly)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, spec := range parsed.Imports {
+		name, err := strconv.Unquote(spec.Path.Value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		imports = append(imports, name)
+	}
+	return imports
+}
