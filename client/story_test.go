@@ -3,6 +3,7 @@ package client
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"net"
 	"net/netip"
 	"slices"
@@ -83,6 +84,7 @@ var (
 type story struct {
 	t       *testing.T
 	c       *Client
+	store   Store
 	ends    []*wireEnd // the sockets the client has opened
 	session events.SessionID
 	heartMS uint32
@@ -93,8 +95,10 @@ type story struct {
 	seqs    []events.Seq
 	results []Result
 	states  []State
-	refuse  error // of OnMessage
+	refuse  error         // of OnMessage
+	block   chan struct{} // OnMessage waits for it to be closed
 	tokens  int
+	noToken error // of Token
 }
 
 // tell plays a story in a bubble of its own. The client is closed at the end,
@@ -108,34 +112,100 @@ func tell(t *testing.T, o Options, play func(s *story)) {
 	})
 }
 
+// tellPulled is tell for an app that has no OnMessage.
+func tellPulled(t *testing.T, o Options, play func(s *story)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		s := &story{t: t, heartMS: 15000}
+		o.Store = NewMemory()
+		s.hooks(&o)
+		o.OnMessage = nil
+		s.dial(o)
+		defer s.c.Close()
+		play(s)
+	})
+}
+
 func newStory(t *testing.T, o Options) *story {
 	t.Helper()
 	s := &story{t: t, heartMS: 15000}
-	o.Token = func(context.Context) (string, error) {
-		s.note(func() { s.tokens++ })
-		return "token", nil
+	if o.Store == nil {
+		o.Store = NewMemory()
 	}
-	o.Listen = func() (wire.PacketConn, error) {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.ends = append(s.ends, newWireEnd())
-		return s.ends[len(s.ends)-1], nil
+	s.hooks(&o)
+	s.dial(o)
+	return s
+}
+
+// hooks fills in the options that the story has not.
+func (s *story) hooks(o *Options) {
+	if o.Token == nil {
+		o.Token = s.token
+	}
+	if o.Listen == nil {
+		o.Listen = s.listen
 	}
 	if o.Random == nil {
 		o.Random = bytes.NewReader(make([]byte, 32))
 	}
+	if o.OnResult == nil {
+		o.OnResult = func(r Result) { s.note(func() { s.results = append(s.results, r) }) }
+	}
 	o.OnMessage = s.onMessage
-	o.OnResult = func(r Result) { s.note(func() { s.results = append(s.results, r) }) }
 	o.OnState = func(x State) { s.note(func() { s.states = append(s.states, x) }) }
 	o.OnReset = func(events.StoreID) { s.note(func() { s.got = append(s.got, "reset") }) }
-	o.OnTrimmed = func(a, b events.Seq) { s.note(func() { s.got = append(s.got, "trimmed") }) }
+	o.OnTrimmed = func(a, b events.Seq) {
+		s.note(func() { s.got = append(s.got, fmt.Sprintf("trimmed %d-%d", a, b)) })
+	}
+}
+
+func (s *story) dial(o Options) {
+	s.t.Helper()
 	c, err := Dial(serverAddr.String(), o)
 	if err != nil {
-		t.Fatal(err)
+		s.t.Fatal(err)
 	}
-	s.c = c
+	s.c, s.store = c, o.Store
 	synctest.Wait()
-	return s
+}
+
+// again plays the next process of the same device: with the store as given, or
+// as the client before left it.
+func (s *story) again(o Options) {
+	s.t.Helper()
+	s.c.Close()
+	s.hear()
+	s.frames = nil
+	if o.Store == nil {
+		o.Store = s.store
+	}
+	s.hooks(&o)
+	s.dial(o)
+}
+
+// saved returns what the store keeps now.
+func (s *story) saved() Saved {
+	s.t.Helper()
+	synctest.Wait()
+	saved, err := s.store.Load()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return saved
+}
+
+func (s *story) token(context.Context) (string, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.tokens++
+	return fmt.Sprintf("token %d", s.tokens), s.noToken
+}
+
+func (s *story) listen() (wire.PacketConn, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ends = append(s.ends, newWireEnd())
+	return s.ends[len(s.ends)-1], nil
 }
 
 func (s *story) note(f func()) {
@@ -145,6 +215,9 @@ func (s *story) note(f func()) {
 }
 
 func (s *story) onMessage(m Message) error {
+	if b := s.block; b != nil {
+		<-b
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.refuse != nil {

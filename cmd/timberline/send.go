@@ -54,7 +54,9 @@ type sender struct {
 	timeout time.Duration
 	server  string
 
+	client  *client.Client
 	results chan client.Result
+	ended   chan struct{}      // closed when the connection has ended for good
 	waiting []events.MessageID // sent, not told of yet, in the order sent
 	done    map[events.MessageID]error
 	sent    int
@@ -63,10 +65,9 @@ type sender struct {
 
 func (s *sender) run(ctx context.Context, o client.Options) (err error) {
 	s.results = make(chan client.Result)
+	s.ended = make(chan struct{})
 	s.done = make(map[events.MessageID]error)
 	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	closed := make(chan struct{}, 1)
 	o.OnResult = func(r client.Result) {
 		select {
 		case s.results <- r:
@@ -76,61 +77,76 @@ func (s *sender) run(ctx context.Context, o client.Options) (err error) {
 	o.OnMessage = func(client.Message) error { return nil }
 	o.OnState = func(st client.State) {
 		if st == client.StateClosed {
-			closed <- struct{}{}
+			close(s.ended)
 		}
 	}
-	cl, err := client.Dial(s.server, o)
+	s.client, err = client.Dial(s.server, o)
 	if err != nil {
+		cancel()
 		return err
 	}
 	defer func() {
 		cancel() // nobody listens to results any more
-		err = errors.Join(err, cl.Close())
+		err = errors.Join(err, s.client.Close())
 	}()
+	if err := s.sendAll(ctx); err != nil {
+		return err
+	}
+	if s.failed > 0 {
+		return fmt.Errorf("not stored: %d of %d messages", s.failed, s.sent)
+	}
+	return nil
+}
 
-	next := s.lines(ctx)
+// sendAll sends every line of the input, and waits until all are over.
+func (s *sender) sendAll(ctx context.Context) error {
+	lines := s.lines(ctx)
 	late := time.NewTimer(s.timeout)
 	defer late.Stop()
-	for next != nil || len(s.waiting) > 0 {
-		in := next
+	for lines != nil || len(s.waiting) > 0 {
+		next := lines
 		if len(s.waiting) >= maxWaiting {
-			in = nil
+			next = nil
 		}
 		if len(s.waiting) == 0 {
 			late.Reset(s.timeout) // nothing is expected of the server
 		}
 		select {
-		case text, ok := <-in:
+		case l, ok := <-next:
 			if !ok {
-				next = nil
+				lines = nil
 				continue
 			}
-			if text.err != nil {
-				return text.err
+			if err := s.send(ctx, l); err != nil {
+				return err
 			}
-			id, err := cl.Send(ctx, s.to, []byte(text.line))
-			if err != nil {
-				return fmt.Errorf("message %q: %w", short(text.line), err)
-			}
-			s.waiting = append(s.waiting, id)
-			s.sent++
 		case r := <-s.results:
 			late.Reset(s.timeout)
 			s.done[r.Message] = r.Err
 			if err := s.print(); err != nil {
 				return err
 			}
-		case <-closed:
-			return explain(cl.Err(), s.server)
+		case <-s.ended:
+			return explain(s.client.Err(), s.server)
 		case <-late.C:
 			return fmt.Errorf("%d messages have no answer from %s within %v: they may be stored or not; is the server running there?", len(s.waiting), s.server, s.timeout)
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 	}
-	if s.failed > 0 {
-		return fmt.Errorf("not stored: %d of %d messages", s.failed, s.sent)
+	return nil
+}
+
+func (s *sender) send(ctx context.Context, l line) error {
+	if l.err != nil {
+		return l.err
 	}
+	id, err := s.client.Send(ctx, s.to, []byte(l.line))
+	if err != nil {
+		return fmt.Errorf("message %q: %w", short(l.line), err)
+	}
+	s.waiting = append(s.waiting, id)
+	s.sent++
 	return nil
 }
 
