@@ -85,6 +85,7 @@ type story struct {
 	t       *testing.T
 	c       *Client
 	store   Store
+	lives   byte // clients so far
 	ends    []*wireEnd // the sockets the client has opened
 	session events.SessionID
 	heartMS uint32
@@ -107,7 +108,7 @@ func tell(t *testing.T, o Options, play func(s *story)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		s := newStory(t, o)
-		defer s.c.Close()
+		defer func() { s.c.Close() }()
 		play(s)
 	})
 }
@@ -121,7 +122,7 @@ func tellPulled(t *testing.T, o Options, play func(s *story)) {
 		s.hooks(&o)
 		o.OnMessage = nil
 		s.dial(o)
-		defer s.c.Close()
+		defer func() { s.c.Close() }()
 		play(s)
 	})
 }
@@ -146,7 +147,7 @@ func (s *story) hooks(o *Options) {
 		o.Listen = s.listen
 	}
 	if o.Random == nil {
-		o.Random = bytes.NewReader(make([]byte, 32))
+		o.Random = bytes.NewReader(bytes.Repeat([]byte{s.lives}, 32))
 	}
 	if o.OnResult == nil {
 		o.OnResult = func(r Result) { s.note(func() { s.results = append(s.results, r) }) }
@@ -166,6 +167,7 @@ func (s *story) dial(o Options) {
 		s.t.Fatal(err)
 	}
 	s.c, s.store = c, o.Store
+	s.lives++
 	synctest.Wait()
 }
 
