@@ -281,7 +281,11 @@ func (s *story) say(fs ...wire.Frame) {
 
 func (s *story) sayAs(from netip.AddrPort, session events.SessionID, fs ...wire.Frame) {
 	p := wire.Packet{Session: session, Frames: fs}
-	s.end().in <- wire.Datagram{Addr: from, Data: p.Encode()}
+	data := p.Encode()
+	if len(data) > wire.MaxPacket {
+		s.t.Fatalf("the story has a packet of %d bytes", len(data))
+	}
+	s.end().in <- wire.Datagram{Addr: from, Data: data}
 	synctest.Wait()
 }
 
