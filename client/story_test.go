@@ -85,7 +85,7 @@ type story struct {
 	t       *testing.T
 	c       *Client
 	store   Store
-	lives   byte // clients so far
+	lives   byte       // clients so far
 	ends    []*wireEnd // the sockets the client has opened
 	session events.SessionID
 	heartMS uint32
@@ -97,6 +97,8 @@ type story struct {
 	results []Result
 	states  []State
 	refuse  error         // of OnMessage
+	refused int           // how often
+	slow    time.Duration // how long OnMessage takes
 	block   chan struct{} // OnMessage waits for it to be closed
 	tokens  int
 	noToken error // of Token
@@ -220,9 +222,11 @@ func (s *story) onMessage(m Message) error {
 	if b := s.block; b != nil {
 		<-b
 	}
+	time.Sleep(s.slow)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.refuse != nil {
+		s.refused++
 		return s.refuse
 	}
 	s.got = append(s.got, string(m.Event.Body))
@@ -293,6 +297,18 @@ func (s *story) sayAs(from netip.AddrPort, session events.SessionID, fs ...wire.
 func (s *story) advance(d time.Duration) {
 	time.Sleep(d)
 	synctest.Wait()
+}
+
+// live lets time pass while heartbeats are answered. It returns how many came.
+func (s *story) live(d time.Duration, head events.Seq) (pings int) {
+	for ; d > 0; d -= time.Second {
+		s.advance(min(d, time.Second))
+		for _, f := range took[wire.Ping](s) {
+			pings++
+			s.say(&wire.Pong{ID: f.ID, Head: head, First: 1})
+		}
+	}
+	return pings
 }
 
 // welcome answers the LOGIN that must have come, and returns it.
