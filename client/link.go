@@ -47,6 +47,7 @@ type link struct {
 	err      error     // why it is over
 	retry    time.Time // idle: when to try next
 	failures int
+	vain     int  // tries that got no session: each takes the server's next address
 	expired  bool // the last token was refused as expired
 
 	server  netip.AddrPort
@@ -167,7 +168,10 @@ func (l *link) pong(now time.Time, id uint32, jitter func(time.Duration) time.Du
 // rest ends the try and plans the next one: after what the server asks for, or
 // after a pause that grows.
 func (l *link) rest(now time.Time, asked time.Duration, jitter func(time.Duration) time.Duration) {
-	if l.phase == joined && now.Sub(l.begun) > calm {
+	switch {
+	case l.phase != joined:
+		l.vain++
+	case now.Sub(l.begun) > calm:
 		l.failures = 0
 	}
 	pause := asked + jitter(min(firstPause<<min(l.failures, 16), maxPause))

@@ -217,7 +217,7 @@ func (l *loop) step() {
 	}
 	if l.d.prepare {
 		l.d.prepare = false
-		try := l.d.link.failures
+		try := l.d.link.vain
 		l.tasks.Go(func() { l.prepare(try) })
 	}
 	l.serve()

@@ -14,7 +14,7 @@ import (
 )
 
 // prepare is the task that gets a token and a socket. It is told how many tries
-// have failed.
+// were in vain.
 func (l *loop) prepare(try int) {
 	p, err := l.c.prepare(try)
 	install := func(now time.Time) {
