@@ -11,7 +11,7 @@ import (
 
 // A sample is a packet whose encodings are kept in testdata.
 type sample struct {
-	name    string
+	name    string // of its files
 	session events.SessionID
 	frames  []Frame
 }
@@ -75,14 +75,13 @@ func samples() []sample {
 		{"bye", session, []Frame{&Bye{}}},
 
 		{"empty", session, emptyFrames()},
-		{"no frame", session, nil},
-		{"largest numbers", session, []Frame{
+		{"largest-numbers", session, []Frame{
 			&Busy{From: 1<<64 - 1, RetryAfter: 1<<32 - 1}, &Settled{Numbers: []uint64{1<<64 - 1, 1<<64 - 1}}, &Closed{Reason: 255},
 		}},
 		{"text", session, []Frame{&Send{Number: 1, Body: []byte("\"\\/\b\f\n\r\t\x00\x7f<&>\u2028 ä€𝄞")}}},
-		{"body that is not text", session, []Frame{&Send{Number: 1, Body: []byte("a\xc3")}}},
-		{"length of two bytes", session, []Frame{&Send{Number: 1, Body: []byte(strings.Repeat("x", 200))}}},
-		{"event of a later kind", session, []Frame{&Push{From: 1, Events: [][]byte{(&events.Event{Kind: 200}).Encode()}}}},
+		{"body-that-is-not-text", session, []Frame{&Send{Number: 1, Body: []byte("a\xc3")}}},
+		{"length-of-two-bytes", session, []Frame{&Send{Number: 1, Body: []byte(strings.Repeat("x", 200))}}},
+		{"event-of-a-later-kind", session, []Frame{&Push{From: 1, Events: [][]byte{(&events.Event{Kind: 200}).Encode()}}}},
 	}
 	return all
 }
