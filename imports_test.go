@@ -30,6 +30,7 @@ var permitted = map[string][]string{
 	"client":         {"events", "events/fields", "wire", "wire/udp"},
 	"bus/local":      {"bus", "events"},
 	"store/pebble":   {"events", "events/fields", "projections"},
+	"sim":            {anything},
 	"sim/check":      {"events"},
 	"sim/corpus":     {"events"},
 	"sim/network":    {"wire"},

@@ -1,0 +1,245 @@
+package sim
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"timberline/client"
+	"timberline/edge/auth"
+	"timberline/events"
+	"timberline/sim/check"
+)
+
+// A device is one life of an app after the other, each with what the one before
+// has left in its store.
+type device struct {
+	w      *world
+	plan   *devicePlan
+	number byte
+	moves  atomic.Uint32
+	lives  int
+	sent   int
+	left   *client.Memory
+	reader *check.Reader
+	life   *life // nil: none was begun yet
+}
+
+func newDevice(w *world, p *devicePlan, n int) *device {
+	return &device{
+		w: w, plan: p, number: byte(n),
+		left: client.NewMemory(), reader: w.history.Reader(p.user, p.name),
+	}
+}
+
+// String names the device.
+func (d *device) String() string { return fmt.Sprintf("%s/%s", d.plan.user, d.plan.name) }
+
+// host is where the device is now.
+func (d *device) host() netip.Addr {
+	return netip.AddrFrom4([4]byte{10, 1, d.number, byte(d.moves.Load())})
+}
+
+// token returns one that is good by the server's clock: the app has it from a
+// service that stands next to the server.
+func (w *world) token(u events.User, d events.Device) func(context.Context) (string, error) {
+	return func(context.Context) (string, error) {
+		return auth.Sign(w.key, auth.Identity{User: u, Device: d, Expires: w.server.now().Add(w.plan.tokenLife)})
+	}
+}
+
+// open begins a life.
+func (d *device) open() error {
+	d.lives++
+	life, err := newLife(d)
+	if err == nil {
+		d.life = life
+	}
+	return err
+}
+
+// reopen begins another life, after a while.
+func (d *device) reopen(ctx context.Context, after time.Duration) error {
+	d.close()
+	if err := sleep(ctx, after); err != nil {
+		return err
+	}
+	return d.open()
+}
+
+func (d *device) close() {
+	if d.life != nil {
+		d.life.close()
+	}
+}
+
+// chat lives through all that the plan has for the device.
+func (d *device) chat(ctx context.Context) error {
+	if err := d.open(); err != nil {
+		return err
+	}
+	for i := range d.plan.chores {
+		c := &d.plan.chores[i]
+		if err := d.until(ctx, c.at); err != nil {
+			return err
+		}
+		d.w.note("%s %s", d, c)
+		if err := d.do(ctx, c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// until waits for a time, in more than one life if need be.
+func (d *device) until(ctx context.Context, at time.Duration) error {
+	timer := time.NewTimer(at - d.w.time())
+	defer timer.Stop()
+	for {
+		select {
+		case <-timer.C:
+			return nil
+		case <-d.life.over.Done():
+			d.w.note("%s is killed, for %v", d, d.life.down)
+			if err := d.reopen(ctx, d.life.down); err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+func (d *device) do(ctx context.Context, c *chore) error {
+	switch c.what {
+	case send:
+		return d.send(ctx, c)
+	case restart:
+		return d.reopen(ctx, c.down)
+	case die:
+		d.life.die()
+		return d.reopen(ctx, c.down)
+	case dieSaving:
+		d.life.dieAt(c.save, c.kept, c.down)
+	case move:
+		d.moves.Add(1)
+		d.life.move()
+	case cutOff:
+		host := d.host()
+		d.w.net.Cut(host, serverAddr.Addr())
+		d.w.net.At(c.down, func() { d.w.net.Heal(host, serverAddr.Addr()) })
+	}
+	return nil
+}
+
+// send hands a message to the SDK. A send that fails because the process was
+// killed may have been kept or not: the history is told the truth.
+func (d *device) send(ctx context.Context, c *chore) error {
+	d.sent++
+	body := fmt.Appendf(nil, "%s %d ", d, d.sent)
+	body = append(body, bytes.Repeat([]byte("."), max(c.size-len(body), 0))...)
+	sending := d.reader.Send(c.to, body)
+	id, err := d.life.send(ctx, c.to, body)
+	switch {
+	case err == nil:
+	case d.life.over.Err() != nil:
+		var kept bool
+		if id, kept = d.kept(body); !kept {
+			return nil
+		}
+	case errors.Is(err, events.ErrTooLarge) && len(body) > maxBody, errors.Is(err, client.ErrStore):
+		return nil
+	default:
+		return err
+	}
+	sending.Kept(id)
+	return nil
+}
+
+// kept looks for a message in what the device's life has left.
+func (d *device) kept(body []byte) (id events.MessageID, ok bool) {
+	saved, err := d.left.Load()
+	if err != nil {
+		d.w.fail(err)
+	}
+	for _, s := range saved.Sends {
+		if bytes.Equal(s.Body, body) {
+			return s.Message, true
+		}
+	}
+	return id, false
+}
+
+// flush waits until everything that was sent is answered.
+func (d *device) flush(ctx context.Context) error {
+	d.life.spare()
+	if d.life.over.Err() != nil {
+		if err := d.reopen(ctx, 0); err != nil {
+			return err
+		}
+	}
+	if err := d.life.client.Flush(ctx); err != nil {
+		return fmt.Errorf("flush: %w", err)
+	}
+	return nil
+}
+
+// projectWithin is how soon what was acknowledged is in all timelines: a look at
+// the log without a hint is due every second, and may fail a few times.
+const projectWithin = 10 * time.Second
+
+// rest gives the projector the time that it may take.
+func (d *device) rest(ctx context.Context) error { return sleep(ctx, projectWithin) }
+
+// catchUpWithin is the bound of promise 7: a head read again after 5 minutes, one
+// heartbeat, and the way of the entries.
+const catchUpWithin = 5*time.Minute + 15*time.Second + time.Minute
+
+// catchUp waits until the device has its whole timeline. It does not ask for it.
+func (d *device) catchUp(ctx context.Context) error {
+	head := d.w.heads[d.plan.user].Load()
+	for begun := d.w.time(); uint64(d.reader.Cursor()) < head; {
+		if d.w.time()-begun > catchUpWithin {
+			return fmt.Errorf("has entry %d of %d after %v", d.reader.Cursor(), head, catchUpWithin)
+		}
+		if err := sleep(ctx, time.Second); err != nil {
+			return err
+		}
+	}
+	d.reader.Complete()
+	return nil
+}
+
+// again has a new device read the whole timeline.
+func (d *device) again(ctx context.Context) error {
+	fresh := &device{
+		w: d.w, number: 100 + d.number, left: client.NewMemory(),
+		plan: &devicePlan{user: d.plan.user, name: "new-" + d.plan.name, codec: d.plan.codec},
+	}
+	fresh.reader = d.w.history.Reader(fresh.plan.user, fresh.plan.name)
+	if err := fresh.open(); err != nil {
+		return err
+	}
+	defer fresh.close()
+	if err := fresh.life.client.Sync(ctx); err != nil {
+		return fmt.Errorf("a new device syncs: %w", err)
+	}
+	fresh.reader.Complete()
+	d.w.heads[d.plan.user].Store(uint64(fresh.reader.Cursor()))
+	return nil
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}

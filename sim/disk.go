@@ -1,0 +1,160 @@
+package sim
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// dataFolder is where a server keeps its data on its disk.
+const dataFolder = "data"
+
+// A disk is the disk of one process: syncs of the write-ahead log take their
+// time, so that a crash finds some writes visible and not durable.
+//
+// Only these syncs may wait: nobody holds a lock during one. As the store is
+// opened and closed they do not, because there some wait for a mutex, and virtual
+// time stands still for them.
+type disk struct {
+	vfs.FS // as the process uses it
+	mem    *vfs.MemFS
+	draws  *draws
+	most   time.Duration // that a sync takes
+	slow   atomic.Bool   // syncs wait
+	// atSync is called as a sync begins, with how long it will take, if it is
+	// set. It is taken by the call.
+	atSync atomic.Pointer[func(time.Duration)]
+}
+
+// torn is what a crash did to a disk: how many bytes of logs were not synced, and
+// how many of them are lost.
+type torn struct{ unsynced, lost int }
+
+// Create implements vfs.FS.
+func (d *disk) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	f, err := d.FS.Create(name, c)
+	return d.wrap(name, f), err
+}
+
+// ReuseForWrite implements vfs.FS.
+func (d *disk) ReuseForWrite(from, name string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	f, err := d.FS.ReuseForWrite(from, name, c)
+	return d.wrap(name, f), err
+}
+
+// Unwrap implements vfs.FS.
+func (d *disk) Unwrap() vfs.FS { return d.FS }
+
+func isLog(name string) bool { return strings.HasSuffix(name, ".log") }
+
+func (d *disk) wrap(name string, f vfs.File) vfs.File {
+	if f == nil || !isLog(name) {
+		return f
+	}
+	return &logFile{File: f, disk: d}
+}
+
+// A logFile is a write-ahead log. Its syncs wait.
+type logFile struct {
+	vfs.File
+	disk *disk
+}
+
+// Sync implements vfs.File.
+func (f *logFile) Sync() error {
+	f.disk.wait()
+	return f.File.Sync()
+}
+
+// SyncData implements vfs.File.
+func (f *logFile) SyncData() error {
+	f.disk.wait()
+	return f.File.SyncData()
+}
+
+func (d *disk) wait() {
+	if !d.slow.Load() {
+		return
+	}
+	takes := between(d.draws.next("sync"), 10*time.Microsecond, d.most)
+	if begins := d.atSync.Swap(nil); begins != nil {
+		(*begins)(takes)
+	}
+	time.Sleep(takes)
+}
+
+// crash returns what is left of the disk when the machine dies now: all that was
+// synced, and of what was written to a log behind that as much as is drawn.
+func (d *disk) crash() (left *vfs.MemFS, t torn, err error) {
+	left = d.mem.CrashClone(vfs.CrashCloneCfg{})
+	names, err := left.List(dataFolder)
+	if err != nil {
+		return left, t, nil // it died before it had a folder
+	}
+	r := d.draws.next("crash")
+	for _, name := range slices.Sorted(slices.Values(names)) {
+		if !isLog(name) {
+			continue
+		}
+		path := d.mem.PathJoin(dataFolder, name)
+		tail, at, err := d.tail(left, path)
+		if err != nil {
+			return nil, t, err
+		}
+		keep := 0
+		if chance(r, 0.5) {
+			keep = r.IntN(len(tail) + 1)
+		}
+		t.unsynced += len(tail)
+		t.lost += len(tail) - keep
+		if err := extend(left, path, at, tail[:keep]); err != nil {
+			return nil, t, err
+		}
+	}
+	return left, t, nil
+}
+
+// tail returns the end of a log that what is left lacks, and where it begins.
+func (d *disk) tail(left *vfs.MemFS, path string) (data []byte, at int64, err error) {
+	whole, err := read(d.mem, path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, 0, nil // it was removed, but that was not synced
+	}
+	synced, lacks := read(left, path)
+	if err := errors.Join(err, lacks); err != nil {
+		return nil, 0, err
+	}
+	n := min(len(synced), len(whole))
+	return whole[n:], int64(n), nil
+}
+
+func read(from vfs.FS, path string) ([]byte, error) {
+	f, err := from.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(f)
+}
+
+// extend writes data to a file at a place, durably.
+func extend(on vfs.FS, path string, at int64, data []byte) error {
+	if len(data) == 0 {
+		return nil
+	}
+	f, err := on.OpenReadWrite(path, vfs.WriteCategoryUnspecified)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if _, err := f.WriteAt(data, at); err != nil {
+		return err
+	}
+	return f.Sync()
+}

@@ -1,0 +1,177 @@
+package sim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"sync"
+	"time"
+
+	"timberline/client"
+	"timberline/events"
+	"timberline/sim/network"
+	"timberline/wire"
+)
+
+// A life is one process of a device's app.
+type life struct {
+	d      *device
+	client *client.Client
+	over   context.Context // ends when the process is killed
+	kill   context.CancelFunc
+
+	mu    sync.Mutex
+	conns []*network.Conn
+	store client.Store // on what the process leaves
+	saves int          // until it is killed
+	last  bool         // whether the save it is killed in survives
+	doom  bool         // saves counts
+	down  time.Duration
+}
+
+// newLife starts the client.
+func newLife(d *device) (*life, error) {
+	l := &life{d: d, store: through[client.Store](d.w.seams.Outbox, d.left)}
+	l.over, l.kill = context.WithCancel(context.Background())
+	var err error
+	l.client, err = client.Dial(serverAddr.String(), client.Options{
+		Token: d.w.token(d.plan.user, d.plan.name),
+		Store: l, Codec: d.plan.codec, OutboxLimit: 32,
+		OnMessage: l.message, OnResult: l.result, OnReset: d.reader.Reset,
+		Listen: l.listen,
+		Now:    func() time.Time { return time.Now().Add(d.plan.clock) },
+		Random: network.Random(d.w.seed, fmt.Sprintf("%s, life %d", d, d.lives)),
+	})
+	return l, err
+}
+
+var errKilled = errors.New("the process is killed")
+
+// message is the client's OnMessage.
+func (l *life) message(m client.Message) error {
+	if l.over.Err() != nil {
+		return errKilled
+	}
+	l.d.reader.Entry(m.Seq, &m.Event)
+	return nil
+}
+
+// result is the client's OnResult.
+func (l *life) result(r client.Result) {
+	switch {
+	case l.over.Err() != nil:
+	case r.Err == nil:
+		l.d.w.history.Acked(r.Message)
+	case errors.Is(r.Err, client.ErrRefused):
+		l.d.w.history.Refused(r.Message)
+	default:
+		l.d.w.history.Unknown(r.Message)
+	}
+}
+
+// listen is the client's Listen.
+func (l *life) listen() (wire.PacketConn, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.over.Err() != nil {
+		return nil, errKilled
+	}
+	c, err := l.d.w.net.Listen(netip.AddrPortFrom(l.d.host(), 0))
+	if err != nil {
+		return nil, err
+	}
+	l.conns = append(l.conns, c)
+	return c, nil
+}
+
+// move takes the newest socket to where the device is now.
+func (l *life) move() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if n := len(l.conns); n > 0 {
+		l.conns[n-1].Move(netip.AddrPortFrom(l.d.host(), 0))
+	}
+}
+
+// send sends a message, unless the process is killed meanwhile.
+func (l *life) send(ctx context.Context, to events.User, body []byte) (events.MessageID, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(l.over, cancel)()
+	return l.client.Send(ctx, to, body)
+}
+
+// die kills the process: nothing of it leaves the device any more, nothing is
+// kept, nothing shown.
+func (l *life) die() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.dieLocked()
+}
+
+func (l *life) dieLocked() {
+	l.kill()
+	for _, c := range l.conns {
+		c.Close()
+	}
+}
+
+// dieAt has the process killed in the middle of a save, so many saves from now.
+func (l *life) dieAt(save int, survives bool, down time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.doom, l.saves, l.last, l.down = true, save, survives, down
+}
+
+// spare takes back dieAt.
+func (l *life) spare() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.doom = false
+}
+
+// close ends what is left of the process. If it was not killed, that is a clean
+// end.
+func (l *life) close() {
+	if err := l.client.Close(); err != nil {
+		l.d.w.fail(fmt.Errorf("%s is closed: %w", l.d, err))
+	}
+	l.kill()
+}
+
+// Load implements client.Store.
+func (l *life) Load() (client.Saved, error) { return l.store.Load() }
+
+// errFull is what a save that fails returns. Nothing of it is kept.
+var errFull = errors.New("no space on the device")
+
+// Save implements client.Store.
+func (l *life) Save(changes []client.Change) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.over.Err() != nil {
+		return errKilled
+	}
+	if l.doom {
+		if l.saves--; l.saves < 0 {
+			return l.lastSave(changes)
+		}
+	}
+	if chance(l.d.w.draws.next(l.d.String()+" saves"), l.d.w.plan.saves) {
+		return errFull
+	}
+	return l.store.Save(changes)
+}
+
+// lastSave is the save in which the process is killed.
+func (l *life) lastSave(changes []client.Change) error {
+	l.dieLocked()
+	if !l.last {
+		return errKilled
+	}
+	return errors.Join(errKilled, l.store.Save(changes))
+}
+
+// Close implements client.Store. What is kept stays.
+func (l *life) Close() error { return l.store.Close() }

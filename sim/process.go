@@ -1,0 +1,88 @@
+package sim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"timberline/cmd/node"
+	"timberline/sim/network"
+	"timberline/store/pebble"
+	"timberline/wire"
+)
+
+// shards of the store.
+const shards = 3
+
+// A process is one life of the server: a node on a store on a disk.
+type process struct {
+	w      *world
+	server *server
+	name   string
+	disk   *disk
+	store  *pebble.Store
+	conn   *network.Conn
+	left   *vfs.MemFS // what a crash has left of the disk; nil: there was none
+
+	mu    sync.Mutex
+	over  bool           // nothing begins any more
+	tasks sync.WaitGroup // what was begun by later
+}
+
+// newProcess opens the store and the socket.
+func newProcess(s *server, n int) (*process, error) {
+	p := &process{w: s.w, server: s, name: fmt.Sprintf("server %d", n)}
+	p.disk = &disk{FS: through[vfs.FS](s.w.seams.Disk, s.left), mem: s.left, draws: s.w.draws, most: s.w.plan.sync}
+	var err error
+	p.store, err = pebble.Open(dataFolder, pebble.Options{
+		FS: p.disk, Shards: shards, Random: network.Random(s.w.seed, p.name+" store"),
+		OnFatal: func(err error) { s.w.fail(fmt.Errorf("%s ends: %w", p.name, err)) },
+	})
+	if err != nil {
+		return nil, err
+	}
+	if p.conn, err = s.w.net.Listen(serverAddr); err != nil {
+		return nil, errors.Join(err, p.store.Close())
+	}
+	return p, nil
+}
+
+// run runs the node until ctx ends.
+func (p *process) run(ctx context.Context) error {
+	p.disk.slow.Store(true)
+	err := node.Run(ctx, node.Config{
+		Engine: through[node.Engine](p.w.seams.Engine, &engine{Engine: p.store, draws: p.w.draws, plan: p.w.plan, later: p.later}),
+		Meta:   p.store.Meta(), Sole: true, Tag: p.store.Tag(),
+		Bus:   &lossyBus{draws: p.w.draws, plan: p.w.plan, later: p.later},
+		Conns: []wire.PacketConn{through[wire.PacketConn](p.w.seams.Conn, p.conn)}, Verify: p.w.verifier.Verify, MaxBody: maxBody,
+		Now: p.server.now, Random: p.w.seams.random(p.w.seed, p.name), Logger: slog.New(slog.DiscardHandler),
+	})
+	p.finish()
+	p.disk.slow.Store(false)
+	return errors.Join(err, p.store.Close())
+}
+
+// later calls do after a while in a goroutine of its own, if the process still
+// lives then.
+func (p *process) later(after time.Duration, do func()) {
+	p.w.net.At(after, func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if !p.over {
+			p.tasks.Go(do)
+		}
+	})
+}
+
+// finish waits for what was begun by later.
+func (p *process) finish() {
+	p.mu.Lock()
+	p.over = true
+	p.mu.Unlock()
+	p.tasks.Wait()
+}

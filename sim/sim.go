@@ -1,0 +1,73 @@
+package sim
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"runtime/debug"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"timberline/sim/check"
+	"timberline/sim/network"
+)
+
+// An Outcome is what came of a seed.
+type Outcome struct {
+	Seed   uint64
+	Report *check.Report
+	Errs   []error       // what went wrong besides
+	Story  []string      // what was done to server and devices, and when
+	Trace  network.Trace // with each datagram
+	Time   time.Duration // in the bubble
+	Lost   int           // bytes of unsynced writes that crashes took
+}
+
+// Run runs a seed in a bubble of its own.
+func Run(t *testing.T, seed uint64, seams *Seams) (o *Outcome) {
+	defer alone()()
+	synctest.Test(t, func(t *testing.T) {
+		w, err := newWorld(seed, seams)
+		if err != nil {
+			t.Fatal(err)
+		}
+		o = w.run()
+	})
+	return o
+}
+
+// alone keeps goroutines in the order in which they became ready, and returns
+// what takes that back: more processors, and a collector that stops the world,
+// would shuffle those that are ready at one instant.
+func alone() (restore func()) {
+	runtime.GC()
+	procs := runtime.GOMAXPROCS(1)
+	percent := debug.SetGCPercent(-1)
+	limit := debug.SetMemoryLimit(1 << 30)
+	return func() {
+		runtime.GOMAXPROCS(procs)
+		debug.SetGCPercent(percent)
+		debug.SetMemoryLimit(limit)
+	}
+}
+
+// Err returns nil if every promise was kept.
+func (o *Outcome) Err() error {
+	err := errors.Join(append(o.Errs[:len(o.Errs):len(o.Errs)], o.Report.Err())...)
+	if r := o.Report; err == nil && r.Sent != r.Acked+r.Refused {
+		err = fmt.Errorf("%d messages were sent, %d acknowledged and %d refused: the others have no answer", r.Sent, r.Acked, r.Refused)
+	}
+	return err
+}
+
+// String tells the story and the end of the trace.
+func (o *Outcome) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "seed %d: %v\n", o.Seed, o.Err())
+	fmt.Fprintf(&b, "again: go test ./sim -run TestSeedsKeep -sim.seeds=1 -sim.from=%d -sim.trace=trace.txt\n", o.Seed)
+	fmt.Fprintf(&b, "what was done:\n\t%s\n", strings.Join(o.Story, "\n\t"))
+	fmt.Fprintf(&b, "the last of %d steps:\n\t%s\n", o.Trace.Len(), strings.Join(o.Trace.Lines(20), "\n\t"))
+	return b.String()
+}

@@ -1,0 +1,35 @@
+package sim
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+)
+
+var (
+	seeds = flag.Int("sim.seeds", defaultSeeds, "how many `seeds` to run")
+	from  = flag.Uint64("sim.from", 1, "the first `seed`")
+	trace = flag.String("sim.trace", "", "`file` for the whole trace of the last seed")
+)
+
+func TestSeedsKeepEveryPromise(t *testing.T) {
+	for seed := *from; seed < *from+uint64(*seeds); seed++ {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			begun := time.Now()
+			o := Run(t, seed, &Seams{})
+			if *trace != "" {
+				if err := os.WriteFile(*trace, []byte(strings.Join(o.Trace.Lines(o.Trace.Len()), "\n")+"\n"), 0o644); err != nil {
+					t.Error(err)
+				}
+			}
+			if o.Err() != nil {
+				t.Error(o)
+			}
+			t.Logf("%v in the bubble, %v outside, %d steps; %d sent, %d acked, %d refused, %d delivered; %d bytes lost in crashes",
+				o.Time, time.Since(begun), o.Trace.Len(), o.Report.Sent, o.Report.Acked, o.Report.Refused, o.Report.Delivered, o.Lost)
+		})
+	}
+}

@@ -1,0 +1,155 @@
+package sim
+
+import (
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"golang.org/x/sync/errgroup"
+
+	"timberline/edge/auth"
+	"timberline/events"
+	"timberline/sim/check"
+	"timberline/sim/network"
+)
+
+// A world is everything in one run.
+type world struct {
+	seed     uint64
+	plan     *plan
+	seams    *Seams
+	begun    time.Time
+	draws    *draws
+	net      *network.Network
+	history  *check.History
+	key      ed25519.PrivateKey
+	verifier *auth.Verifier
+	server   *server
+	devices  []*device
+	heads    map[events.User]*atomic.Uint64 // where timelines end, as new devices found
+
+	mu      sync.Mutex
+	outcome *Outcome
+	stop    context.CancelCauseFunc
+}
+
+func newWorld(seed uint64, seams *Seams) (*world, error) {
+	p := newPlan(seed)
+	w := &world{
+		seed: seed, plan: p, seams: seams, begun: time.Now(),
+		draws: newDraws(seed), net: network.New(seed, p.network), history: check.NewHistory(),
+		outcome: &Outcome{Seed: seed},
+	}
+	var keySeed [ed25519.SeedSize]byte
+	if _, err := io.ReadFull(network.Random(seed, "key"), keySeed[:]); err != nil {
+		return nil, err
+	}
+	w.key = ed25519.NewKeyFromSeed(keySeed[:])
+	w.verifier = auth.NewVerifier(w.key.Public().(ed25519.PublicKey))
+	w.server = &server{w: w, left: vfs.NewCrashableMem()}
+	w.heads = make(map[events.User]*atomic.Uint64)
+	for _, u := range users {
+		w.heads[u] = new(atomic.Uint64)
+	}
+	for i := range p.devices {
+		w.devices = append(w.devices, newDevice(w, &p.devices[i], i))
+	}
+	return w, nil
+}
+
+// time is how long the run has lasted.
+func (w *world) time() time.Duration { return time.Since(w.begun) }
+
+// note adds a line to the trace and to the story.
+func (w *world) note(format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	w.net.Note(text)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.outcome.Story = append(w.outcome.Story, fmt.Sprintf("%-14v %s", w.time(), text))
+}
+
+// fail notes that something went wrong that is no broken promise, and ends the
+// run.
+func (w *world) fail(err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.outcome.Errs = append(w.outcome.Errs, err)
+	w.stop(err)
+}
+
+// patience is how long the world may take to come to rest after the chat.
+const patience = 30 * time.Minute
+
+// run lets everything happen and holds it against the promises.
+func (w *world) run() *Outcome {
+	carrying, hush := context.WithCancel(context.Background())
+	ctx, stop := context.WithCancelCause(context.Background())
+	w.stop = stop
+	var network, server sync.WaitGroup
+	network.Go(func() { w.net.Run(carrying) })
+	server.Go(func() {
+		if err := w.server.run(ctx); err != nil {
+			w.fail(err)
+		}
+	})
+	w.play(ctx)
+	stop(nil)
+	server.Wait()
+	hush()
+	network.Wait()
+	w.outcome.Time = w.time()
+	w.outcome.Report = w.history.Check()
+	w.outcome.Trace = w.net.Trace()
+	return w.outcome
+}
+
+// play lets the devices chat, and waits until everybody has everything.
+func (w *world) play(ctx context.Context) {
+	defer func() {
+		for _, d := range w.devices {
+			d.close()
+		}
+	}()
+	if err := w.each(ctx, (*device).chat); err != nil {
+		w.fail(err)
+		return
+	}
+	w.note("the chat is over")
+	ctx, cancel := context.WithTimeoutCause(ctx, patience, errPatience)
+	defer cancel()
+	phases := []func(*device, context.Context) error{(*device).flush, (*device).rest, (*device).again, (*device).catchUp}
+	for _, phase := range phases {
+		if err := w.each(ctx, phase); err != nil {
+			w.fail(err)
+			return
+		}
+	}
+	w.note("everybody has everything")
+}
+
+var errPatience = errors.New("still waiting after half an hour")
+
+// each does something with every device, all at a time.
+func (w *world) each(ctx context.Context, do func(*device, context.Context) error) error {
+	g, ctx := errgroup.WithContext(ctx)
+	for _, d := range w.devices {
+		g.Go(func() error {
+			err := sleep(ctx, between(w.draws.next(d.String()+" begins"), 0, time.Second))
+			if err == nil {
+				err = do(d, ctx)
+			}
+			if err != nil {
+				return fmt.Errorf("%s: %w", d, err)
+			}
+			return nil
+		})
+	}
+	return g.Wait()
+}
