@@ -121,4 +121,3 @@ func TestAppTakesAReplacedStoreInItsTurn(t *testing.T) {
 		}
 	})
 }
-

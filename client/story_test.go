@@ -100,6 +100,7 @@ type story struct {
 	refused int           // how often
 	slow    time.Duration // how long OnMessage takes
 	block   chan struct{} // OnMessage waits for it to be closed
+	stuck   chan struct{} // OnResult does
 	tokens  int
 	noToken error // of Token
 }
@@ -151,9 +152,7 @@ func (s *story) hooks(o *Options) {
 	if o.Random == nil {
 		o.Random = bytes.NewReader(bytes.Repeat([]byte{s.lives}, 32))
 	}
-	if o.OnResult == nil {
-		o.OnResult = func(r Result) { s.note(func() { s.results = append(s.results, r) }) }
-	}
+	o.OnResult = s.onResult
 	o.OnMessage = s.onMessage
 	o.OnState = func(x State) { s.note(func() { s.states = append(s.states, x) }) }
 	o.OnReset = func(events.StoreID) { s.note(func() { s.got = append(s.got, "reset") }) }
@@ -216,6 +215,15 @@ func (s *story) note(f func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	f()
+}
+
+func (s *story) onResult(r Result) {
+	var stuck chan struct{}
+	s.note(func() { stuck = s.stuck })
+	if stuck != nil {
+		<-stuck
+	}
+	s.note(func() { s.results = append(s.results, r) })
 }
 
 func (s *story) onMessage(m Message) error {
