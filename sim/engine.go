@@ -38,8 +38,8 @@ func (e *engine) Append(ctx context.Context, j events.Journal, at events.Offset,
 	case chance(r, e.plan.refused):
 		return nil, errAppend
 	case chance(r, e.plan.lost):
-		_, err := e.Engine.Append(ctx, j, at, rec)
-		return nil, errors.Join(errAppend, err)
+		e.Engine.Append(ctx, j, at, rec) // its answer is lost
+		return nil, errAppend
 	case chance(r, e.plan.late):
 		e.later(between(r, time.Millisecond, 100*time.Millisecond), func() {
 			e.Engine.Append(context.WithoutCancel(ctx), j, at, rec) // nobody hears the answer
@@ -80,8 +80,8 @@ func (e *engine) Commit(ctx context.Context, s projections.Shard, n projections.
 	case chance(r, e.plan.refused):
 		return nil, errAppend
 	case chance(r, e.plan.lost):
-		_, err := e.Engine.Commit(ctx, s, n, checkpoint, items)
-		return nil, errors.Join(errAppend, err)
+		e.Engine.Commit(ctx, s, n, checkpoint, items) // its answer is lost
+		return nil, errAppend
 	}
 	return e.Engine.Commit(ctx, s, n, checkpoint, items)
 }
