@@ -95,9 +95,11 @@ func (d *device) chat(ctx context.Context) error {
 	return nil
 }
 
-// until waits for a time, in more than one life if need be.
+// until waits for a time, in more than one life if need be, and in any case for a
+// moment: the device has to come to rest between two chores.
 func (d *device) until(ctx context.Context, at time.Duration) error {
-	timer := time.NewTimer(at - d.w.time())
+	moment := between(d.w.draws.next(d.String()+" rests"), time.Microsecond, 2*time.Millisecond)
+	timer := time.NewTimer(max(at-d.w.time(), moment))
 	defer timer.Stop()
 	for {
 		select {
