@@ -228,9 +228,9 @@ func TestMessagesEndsWithTheReason(t *testing.T) {
 		ended := make(chan error)
 		go func() { ended <- s.endOf(time.Hour) }()
 		s.advance(time.Second)
-		s.say(&wire.Closed{Reason: wire.ReasonReplaced, By: events.MessageID{7}})
-		if err := <-ended; !errors.Is(err, ErrClosed) || !errors.Is(err, ErrReplaced) {
-			s.t.Errorf("replaced: %v, want ErrClosed and ErrReplaced", err)
+		s.say(&wire.Closed{Reason: wire.ReasonLoggedOut})
+		if err := <-ended; !errors.Is(err, ErrClosed) || !errors.Is(err, errLoggedOut) {
+			s.t.Errorf("logged out: %v, want ErrClosed and the reason", err)
 		}
 	})
 	tellPulled(t, Options{}, func(s *story) {

@@ -1,8 +1,6 @@
 package client
 
 import (
-	"bytes"
-	"encoding/binary"
 	"math/rand/v2"
 	"net/netip"
 	"time"
@@ -17,7 +15,6 @@ import (
 type device struct {
 	codec  wire.Codec
 	random *rand.ChaCha8
-	login  events.MessageID // the newest attempt: those of one device differ in the last 4 bytes only
 	link   link
 	out    outbox
 	in     inbox
@@ -42,7 +39,6 @@ type dropped struct {
 
 func newDevice(c wire.Codec, random *rand.ChaCha8, s Saved) *device {
 	d := &device{codec: c, random: random, out: outbox{codec: c}, in: newInbox(s.Cursor)}
-	d.login = d.messageID()
 	d.out.load(s)
 	d.states = []State{StateConnecting}
 	return d
@@ -61,18 +57,6 @@ func (d *device) messageID() (id events.MessageID) {
 	return id
 }
 
-// attempt returns the next id of a LOGIN.
-func (d *device) attempt() events.MessageID {
-	n := d.login[len(d.login)-4:]
-	binary.BigEndian.PutUint32(n, binary.BigEndian.Uint32(n)+1)
-	return d.login
-}
-
-// attempted reports whether a LOGIN with that id was the device's own.
-func (d *device) attempted(id events.MessageID) bool {
-	return bytes.Equal(id[:len(id)-4], d.login[:len(id)-4])
-}
-
 func (d *device) enterState(s State) {
 	if s != d.state {
 		d.state = s
@@ -86,7 +70,7 @@ func (d *device) prepared(now time.Time, server netip.AddrPort, token string) {
 		return
 	}
 	f := &wire.Login{
-		Version: wire.Version, Attempt: d.attempt(), Token: token,
+		Version: wire.Version, Attempt: d.messageID(), Token: token,
 		Cursor: d.in.have, Store: d.in.store,
 	}
 	if old, ok := d.out.unsettled(); ok {
@@ -207,8 +191,7 @@ func (d *device) frame(now time.Time, f wire.Frame) {
 		d.link.pong(now, f.ID, d.jitter)
 		d.in.pong(now, f.Head, f.First)
 	case *wire.Closed:
-		asked, err := d.link.closed(f)
-		if err != nil && !d.attempted(f.By) {
+		if asked, err := d.link.closed(now, f); err != nil {
 			d.end(err)
 		} else {
 			d.rest(now, asked)

@@ -14,7 +14,7 @@ var (
 	ErrRefused  = errors.New("send was refused")        // will never be stored: fix and send again
 	ErrUnknown  = errors.New("fate of send is unknown") // it may or may not be stored: ask the timeline
 	ErrDenied   = errors.New("login was denied")        // for good: get another token, or another version
-	ErrReplaced = errors.New("device was replaced")     // it has logged in elsewhere: do not fight it
+	ErrReplaced = errors.New("device was replaced")     // again and again: another client is this device, stop one
 	ErrStore    = errors.New("device store failed")     // nothing was kept: make room, try again
 
 	// ErrInUse says that another process has the device's File open.

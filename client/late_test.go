@@ -47,18 +47,33 @@ func TestDeviceLogsInAgainWhenItsServerHasForgottenTheSession(t *testing.T) {
 func TestDeviceReplacedByItsOwnLateLoginComesBack(t *testing.T) {
 	tell(t, Options{}, func(s *story) {
 		s.advance(100 * time.Millisecond)
-		late := s.welcome(1, 0)
-		s.say(&wire.Closed{})
-		s.advance(time.Second)
-		s.welcome(2, 0)
-		s.say(&wire.Closed{Reason: wire.ReasonReplaced, By: late.Attempt})
-		s.advance(time.Second)
-		s.welcome(3, 0)
-		s.wantStates("it comes back", StateConnecting, StateOnline, StateOffline, StateConnecting,
-			StateOnline, StateOffline, StateConnecting, StateOnline)
-		s.say(&wire.Closed{Reason: wire.ReasonReplaced, By: events.MessageID{7}})
-		if !errors.Is(s.c.Err(), ErrReplaced) {
-			t.Errorf("replaced by another client: %v, want %v", s.c.Err(), ErrReplaced)
+		s.welcome(1, 0)
+		for i := range 3 * maxReplaced {
+			s.say(&wire.Closed{Reason: wire.ReasonReplaced})
+			s.advance(3 * time.Second)
+			s.welcome(byte(i+2), 0)
+			s.advance(2 * calm) // so it is not the same story each time
 		}
+		if got := s.c.State(); got != StateOnline {
+			t.Errorf("state %v, want online", got)
+		}
+	})
+}
+
+func TestDeviceThatIsReplacedAgainAndAgainGivesUp(t *testing.T) {
+	tell(t, Options{}, func(s *story) {
+		s.advance(100 * time.Millisecond)
+		s.welcome(1, 0)
+		for i := range maxReplaced {
+			s.say(&wire.Closed{Reason: wire.ReasonReplaced})
+			s.advance(3 * time.Second)
+			s.welcome(byte(i+2), 0)
+		}
+		s.say(&wire.Closed{Reason: wire.ReasonReplaced})
+		if !errors.Is(s.c.Err(), ErrReplaced) {
+			t.Errorf("another client has the device: %v, want %v", s.c.Err(), ErrReplaced)
+		}
+		s.advance(time.Hour)
+		wantNo[wire.Login](s, "the other one is welcome")
 	})
 }

@@ -23,6 +23,7 @@ const (
 	maxLoginPause = 3 * time.Second // between repeats of a LOGIN
 	maxLogins     = 5               // unanswered ones, before a new try
 	maxPings      = 4               // unanswered ones, before a new try
+	maxReplaced   = 3               // sessions in a row, before it is another client
 	minPingPause  = firstRTO        // between them: a server that stalls for seconds need not be left
 )
 
@@ -49,6 +50,7 @@ type link struct {
 	failures int
 	vain     int  // tries that got no session: each takes the server's next address
 	expired  bool // the last token was refused as expired
+	replaced int  // sessions in a row that another LOGIN took over
 
 	server  netip.AddrPort
 	login   *wire.Login
@@ -210,10 +212,21 @@ func (l *link) denied(f *wire.Denied) (asked time.Duration, end error) {
 }
 
 // closed decides what to do when the server has ended the session.
-func (l *link) closed(f *wire.Closed) (asked time.Duration, end error) {
+//
+// What replaced it may be a LOGIN of the device's own that came late, also from a
+// process that has ended: so the device logs in again, a few times. If it is
+// another client with the same device, each replaces the other, and the older one
+// gives up first.
+func (l *link) closed(now time.Time, f *wire.Closed) (asked time.Duration, end error) {
 	switch f.Reason {
 	case wire.ReasonReplaced:
-		return 0, ErrReplaced
+		if now.Sub(l.begun) > calm {
+			l.replaced = 0
+		}
+		if l.replaced++; l.replaced > maxReplaced {
+			return 0, ErrReplaced
+		}
+		return 0, nil
 	case wire.ReasonLoggedOut:
 		return 0, errLoggedOut
 	}

@@ -321,22 +321,17 @@ func TestServerThatWasRestartedIsJoinedAgain(t *testing.T) {
 	})
 }
 
-func TestDeviceThatWasReplacedDoesNotFight(t *testing.T) {
-	for reason, want := range map[wire.Reason]error{
-		wire.ReasonReplaced:  ErrReplaced,
-		wire.ReasonLoggedOut: errLoggedOut,
-	} {
-		tell(t, Options{}, func(s *story) {
-			s.welcome(1, 0)
-			s.say(&wire.Closed{Reason: reason, By: events.MessageID{7}})
-			s.wantStates("for good", StateConnecting, StateOnline, StateClosed)
-			if !errors.Is(s.c.Err(), want) || !errors.Is(s.c.Err(), ErrClosed) {
-				s.t.Errorf("Err is %v, want %v", s.c.Err(), want)
-			}
-			s.advance(time.Hour)
-			wantNo[wire.Login](s, "the other one is welcome")
-		})
-	}
+func TestDeviceThatWasLoggedOutStaysOut(t *testing.T) {
+	tell(t, Options{}, func(s *story) {
+		s.welcome(1, 0)
+		s.say(&wire.Closed{Reason: wire.ReasonLoggedOut})
+		s.wantStates("for good", StateConnecting, StateOnline, StateClosed)
+		if !errors.Is(s.c.Err(), errLoggedOut) || !errors.Is(s.c.Err(), ErrClosed) {
+			s.t.Errorf("Err is %v, want %v", s.c.Err(), errLoggedOut)
+		}
+		s.advance(time.Hour)
+		wantNo[wire.Login](s, "it was told to go")
+	})
 }
 
 func TestCloseTellsTheServer(t *testing.T) {

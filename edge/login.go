@@ -170,7 +170,7 @@ func (t *table) opened(now time.Time, s *session, f *wire.Login, cursor events.S
 	s.deliver.start(now, cursor, o.run)
 	t.settle(s, f.Settle)
 	if old != nil {
-		t.replace(old, s)
+		t.end(old, wire.ReasonReplaced)
 	}
 	t.devices[dev] = s
 	t.due(now, s)
@@ -195,7 +195,7 @@ func (t *table) settle(s *session, olds []wire.OldSession) {
 		s.settling++
 		if old := t.sessions[q.Session]; old != nil && old != s && old.owner == owner {
 			old.waiting = append(old.waiting, s)
-			t.replace(old, s)
+			t.end(old, wire.ReasonReplaced)
 			continue
 		}
 		t.ask(q.Journal, question{Question: ingest.Question{Owner: owner, Journal: q.Journal, Offset: q.Offset}, asker: s})

@@ -202,20 +202,11 @@ func (s *session) pong(id uint32) {
 // end ends a session: no frame of it is heard any more. It is gone when its last
 // event is in the log.
 func (t *table) end(s *session, reason wire.Reason) {
-	t.close(s, &wire.Closed{Reason: reason})
-}
-
-// replace ends a session for a newer one of its device.
-func (t *table) replace(s, by *session) {
-	t.close(s, &wire.Closed{Reason: wire.ReasonReplaced, By: by.attempt})
-}
-
-func (t *table) close(s *session, last *wire.Closed) {
 	if s.state == closing {
 		return
 	}
 	if s.state == open {
-		s.say(last)
+		s.say(&wire.Closed{Reason: reason})
 	}
 	s.state = closing
 	t.unbind(s)

@@ -314,11 +314,6 @@ type Closed struct {
 	Reason     Reason // zero: the edge does not know the session
 	Detail     string
 	RetryAfter uint32 // milliseconds
-
-	// By is the attempt of the Login that replaced the session, where that is the
-	// reason. A client that knows it as its own, from a packet that came late, logs
-	// in again.
-	By events.MessageID
 }
 
 // Fields lists the frame's fields.
@@ -326,7 +321,6 @@ func (f *Closed) Fields(v fields.Visitor) {
 	fields.Enum(v, 1, "reason", &f.Reason, reasonNames)
 	fields.String(v, 2, "detail", &f.Detail)
 	fields.Uint(v, 3, "retry_after_ms", &f.RetryAfter)
-	fields.ID(v, 4, "by", &f.By)
 }
 
 // Bye ends the session (client to edge).

@@ -71,7 +71,7 @@ func samples() []sample {
 		{"ping", session, []Frame{&Ping{ID: 4, Cursor: 43, Low: 10}}},
 		{"pong", session, []Frame{&Pong{ID: 4, Head: 43, First: 2}}},
 		{"settled", session, []Frame{&Settled{Session: sampleID(7), Numbers: []uint64{1, 3, 300, 300}, Unknown: true}}},
-		{"closed", session, []Frame{&Closed{Reason: ReasonReplaced, Detail: "the device has logged in anew", RetryAfter: 1000, By: sampleID(5)}}},
+		{"closed", session, []Frame{&Closed{Reason: ReasonReplaced, Detail: "the device has logged in anew", RetryAfter: 1000}}},
 		{"bye", session, []Frame{&Bye{}}},
 
 		{"empty", session, emptyFrames()},
