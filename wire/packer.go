@@ -141,9 +141,6 @@ func (p *Packer) room(f Frame) int {
 // ErrTooManyFragments says that a body does not fit into MaxFragments packets.
 var ErrTooManyFragments = errors.New("body does not fit into the fragments of one send")
 
-// leastRoom is the bytes of a body that the first fragment must have room for.
-const leastRoom = 64
-
 // Fragment splits a send over as many frames as it needs for each to fit into a
 // packet, numbered from whole.Number on. The error wraps ErrTooManyFragments.
 func Fragment(c Codec, whole Send) ([]Send, error) {
@@ -155,7 +152,7 @@ func Fragment(c Codec, whole Send) ([]Send, error) {
 	first := whole
 	first.Body, first.Fragments = []byte{0xff}, MaxFragments // not UTF-8: the longer of the two forms in JSON
 	next := Send{Number: whole.Number + MaxFragments, Low: whole.Low, Body: first.Body, Fragment: MaxFragments, Fragments: MaxFragments}
-	if p.room(&first) < leastRoom {
+	if p.room(&first) < 1 {
 		return nil, fmt.Errorf("%w: recipient and content type, with %d bytes, leave no room for it", ErrTooManyFragments, len(whole.To)+len(whole.Type))
 	}
 	var all []Send
