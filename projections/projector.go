@@ -104,6 +104,12 @@ func (p *Projector) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		}
+		select { // if both were due one round does both, whichever came first
+		case <-p.wake:
+		case <-poll.C:
+			polled = true
+		default:
+		}
 		err := p.round(ctx, polled)
 		switch {
 		case ctx.Err() != nil:

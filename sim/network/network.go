@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"runtime"
 	"slices"
 	"sync"
 	"testing/synctest"
@@ -124,6 +125,7 @@ func (n *Network) Run(ctx context.Context) error {
 	for {
 		next, due := n.next()
 		if due != nil {
+			runtime.Gosched() // nobody who becomes ready now is interrupted halfway
 			due()
 			synctest.Wait()
 			continue
