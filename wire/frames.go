@@ -125,7 +125,7 @@ func (f *Send) Fields(v fields.Visitor) {
 // An Ack says what became of a session's sends (edge to client).
 type Ack struct {
 	Through events.Number // every send up to here is answered: durable, or in Refused
-	Offset  events.Offset // every send after Through will stand behind it
+	Offset  events.Offset // every send after Through will stand behind it; 0: not told
 	Refused []Refusal     // until the client names a Low above them
 	Held    []byte        // bit i (least significant first) set: Through+1+i has arrived and waits
 }
@@ -298,7 +298,7 @@ func (f *Pong) Fields(v fields.Visitor) {
 type Settled struct {
 	Session events.SessionID
 	Numbers []uint64 // pairs: first and last number of each run
-	Unknown bool     // too much log to search: the sends may or may not stand
+	Unknown bool     // too much to search, or to tell: the sends may or may not stand
 }
 
 // Fields lists the frame's fields.

@@ -21,10 +21,12 @@ func NewPacker(c Codec, s events.SessionID) *Packer {
 	return &Packer{codec: c, session: s}
 }
 
-// Add appends a frame to the current packet, or begins the next with it. The
-// frame must fit into a packet alone: see AppendPushes, AppendPages and Fragment
-// for those that may not.
+// Add appends a frame to the current packet, or begins the next with it. An Ack
+// or Settled too large for a packet is made to say less. Any other frame must fit
+// into a packet alone: see AppendPushes, AppendPages and Fragment for those that
+// may not.
 func (p *Packer) Add(f Frame) {
+	f = p.shorten(f)
 	if p.frames == 0 {
 		p.current = AppendHeader(make([]byte, 0, MaxPacket), p.codec, p.session)
 	}
@@ -39,6 +41,24 @@ func (p *Packer) Add(f Frame) {
 	p.done = append(p.done, p.current[:before])
 	next := AppendHeader(make([]byte, 0, MaxPacket), p.codec, p.session)
 	p.current, p.frames = append(next, frame...), 1
+}
+
+// shorten returns what is true of an Ack or Settled and fits into a packet. An
+// Ack answers fewer sends, with no offset: theirs may stand before it. The rest is
+// told when the client's Low has made room. A Settled cannot leave runs out.
+func (p *Packer) shorten(f Frame) Frame {
+	switch f := f.(type) {
+	case *Ack:
+		for n := len(f.Refused) - 1; n >= 0 && p.size(f) > MaxPacket; n-- {
+			f = &Ack{Through: f.Refused[n].From - 1, Refused: f.Refused[:n]}
+		}
+		return f
+	case *Settled:
+		if len(f.Numbers) > 0 && p.size(f) > MaxPacket {
+			return &Settled{Session: f.Session, Unknown: true}
+		}
+	}
+	return f
 }
 
 // Packets returns the packets and begins anew.
