@@ -6,18 +6,22 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"timberline/events"
 )
 
-// EndJournals ends every journal that has not been ended, whose owners are known
-// to be dead (R1), and moves the clock above all that stands in them. It returns
-// how many it ended.
+// EndJournals moves the clock above all that stands in any journal (R4), and ends
+// every journal that has not been ended: all owners are known to be dead (R1). It
+// returns how many it ended.
 func EndJournals(ctx context.Context, log events.Log, js events.Journals, clock *events.Clock, logger *slog.Logger) (int, error) {
 	rows, err := js.ListJournals(ctx, 0, events.Strong)
 	if err != nil {
 		return 0, fmt.Errorf("list journals: %w", err)
+	}
+	if err := observeNewest(ctx, log, rows, clock); err != nil {
+		return 0, fmt.Errorf("read the newest id: %w", err)
 	}
 	n := 0
 	for _, row := range rows {
@@ -35,6 +39,22 @@ func EndJournals(ctx context.Context, log events.Log, js events.Journals, clock 
 		n++
 	}
 	return n, nil
+}
+
+// observeNewest moves the clock above the end of the newest journal that has
+// records. Its owner's clock stood above the end of every journal before.
+func observeNewest(ctx context.Context, log events.Log, rows []events.Row, clock *events.Clock) error {
+	for _, row := range slices.Backward(rows) {
+		last, err := lastOffset(ctx, log, row.Journal(), 0)
+		if err != nil {
+			return err
+		}
+		if last > 0 {
+			_, err := readEnd(ctx, log, row.Journal(), last, clock)
+			return err
+		}
+	}
+	return nil
 }
 
 // endJournal appends the last record of a journal, unless it stands there

@@ -224,14 +224,32 @@ func TestJournalsOfDeadProcessesAreEndedOnce(t *testing.T) {
 
 func TestClockStartsAboveTheEndOfOldJournals(t *testing.T) {
 	ahead := events.Event{ID: events.ID{0xf0}, Kind: events.KindMessage}
-	m := newMemory()
-	m.rows = []events.Row{{Number: 1}}
-	m.put("j:1", 1, events.NewRecord("j:1", 1, [][]byte{ahead.Encode()}))
-	s := newSettler(t, m)
-	if _, err := EndJournals(t.Context(), m, m, s.Clock, s.Logger); err != nil {
-		t.Fatal(err)
-	}
-	if id := s.Clock.Next(); id.Compare(ahead.ID) <= 0 {
-		t.Errorf("next id %v is below %v, which the log has", id, ahead.ID)
+	ended := events.Event{ID: events.ID{0xf1}, Kind: events.KindJournalEnded}
+	for what, test := range map[string]struct {
+		rows []events.Row
+		last events.Event // of journal 1
+	}{
+		"its owner died":                    {[]events.Row{{Number: 1}}, ahead},
+		"its owner ended it":                {[]events.Row{{Number: 1, Ended: 1}}, ended},
+		"its owner ended it without a note": {[]events.Row{{Number: 1}}, ended},
+		"the next one wrote nothing":        {[]events.Row{{Number: 1, Ended: 1}, {Number: 2}}, ended},
+		"the next two wrote nothing":        {[]events.Row{{Number: 1}, {Number: 2}, {Number: 3}}, ahead},
+	} {
+		m := newMemory()
+		m.rows = test.rows
+		m.put("j:1", 1, events.NewRecord("j:1", 1, [][]byte{test.last.Encode()}))
+		s := newSettler(t, m)
+		if _, err := EndJournals(t.Context(), m, m, s.Clock, s.Logger); err != nil {
+			t.Fatal(err)
+		}
+		if id := s.Clock.Next(); id.Compare(test.last.ID) <= 0 {
+			t.Errorf("%s: the next id %v is below %v, which the log has", what, id, test.last.ID)
+		}
+		for _, row := range m.rows[1:] {
+			rec := m.records[row.Journal()][0]
+			if raws, err := rec.Events(row.Journal(), 1); err != nil || events.Raw(raws[0]).EventID().Compare(test.last.ID) <= 0 {
+				t.Errorf("%s: journal %s was ended with an id below %v, %v", what, row.Journal(), test.last.ID, err)
+			}
+		}
 	}
 }
