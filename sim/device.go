@@ -87,7 +87,6 @@ func (d *device) chat(ctx context.Context) error {
 		if err := d.until(ctx, c.at); err != nil {
 			return err
 		}
-		d.w.note("%s %s", d, c)
 		if err := d.do(ctx, c); err != nil {
 			return err
 		}
@@ -117,9 +116,12 @@ func (d *device) until(ctx context.Context, at time.Duration) error {
 }
 
 func (d *device) do(ctx context.Context, c *chore) error {
-	switch c.what {
-	case send:
+	if c.what == send {
+		d.w.net.Note(fmt.Sprintf("%s %s", d, c))
 		return d.send(ctx, c)
+	}
+	d.w.note("%s %s", d, c)
+	switch c.what {
 	case restart:
 		return d.reopen(ctx, c.down)
 	case die:

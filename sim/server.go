@@ -18,6 +18,7 @@ var serverAddr = netip.MustParseAddrPort("10.0.0.1:4747")
 type server struct {
 	w    *world
 	left *vfs.MemFS
+	last chan struct{} // closed when the last process starts
 
 	mu    sync.Mutex
 	clock time.Duration // how far off it is
@@ -47,6 +48,7 @@ func (s *server) run(ctx context.Context) error {
 		time.Sleep(stop.down)
 		s.setClock(stop.clock)
 	}
+	close(s.last)
 	return s.process(ctx, len(s.w.plan.stops), nil)
 }
 
@@ -72,15 +74,19 @@ func (s *server) process(ctx context.Context, n int, end *stop) error {
 	return nil
 }
 
-// stop ends a process: in the middle of a sync, between two, or cleanly. It is
+// syncWithin is how long a crash waits for a sync to hit.
+const syncWithin = time.Second
+
+// stop ends a process: in the middle of a sync, at any moment, or cleanly. It is
 // called with the bubble at rest.
 func (s *server) stop(p *process, end *stop, cancel func()) {
 	switch {
 	case end.crash && end.inSync:
 		begins := func(takes time.Duration) {
-			s.w.net.At(time.Duration(s.w.draws.next("crash in sync").Int64N(int64(takes))), func() { s.crash(p, cancel) })
+			s.w.net.At(between(s.w.draws.next("crash in sync"), 0, takes), func() { s.crash(p, cancel) })
 		}
 		p.disk.atSync.Store(&begins)
+		s.w.net.At(syncWithin, func() { s.crash(p, cancel) })
 	case end.crash:
 		s.crash(p, cancel)
 	default:
@@ -90,15 +96,19 @@ func (s *server) stop(p *process, end *stop, cancel func()) {
 }
 
 // crash takes what a crash leaves of the disk. What the process does afterwards
-// nobody sees: its socket is gone, its disk is another.
+// nobody sees: its socket is gone, and its disk is not the one that counts.
 func (s *server) crash(p *process, cancel func()) {
+	if p.left != nil {
+		return // it has crashed before
+	}
 	left, t, err := p.disk.crash()
 	if err != nil {
 		s.w.fail(fmt.Errorf("crash: %w", err))
+		return
 	}
 	s.w.note("the server crashes: %d bytes were not synced, %d of them are lost", t.unsynced, t.lost)
 	p.left = left
-	s.w.outcome.Lost += t.lost
+	s.w.crashed(t.lost)
 	p.conn.Close()
 	cancel()
 }

@@ -16,13 +16,14 @@ import (
 
 // An Outcome is what came of a seed.
 type Outcome struct {
-	Seed   uint64
-	Report *check.Report
-	Errs   []error       // what went wrong besides
-	Story  []string      // what was done to server and devices, and when
-	Trace  network.Trace // with each datagram
-	Time   time.Duration // in the bubble
-	Lost   int           // bytes of unsynced writes that crashes took
+	Seed    uint64
+	Report  *check.Report
+	Errs    []error       // what went wrong besides
+	Story   []string      // what was done to server and devices, and when
+	Trace   network.Trace // with each datagram and each send
+	Time    time.Duration // in the bubble
+	Crashes int           // of the server
+	Lost    int           // bytes of unsynced writes that they took
 }
 
 // Run runs a seed in a bubble of its own.

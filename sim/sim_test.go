@@ -16,6 +16,12 @@ var (
 )
 
 func TestSeedsKeepEveryPromise(t *testing.T) {
+	lost := 0
+	defer func() {
+		if *seeds >= 10 && lost == 0 {
+			t.Error("no crash has taken an unsynced write: the disk is too fast")
+		}
+	}()
 	for seed := *from; seed < *from+uint64(*seeds); seed++ {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			begun := time.Now()
@@ -28,6 +34,10 @@ func TestSeedsKeepEveryPromise(t *testing.T) {
 			if o.Err() != nil {
 				t.Error(o)
 			}
+			if o.Crashes != crashes {
+				t.Errorf("the server crashed %d times, want %d", o.Crashes, crashes)
+			}
+			lost += o.Lost
 			t.Logf("%v in the bubble, %v outside, %d steps; %d sent, %d acked, %d refused, %d delivered; %d bytes lost in crashes",
 				o.Time, time.Since(begun), o.Trace.Len(), o.Report.Sent, o.Report.Acked, o.Report.Refused, o.Report.Delivered, o.Lost)
 		})

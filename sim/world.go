@@ -52,7 +52,7 @@ func newWorld(seed uint64, seams *Seams) (*world, error) {
 	}
 	w.key = ed25519.NewKeyFromSeed(keySeed[:])
 	w.verifier = auth.NewVerifier(w.key.Public().(ed25519.PublicKey))
-	w.server = &server{w: w, left: vfs.NewCrashableMem()}
+	w.server = &server{w: w, left: vfs.NewCrashableMem(), last: make(chan struct{})}
 	w.heads = make(map[events.User]*atomic.Uint64)
 	for _, u := range users {
 		w.heads[u] = new(atomic.Uint64)
@@ -73,6 +73,14 @@ func (w *world) note(format string, args ...any) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.outcome.Story = append(w.outcome.Story, fmt.Sprintf("%-14v %s", w.time(), text))
+}
+
+// crashed counts a crash that took so many bytes.
+func (w *world) crashed(lost int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.outcome.Crashes++
+	w.outcome.Lost += lost
 }
 
 // fail notes that something went wrong that is no broken promise, and ends the
@@ -120,6 +128,10 @@ func (w *world) play(ctx context.Context) {
 	if err := w.each(ctx, (*device).chat); err != nil {
 		w.fail(err)
 		return
+	}
+	select {
+	case <-w.server.last:
+	case <-ctx.Done():
 	}
 	w.note("the chat is over")
 	ctx, cancel := context.WithTimeoutCause(ctx, patience, errPatience)
