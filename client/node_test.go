@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"log/slog"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -29,14 +30,20 @@ func verify(token string, _ time.Time) (auth.Identity, error) {
 	return auth.Identity{User: events.User(user), Device: events.Device(dev)}, nil
 }
 
-// startServer runs a whole server in the process, on a store in memory. It
-// returns its address and what stops it.
-func startServer() (address string, stop func()) {
-	store, err := pebble.Open("data", pebble.Options{FS: vfs.NewMem()})
+// A server is a whole one in the process.
+type server struct {
+	store *pebble.Store
+	addr  netip.AddrPort
+	stop  func()
+}
+
+// serve runs a server on a file system, at an address of the loopback.
+func serve(fs vfs.FS, at string) *server {
+	store, err := pebble.Open("data", pebble.Options{FS: fs})
 	if err != nil {
 		panic(err)
 	}
-	conn, err := udp.Listen("127.0.0.1:0")
+	conn, err := udp.Listen(at)
 	if err != nil {
 		panic(err)
 	}
@@ -49,11 +56,18 @@ func startServer() (address string, stop func()) {
 			Now: time.Now, Random: rand.Reader, Logger: slog.New(slog.DiscardHandler),
 		})
 	}()
-	return conn.LocalAddr().String(), func() {
+	return &server{store, conn.LocalAddr(), func() {
 		cancel()
 		<-done
 		store.Close()
-	}
+	}}
+}
+
+// startServer runs a server on a store in memory. It returns its address and
+// what stops it.
+func startServer() (address string, stop func()) {
+	s := serve(vfs.NewMem(), "127.0.0.1:0")
+	return s.addr.String(), s.stop
 }
 
 // token returns what startServer takes for one.
