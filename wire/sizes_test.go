@@ -10,10 +10,10 @@ import (
 	"timberline/events"
 )
 
-func TestEntriesOfManySizesFit(t *testing.T) {
+func TestEntriesOfEverySizeFit(t *testing.T) {
 	for _, c := range bothCodecs {
-		for _, unit := range []string{"x", "\"", "\xff"} {
-			for n := 0; n < 1300; n += 3 {
+		for unit, step := range map[string]int{"x": 1, "\"": 5, "\xff": 5} {
+			for n := 0; n < 1300; n += step {
 				e := sampleEvent(strings.Repeat(unit, n))
 				raw := e.Encode()
 				p := NewPacker(c, sampleID(2))
