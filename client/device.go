@@ -1,6 +1,7 @@
 package client
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"net/netip"
 	"time"
@@ -76,7 +77,17 @@ func (d *device) prepared(now time.Time, server netip.AddrPort, token string) {
 	if old, ok := d.out.unsettled(); ok {
 		f.Settle = []wire.OldSession{old}
 	}
+	if n := loginSize(d.codec, f); n > wire.MaxPacket {
+		d.end(fmt.Errorf("%w: the token of %d bytes makes a login of %d bytes, a packet has %d", ErrDenied, len(token), n, wire.MaxPacket))
+		return
+	}
 	d.link.prepared(now, server, f)
+}
+
+// loginSize returns the size of a LOGIN's packet in bytes.
+func loginSize(c wire.Codec, f *wire.Login) int {
+	p := wire.Packet{Codec: c, Frames: []wire.Frame{f}}
+	return len(p.Encode())
 }
 
 // rest ends the try or the session, and plans the next.

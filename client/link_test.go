@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -344,4 +345,19 @@ func TestCloseTellsTheServer(t *testing.T) {
 			s.t.Errorf("Err is %v, want ErrClosed alone", err)
 		}
 	})
+}
+
+func TestTokenThatDoesNotFitIntoAPacketIsAnErrorForGood(t *testing.T) {
+	for _, c := range []wire.Codec{wire.Proto, wire.JSON} {
+		tell(t, Options{Codec: c}, func(s *story) {
+			s.welcome(1, 0)
+			s.note(func() { s.longToken = strings.Repeat("x", wire.MaxPacket) })
+			s.say(&wire.Closed{})
+			s.advance(time.Second)
+			if err := s.c.Err(); !errors.Is(err, ErrDenied) || !strings.Contains(err.Error(), "token of 1200 bytes") {
+				s.t.Errorf("Err is %v, want one that tells the token's size", err)
+			}
+			wantNo[wire.Login](s, "it would be dropped")
+		})
+	}
 }

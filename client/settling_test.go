@@ -3,6 +3,7 @@ package client
 import (
 	"errors"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -169,12 +170,28 @@ func TestSendsOfAnEarlierProcessAreSettled(t *testing.T) {
 // stalling is a store that keeps nothing while it is told to.
 type stalling struct {
 	Store
+	mu    sync.Mutex
 	err   error
 	saves int
 	most  int // changes in one Save that failed
 }
 
+func (s *stalling) fail(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.err = err
+}
+
+// counts returns the saves so far, and the most changes of one that failed.
+func (s *stalling) counts() (saves, most int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.saves, s.most
+}
+
 func (s *stalling) Save(changes []Change) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.saves++
 	if s.err != nil {
 		s.most = max(s.most, len(changes))
@@ -191,17 +208,17 @@ func TestNothingIsSentBeforeItsSessionIsKept(t *testing.T) {
 	store := &stalling{Store: NewMemory()}
 	tell(t, Options{Store: store}, func(s *story) {
 		s.send("one", "two")
-		store.err = errFull
+		store.fail(errFull)
 		s.welcome(1, 0)
 		s.advance(10 * time.Second)
 		s.wantSends("the Store keeps nothing")
-		if store.saves > 15 {
-			s.t.Errorf("%d tries to save within 10 s, want about one a second", store.saves)
+		if saves, _ := store.counts(); saves > 15 {
+			s.t.Errorf("%d tries to save within 10 s, want about one a second", saves)
 		}
 		if saved := s.saved(); saved.Sends[0].Number != 0 {
 			s.t.Errorf("number %d is kept without a session", saved.Sends[0].Number)
 		}
-		store.err = nil
+		store.fail(nil)
 		s.advance(saveAgain + grain)
 		if fs := took[wire.Send](s); len(fs) < 2 || string(fs[0].Body) != "one" || string(fs[1].Body) != "two" {
 			s.t.Errorf("the Store works again: %d sends came, want one, two and perhaps repeats", len(fs))
@@ -219,12 +236,12 @@ func TestSendThatTheStoreDoesNotKeepIsAnError(t *testing.T) {
 		s.welcome(1, 0)
 		s.send("one")
 		s.wantSends("kept", "one")
-		store.err = errFull
+		store.fail(errFull)
 		if _, err := s.c.Send(s.t.Context(), "bob", []byte("two")); !errors.Is(err, ErrStore) || !errors.Is(err, errFull) {
 			s.t.Errorf("%v, want ErrStore with its cause", err)
 		}
 		s.wantSends("it was not taken")
-		store.err = nil
+		store.fail(nil)
 		s.send("three")
 		if f := one[wire.Send](s); f.Number != 2 {
 			s.t.Errorf("the next send has number %d, want 2", f.Number)
@@ -238,11 +255,11 @@ func TestLongOneThatTheStoreDoesNotKeepTakesNoNumbers(t *testing.T) {
 		s.welcome(1, 0)
 		s.send("one")
 		took[wire.Send](s)
-		store.err = errFull
+		store.fail(errFull)
 		if _, err := s.c.Send(s.t.Context(), "bob", make([]byte, 5000)); !errors.Is(err, ErrStore) {
 			s.t.Errorf("%v, want ErrStore", err)
 		}
-		store.err = nil
+		store.fail(nil)
 		s.send("three")
 		if f := one[wire.Send](s); f.Number != 2 {
 			s.t.Errorf("the next send has number %d, want 2", f.Number)
@@ -256,15 +273,15 @@ func TestWhatWaitsForAFailingStoreIsBounded(t *testing.T) {
 	store := &stalling{Store: NewMemory()}
 	tell(t, Options{Store: store}, func(s *story) {
 		s.welcome(1, 0)
-		store.err = errFull
+		store.fail(errFull)
 		for seq := range events.Seq(500) {
 			s.say(&wire.Push{From: seq + 1, Events: entries("message")})
 		}
 		s.advance(5 * time.Second)
-		if store.most == 0 || store.most > 3 {
-			s.t.Errorf("%d changes wait for the Store, want the newest cursor alone", store.most)
+		if _, most := store.counts(); most == 0 || most > 3 {
+			s.t.Errorf("%d changes wait for the Store, want the newest cursor alone", most)
 		}
-		store.err = nil
+		store.fail(nil)
 		s.advance(saveAgain + grain)
 		s.wantCursor("kept at last", 500)
 	})

@@ -91,18 +91,19 @@ type story struct {
 	heartMS uint32
 	frames  []wire.Frame // sent by the client, not taken by the test
 
-	mu      sync.Mutex
-	got     []string // bodies of messages, resets and trims, as the app was told
-	seqs    []events.Seq
-	results []Result
-	states  []State
-	refuse  error         // of OnMessage
-	refused int           // how often
-	slow    time.Duration // how long OnMessage takes
-	block   chan struct{} // OnMessage waits for it to be closed
-	stuck   chan struct{} // OnResult does
-	tokens  int
-	noToken error // of Token
+	mu        sync.Mutex
+	got       []string // bodies of messages, resets and trims, as the app was told
+	seqs      []events.Seq
+	results   []Result
+	states    []State
+	refuse    error         // of OnMessage
+	refused   int           // how often
+	slow      time.Duration // how long OnMessage takes
+	block     chan struct{} // OnMessage waits for it to be closed
+	stuck     chan struct{} // OnResult does
+	tokens    int
+	longToken string
+	noToken   error // of Token
 }
 
 // tell plays a story in a bubble of its own. The client is closed at the end,
@@ -201,6 +202,9 @@ func (s *story) token(context.Context) (string, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.tokens++
+	if s.longToken != "" {
+		return s.longToken, nil
+	}
 	return fmt.Sprintf("token %d", s.tokens), s.noToken
 }
 
