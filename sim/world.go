@@ -133,6 +133,7 @@ func (w *world) play(ctx context.Context) {
 	case <-w.server.last:
 	case <-ctx.Done():
 	}
+	sleep(ctx, time.Millisecond) // let the server start first
 	w.note("the chat is over")
 	ctx, cancel := context.WithTimeoutCause(ctx, patience, errPatience)
 	defer cancel()
