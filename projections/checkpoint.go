@@ -143,7 +143,7 @@ func (s Stored) Decode() (Item, error) {
 	if err := unseal(itemPlace(s.User, s.Last), s.Data, &i); err != nil {
 		return Item{}, fmt.Errorf("timeline of %s, item ending at %d: %w", s.User, s.Last, err)
 	}
-	if i.Last() != s.Last || i.First == 0 {
+	if i.Last() != s.Last || i.First == 0 || i.First > s.Last {
 		return Item{}, fmt.Errorf("timeline of %s, item ending at %d: %w: holds entries %d to %d", s.User, s.Last, events.ErrCorrupt, i.First, i.Last())
 	}
 	return i, nil
