@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -133,10 +134,8 @@ func golden(t *testing.T, name string, fresh []byte) []byte {
 func goldenHex(t *testing.T, name string, fresh []byte) []byte {
 	t.Helper()
 	var lines strings.Builder
-	for rest := fresh; len(rest) > 0; {
-		n := min(32, len(rest))
-		lines.WriteString(hex.EncodeToString(rest[:n]) + "\n")
-		rest = rest[n:]
+	for line := range slices.Chunk(fresh, 32) {
+		lines.WriteString(hex.EncodeToString(line) + "\n")
 	}
 	text := golden(t, name+".hex", []byte(lines.String()))
 	data, err := hex.DecodeString(strings.Join(strings.Fields(string(text)), ""))
