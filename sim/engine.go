@@ -24,16 +24,18 @@ type engine struct {
 	later func(time.Duration, func()) // calls back after a while, if the process lives
 }
 
-// pause lets an access take its time. Accesses at one instant are told apart by
-// their names.
-func (e *engine) pause(format string, args ...any) {
+// slowly gives an access to the store a moment before it begins, and has one more
+// follow it: several may have waited for the same sync. Accesses at one instant
+// are told apart by their names.
+func (e *engine) slowly(format string, args ...any) (end func()) {
 	r := e.draws.next(fmt.Sprintf(format, args...))
 	time.Sleep(between(r, time.Microsecond, time.Millisecond))
+	return func() { time.Sleep(between(r, time.Microsecond, 100*time.Microsecond)) }
 }
 
 // Append implements events.Log.
 func (e *engine) Append(ctx context.Context, j events.Journal, at events.Offset, rec events.Record) (events.Record, error) {
-	e.pause("append %s %d", j, at)
+	defer e.slowly("append %s %d", j, at)()
 	switch r := e.draws.next("append fails"); {
 	case chance(r, e.plan.refused):
 		return nil, errAppend
@@ -51,31 +53,31 @@ func (e *engine) Append(ctx context.Context, j events.Journal, at events.Offset,
 
 // ReadLog implements events.Log.
 func (e *engine) ReadLog(ctx context.Context, j events.Journal, from events.Offset, size int, c events.Consistency) ([]events.Record, error) {
-	e.pause("read log %s %d", j, from)
+	defer e.slowly("read log %s %d", j, from)()
 	return e.Engine.ReadLog(ctx, j, from, size, c)
 }
 
 // ListJournals implements events.Journals.
 func (e *engine) ListJournals(ctx context.Context, after uint64, c events.Consistency) ([]events.Row, error) {
-	e.pause("list journals")
+	defer e.slowly("list journals")()
 	return e.Engine.ListJournals(ctx, after, c)
 }
 
 // LastCheckpoint implements projections.Checkpoints.
 func (e *engine) LastCheckpoint(ctx context.Context, s projections.Shard) (projections.CheckpointNumber, []byte, error) {
-	e.pause("last checkpoint %d", s)
+	defer e.slowly("last checkpoint %d", s)()
 	return e.Engine.LastCheckpoint(ctx, s)
 }
 
 // ReadCheckpoints implements projections.Checkpoints.
 func (e *engine) ReadCheckpoints(ctx context.Context, s projections.Shard, from projections.CheckpointNumber, size int) ([][]byte, error) {
-	e.pause("read checkpoints %d", s)
+	defer e.slowly("read checkpoints %d", s)()
 	return e.Engine.ReadCheckpoints(ctx, s, from, size)
 }
 
 // Commit implements projections.Checkpoints.
 func (e *engine) Commit(ctx context.Context, s projections.Shard, n projections.CheckpointNumber, checkpoint []byte, items []projections.Stored) ([]byte, error) {
-	e.pause("commit %d", s)
+	defer e.slowly("commit %d", s)()
 	switch r := e.draws.next(fmt.Sprintf("commit %d fails", s)); {
 	case chance(r, e.plan.refused):
 		return nil, errAppend
@@ -88,18 +90,18 @@ func (e *engine) Commit(ctx context.Context, s projections.Shard, n projections.
 
 // NewestItem implements projections.Items.
 func (e *engine) NewestItem(ctx context.Context, u events.User, c events.Consistency) (projections.Stored, error) {
-	e.pause("newest item %s", u)
+	defer e.slowly("newest item %s", u)()
 	return e.Engine.NewestItem(ctx, u, c)
 }
 
 // ReadItems implements projections.Items.
 func (e *engine) ReadItems(ctx context.Context, u events.User, from events.Seq, size int, c events.Consistency) ([]projections.Stored, error) {
-	e.pause("read items %s %d", u, from)
+	defer e.slowly("read items %s %d", u, from)()
 	return e.Engine.ReadItems(ctx, u, from, size, c)
 }
 
 // PutItems implements projections.Items.
 func (e *engine) PutItems(ctx context.Context, items []projections.Stored) error {
-	e.pause("put items")
+	defer e.slowly("put items")()
 	return e.Engine.PutItems(ctx, items)
 }
