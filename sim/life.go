@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -26,7 +27,7 @@ type life struct {
 	store client.Store // on what the process leaves
 	saves int          // until it is killed
 	last  bool         // whether the save it is killed in survives
-	doom  bool         // saves counts
+	doom  bool         // saves counts those that something is to be sent after
 	down  time.Duration
 }
 
@@ -153,6 +154,9 @@ func (l *life) Save(changes []client.Change) error {
 	if l.over.Err() != nil {
 		return errKilled
 	}
+	if !slices.ContainsFunc(changes, first) {
+		return l.store.Save(changes)
+	}
 	if l.doom {
 		if l.saves--; l.saves < 0 {
 			return l.lastSave(changes)
@@ -163,6 +167,11 @@ func (l *life) Save(changes []client.Change) error {
 	}
 	return l.store.Save(changes)
 }
+
+// first tells the changes that are saved before something is sent. Others follow
+// what the app takes, on two goroutines: how many saves they make of it is not the
+// same in every run.
+func first(c client.Change) bool { return c.Send != nil || c.Session != nil }
 
 // lastSave is the save in which the process is killed.
 func (l *life) lastSave(changes []client.Change) error {

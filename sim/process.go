@@ -11,6 +11,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"timberline/cmd/node"
+	"timberline/edge/auth"
 	"timberline/sim/network"
 	"timberline/store/pebble"
 	"timberline/wire"
@@ -59,12 +60,19 @@ func (p *process) run(ctx context.Context) error {
 		Engine: through[node.Engine](p.w.seams.Engine, &engine{Engine: p.store, draws: p.w.draws, plan: p.w.plan, later: p.later}),
 		Meta:   p.store.Meta(), Sole: true, Tag: p.store.Tag(),
 		Bus:   &lossyBus{draws: p.w.draws, plan: p.w.plan, later: p.later},
-		Conns: []wire.PacketConn{through[wire.PacketConn](p.w.seams.Conn, p.conn)}, Verify: p.w.verifier.Verify, MaxBody: maxBody,
+		Conns: []wire.PacketConn{through[wire.PacketConn](p.w.seams.Conn, p.conn)}, Verify: p.verify, MaxBody: maxBody,
 		Now: p.server.now, Random: p.w.seams.random(p.w.seed, p.name), Logger: slog.New(slog.DiscardHandler),
 	})
 	p.finish()
 	p.disk.slow.Store(false)
 	return errors.Join(err, p.store.Close())
+}
+
+// verify gives every check of a token a moment of its own: when a server starts,
+// several LOGINs wait.
+func (p *process) verify(token string, now time.Time) (auth.Identity, error) {
+	time.Sleep(between(p.w.draws.next("verify "+token), time.Microsecond, time.Millisecond))
+	return p.w.verifier.Verify(token, now)
 }
 
 // later calls do after a while in a goroutine of its own, if the process still
