@@ -17,7 +17,7 @@ type wall struct{ at time.Time }
 func (w *wall) now() time.Time { return w.at }
 
 // onWall returns a clock whose writer part repeats one byte.
-func onWall(t *testing.T, w *wall, writer byte) *Clock {
+func onWall(t testing.TB, w *wall, writer byte) *Clock {
 	t.Helper()
 	c, err := NewClock(w.now, bytes.NewReader(bytes.Repeat([]byte{writer}, 8)))
 	if err != nil {
