@@ -1,0 +1,354 @@
+// Package storetest is the contract of projections.Checkpoints and
+// projections.Items as a test that every engine runs.
+package storetest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"timberline/events"
+	"timberline/projections"
+)
+
+// A Store is what is tested.
+type Store interface {
+	projections.Checkpoints
+	projections.Items
+}
+
+// A Place is where a store keeps its data; see logtest.Place for its methods.
+type Place interface {
+	Open() (Store, error)
+	Crash() error
+	Close() error
+}
+
+// Run runs the contract, each part of it in a place of its own.
+func Run(t *testing.T, newPlace func(t *testing.T) Place) {
+	for _, part := range Contract {
+		t.Run(part.Name, func(t *testing.T) {
+			p := newPlace(t)
+			s, err := p.Open()
+			if err != nil {
+				t.Fatal(err)
+			}
+			again := func() (Store, error) {
+				if err := p.Crash(); err != nil {
+					return nil, err
+				}
+				return p.Open()
+			}
+			if err := part.Holds(t.Context(), s, again); err != nil {
+				t.Error(err)
+			}
+			if err := p.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// A Part is one part of the contract. Holds tries an empty store and says what is
+// wrong; again crashes it and opens what is left.
+type Part struct {
+	Name  string
+	Holds func(ctx context.Context, s Store, again func() (Store, error)) error
+}
+
+// Contract lists the parts.
+var Contract = []Part{
+	{"Empty store has nothing", emptyStore},
+	{"Checkpoints stand as they were committed", checkpointsStand},
+	{"Commit that succeeded survives a crash", commitIsDurable},
+	{"Taken checkpoint stays, and its items too", takenCheckpointStays},
+	{"One of many commits wins", oneCommitWins},
+	{"Shards do not mix", shardsDoNotMix},
+	{"Reads of checkpoints follow each other and keep to their size", checkpointsAreContiguous},
+	{"Newest item is the one with the highest seq", newestItem},
+	{"Items are read from a seq on", itemsAreRead},
+	{"Users do not mix", usersDoNotMix},
+	{"Items that were put again are the same", itemsArePutAgain},
+	{"Bytes belong to the caller", bytesAreTheCallers},
+}
+
+func checkpoint(n int) []byte { return fmt.Appendf(nil, "checkpoint %d", n) }
+
+func item(u events.User, last events.Seq) projections.Stored {
+	return projections.Stored{User: u, Last: last, Data: fmt.Appendf(nil, "item of %s up to %d", u, last)}
+}
+
+// commitAll commits checkpoints 1 to n, each with an item for ann.
+func commitAll(ctx context.Context, s Store, n int) error {
+	for i := 1; i <= n; i++ {
+		items := []projections.Stored{item("ann", events.Seq(10*i))}
+		if _, err := s.Commit(ctx, 0, projections.CheckpointNumber(i), checkpoint(i), items); err != nil {
+			return fmt.Errorf("commit %d: %w", i, err)
+		}
+	}
+	return nil
+}
+
+func equal(what string, want, got any) error {
+	if d := cmp.Diff(want, got, cmpopts.EquateEmpty()); d != "" {
+		return fmt.Errorf("%s (-want +got):\n%s", what, d)
+	}
+	return nil
+}
+
+func wantLast(ctx context.Context, s Store, shard projections.Shard, n int) error {
+	got, data, err := s.LastCheckpoint(ctx, shard)
+	if err != nil {
+		return err
+	}
+	if n == 0 && got == 0 {
+		return nil
+	}
+	if got != projections.CheckpointNumber(n) || !bytes.Equal(data, checkpoint(n)) {
+		return fmt.Errorf("last checkpoint of shard %d is %d, %q; want %d", shard, got, data, n)
+	}
+	return nil
+}
+
+func wantItems(ctx context.Context, s Store, u events.User, from events.Seq, want ...projections.Stored) error {
+	got, err := s.ReadItems(ctx, u, from, 1<<20, events.Strong)
+	if err != nil {
+		return err
+	}
+	return equal(fmt.Sprintf("items of %s from %d", u, from), want, got)
+}
+
+func emptyStore(ctx context.Context, s Store, _ func() (Store, error)) error {
+	if err := wantLast(ctx, s, 0, 0); err != nil {
+		return err
+	}
+	all, err := s.ReadCheckpoints(ctx, 0, 1, 100)
+	if err != nil || len(all) != 0 {
+		return fmt.Errorf("%d checkpoints, %v; want none", len(all), err)
+	}
+	if _, err := s.NewestItem(ctx, "ann", events.Strong); !errors.Is(err, events.ErrNotFound) {
+		return fmt.Errorf("newest item: %v, want ErrNotFound", err)
+	}
+	return wantItems(ctx, s, "ann", 0)
+}
+
+func checkpointsStand(ctx context.Context, s Store, _ func() (Store, error)) error {
+	if err := commitAll(ctx, s, 300); err != nil {
+		return err
+	}
+	all, err := s.ReadCheckpoints(ctx, 0, 1, 1<<20)
+	if err != nil || len(all) != 300 || !bytes.Equal(all[256], checkpoint(257)) {
+		return fmt.Errorf("%d checkpoints, %v; want 300", len(all), err)
+	}
+	return wantLast(ctx, s, 0, 300)
+}
+
+func commitIsDurable(ctx context.Context, s Store, again func() (Store, error)) (err error) {
+	for n := 1; n <= 5; n++ {
+		items := []projections.Stored{item("ann", events.Seq(n)), item("ben", events.Seq(n))}
+		if _, err := s.Commit(ctx, 0, projections.CheckpointNumber(n), checkpoint(n), items); err != nil {
+			return err
+		}
+		if s, err = again(); err != nil {
+			return err
+		}
+		if err := wantLast(ctx, s, 0, n); err != nil {
+			return fmt.Errorf("after a crash: %w", err)
+		}
+		for _, i := range items {
+			if got, err := s.NewestItem(ctx, i.User, events.Strong); err != nil || got.Last != i.Last {
+				return fmt.Errorf("after a crash: newest item of %s is up to %d, %v; want %d", i.User, got.Last, err, n)
+			}
+		}
+	}
+	return nil
+}
+
+func takenCheckpointStays(ctx context.Context, s Store, _ func() (Store, error)) error {
+	if err := commitAll(ctx, s, 2); err != nil {
+		return err
+	}
+	stands, err := s.Commit(ctx, 0, 2, []byte("another"), []projections.Stored{item("ben", 1), {User: "ann", Last: 20, Data: []byte("x")}})
+	if !errors.Is(err, events.ErrConflict) || !bytes.Equal(stands, checkpoint(2)) {
+		return fmt.Errorf("commit at a taken number answers %q, %v; want what stands, ErrConflict", stands, err)
+	}
+	return errors.Join(wantLast(ctx, s, 0, 2), wantItems(ctx, s, "ben", 0),
+		wantItems(ctx, s, "ann", 0, item("ann", 10), item("ann", 20)))
+}
+
+func oneCommitWins(ctx context.Context, s Store, _ func() (Store, error)) error {
+	for n := projections.CheckpointNumber(1); n <= 20; n++ {
+		const callers = 6
+		users := [callers]events.User{"a", "b", "c", "d", "e", "f"}
+		var errs [callers]error
+		var all sync.WaitGroup
+		for i := range callers {
+			all.Go(func() {
+				_, errs[i] = s.Commit(ctx, 0, n, []byte(users[i]), []projections.Stored{item(users[i], events.Seq(n))})
+			})
+		}
+		all.Wait()
+		_, stands, err := s.LastCheckpoint(ctx, 0)
+		if err != nil {
+			return err
+		}
+		winners := 0
+		for i, u := range users {
+			items, err := s.ReadItems(ctx, u, events.Seq(n), 100, events.Strong)
+			if err != nil {
+				return err
+			}
+			if errs[i] == nil {
+				winners++
+			}
+			if won := errs[i] == nil; won != (string(stands) == string(u)) || won != (len(items) == 1) {
+				return fmt.Errorf("commit %d of %s: %v; %q stands there, and %d of its items", n, u, errs[i], stands, len(items))
+			}
+		}
+		if winners != 1 {
+			return fmt.Errorf("%d commits of checkpoint %d succeeded, want 1", winners, n)
+		}
+	}
+	return nil
+}
+
+func shardsDoNotMix(ctx context.Context, s Store, _ func() (Store, error)) error {
+	shards := []projections.Shard{0, 1, 255, 256, 4095}
+	for i, shard := range shards {
+		for n := 1; n <= i+1; n++ {
+			if _, err := s.Commit(ctx, shard, projections.CheckpointNumber(n), checkpoint(n), nil); err != nil {
+				return err
+			}
+		}
+	}
+	for i, shard := range shards {
+		if err := wantLast(ctx, s, shard, i+1); err != nil {
+			return err
+		}
+	}
+	return wantLast(ctx, s, 2, 0)
+}
+
+func checkpointsAreContiguous(ctx context.Context, s Store, _ func() (Store, error)) error {
+	if err := commitAll(ctx, s, 10); err != nil {
+		return err
+	}
+	for from, want := range map[projections.CheckpointNumber]int{1: 10, 7: 4, 10: 1, 11: 0} {
+		all, err := s.ReadCheckpoints(ctx, 0, from, 1<<20)
+		if err != nil || len(all) != want {
+			return fmt.Errorf("%d checkpoints from %d, %v; want %d", len(all), from, err, want)
+		}
+	}
+	size := len(checkpoint(1))
+	for budget, want := range map[int]int{0: 1, size: 1, 3 * size: 3} {
+		all, err := s.ReadCheckpoints(ctx, 0, 1, budget)
+		if err != nil || len(all) < 1 || len(all) > want+1 {
+			return fmt.Errorf("%d checkpoints in %d bytes, %v; want about %d", len(all), budget, err, want)
+		}
+	}
+	return nil
+}
+
+func newestItem(ctx context.Context, s Store, _ func() (Store, error)) error {
+	for _, last := range []events.Seq{1, 255, 256, 1 << 40, 70000} {
+		if err := s.PutItems(ctx, []projections.Stored{item("ann", last)}); err != nil {
+			return err
+		}
+	}
+	for _, c := range []events.Consistency{events.Latest, events.Strong} {
+		got, err := s.NewestItem(ctx, "ann", c)
+		if err != nil {
+			return err
+		}
+		if err := equal("newest item", item("ann", 1<<40), got); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func itemsAreRead(ctx context.Context, s Store, _ func() (Store, error)) error {
+	var all []projections.Stored
+	for last := events.Seq(3); last <= 300; last += 3 {
+		all = append(all, item("ann", last))
+	}
+	if err := s.PutItems(ctx, all); err != nil {
+		return err
+	}
+	for from, want := range map[events.Seq]int{0: 0, 1: 0, 3: 0, 4: 1, 6: 1, 299: 99, 300: 99, 301: 100} {
+		if err := wantItems(ctx, s, "ann", from, all[want:]...); err != nil {
+			return err
+		}
+	}
+	got, err := s.ReadItems(ctx, "ann", 1, 0, events.Strong)
+	if err != nil || len(got) != 1 {
+		return fmt.Errorf("%d items in no bytes, %v; want at least and at most one", len(got), err)
+	}
+	return nil
+}
+
+func usersDoNotMix(ctx context.Context, s Store, _ func() (Store, error)) error {
+	users := []events.User{"a", "ab", "a.b", "a-", "a_", "A", "b", "a.", "aa"}
+	for i, u := range users {
+		for last := range events.Seq(i + 1) {
+			if err := s.PutItems(ctx, []projections.Stored{item(u, last+1)}); err != nil {
+				return err
+			}
+		}
+	}
+	for i, u := range users {
+		var want []projections.Stored
+		for last := range events.Seq(i + 1) {
+			want = append(want, item(u, last+1))
+		}
+		if err := wantItems(ctx, s, u, 0, want...); err != nil {
+			return err
+		}
+		if got, err := s.NewestItem(ctx, u, events.Strong); err != nil || got.User != u || got.Last != events.Seq(i+1) {
+			return fmt.Errorf("newest item of %s: %+v, %v", u, got, err)
+		}
+	}
+	return nil
+}
+
+func itemsArePutAgain(ctx context.Context, s Store, again func() (Store, error)) error {
+	items := []projections.Stored{item("ann", 5), item("ben", 7)}
+	for range 2 {
+		if err := s.PutItems(ctx, items); err != nil {
+			return err
+		}
+	}
+	s, err := again()
+	if err != nil {
+		return err
+	}
+	return errors.Join(wantItems(ctx, s, "ann", 0, items[0]), wantItems(ctx, s, "ben", 0, items[1]))
+}
+
+func bytesAreTheCallers(ctx context.Context, s Store, _ func() (Store, error)) error {
+	i, cp := item("ann", 1), checkpoint(1)
+	if _, err := s.Commit(ctx, 0, 1, cp, []projections.Stored{i}); err != nil {
+		return err
+	}
+	clear(i.Data)
+	clear(cp)
+	for range 2 { // what is read is changed, too
+		got, err := s.NewestItem(ctx, "ann", events.Strong)
+		if err != nil || !bytes.Equal(got.Data, item("ann", 1).Data) {
+			return fmt.Errorf("item %q, %v, after the caller's bytes changed", got.Data, err)
+		}
+		clear(got.Data)
+		if err := wantLast(ctx, s, 0, 1); err != nil {
+			return fmt.Errorf("after the caller's bytes changed: %w", err)
+		}
+		_, last, _ := s.LastCheckpoint(ctx, 0)
+		clear(last)
+	}
+	return nil
+}
