@@ -39,6 +39,7 @@ var permitted = map[string][]string{
 	"cmd/timberline": {anything},
 
 	// For the tests of others.
+	"bus/bustest":           {"bus", "events"},
 	"events/logtest":        {"events"},
 	"projections/storetest": {"events", "projections"},
 }
