@@ -1,0 +1,262 @@
+package node_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/google/go-cmp/cmp"
+
+	"timberline/client"
+	"timberline/events"
+	"timberline/sim/proxy"
+)
+
+// protocolPage is the page that tells others how to write a client.
+const protocolPage = "../../docs/protocol.md"
+
+// turns returns the lines of the page's dialogue: what is typed, what is answered.
+func turns(t *testing.T) (lines []string) {
+	t.Helper()
+	page, err := os.ReadFile(protocolPage)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, block := range regexp.MustCompile("(?s)```dialogue\n(.*?)```").FindAllSubmatch(page, -1) {
+		lines = append(lines, strings.Split(strings.TrimSpace(string(block[1])), "\n")...)
+	}
+	return lines
+}
+
+// A player plays a dialogue. Words in capitals stand for what is known only then.
+type player struct {
+	t     *testing.T
+	conn  net.Conn
+	words map[string]string
+	heard []string // lines that came and were not asked for yet
+}
+
+func (p *player) say(line string) {
+	p.t.Helper()
+	for word, value := range p.words {
+		line = strings.ReplaceAll(line, `"`+word+`"`, strconv.Quote(value))
+	}
+	if _, err := fmt.Fprintln(p.conn, line); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// hear waits for a line like the one on the page.
+func (p *player) hear(want string) {
+	p.t.Helper()
+	p.conn.SetReadDeadline(time.Now().Add(5 * time.Second))
+	for {
+		for i, line := range p.heard {
+			if p.matches(want, line) {
+				p.heard = append(p.heard[:i], p.heard[i+1:]...)
+				return
+			}
+		}
+		buf := make([]byte, 2000)
+		n, err := p.conn.Read(buf)
+		if err != nil {
+			p.t.Fatalf("the page has the answer\n%s\nbut there came only\n%s", want, strings.Join(p.heard, "\n"))
+		}
+		p.heard = append(p.heard, strings.Split(strings.TrimSpace(string(buf[:n])), "\n")...)
+	}
+}
+
+// matches compares two lines as values, and learns the words.
+func (p *player) matches(want, got string) bool {
+	var w, g any
+	if json.Unmarshal([]byte(want), &w) != nil || json.Unmarshal([]byte(got), &g) != nil {
+		p.t.Fatalf("no JSON:\n%s\n%s", want, got)
+	}
+	learned := make(map[string]string)
+	if !p.same(w, g, learned) {
+		return false
+	}
+	for word, value := range learned {
+		p.words[word] = value
+	}
+	return true
+}
+
+var placeholder = regexp.MustCompile(`^[A-Z]{3,}$`)
+
+func (p *player) same(want, got any, learned map[string]string) bool {
+	switch w := want.(type) {
+	case map[string]any:
+		g, ok := got.(map[string]any)
+		if !ok || len(g) != len(w) {
+			return false
+		}
+		for name := range w {
+			if _, has := g[name]; !has || !p.same(w[name], g[name], learned) {
+				return false
+			}
+		}
+		return true
+	case []any:
+		g, ok := got.([]any)
+		if !ok || len(g) != len(w) {
+			return false
+		}
+		for i := range w {
+			if !p.same(w[i], g[i], learned) {
+				return false
+			}
+		}
+		return true
+	case string:
+		g, ok := got.(string)
+		if !ok || !placeholder.MatchString(w) {
+			return ok && g == w
+		}
+		for _, known := range []map[string]string{p.words, learned} {
+			if value, ok := known[w]; ok {
+				return value == g
+			}
+		}
+		learned[w] = g
+		return true
+	}
+	return want == got
+}
+
+func TestDialogueOfTheProtocolPageIsTrue(t *testing.T) {
+	addr, stop := serve(t, vfs.NewMem())
+	defer stop()
+	conn, err := net.Dial("udp", addr.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	p := &player{t: t, conn: conn, words: map[string]string{"TOKEN": "alice/laptop"}}
+	lines := turns(t)
+	for _, line := range lines {
+		switch {
+		case strings.HasPrefix(line, "> "):
+			p.say(line[2:])
+		case strings.HasPrefix(line, "< "):
+			p.hear(line[2:])
+		default:
+			t.Fatalf("line %q of a dialogue is neither typed nor answered", line)
+		}
+	}
+	if len(lines) < 12 {
+		t.Errorf("the page has a dialogue of %d lines, want a whole one", len(lines))
+	}
+}
+
+// python runs the page's client, or a script that uses it, and returns the lines
+// that it prints.
+func python(t *testing.T, args ...string) []string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "python3", args...)
+	cmd.Dir = "../../docs/examples"
+	cmd.Env = append(os.Environ(), "PYTHONDONTWRITEBYTECODE=1", "PYTHONIOENCODING=utf-8")
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("python3: %v\n%s", err, &stderr)
+	}
+	return strings.Split(strings.TrimRight(string(out), "\n"), "\n")
+}
+
+// sendAll sends texts with the Go client.
+func sendAll(t *testing.T, addr netip.AddrPort, from, to string, texts ...string) {
+	t.Helper()
+	c, err := client.Dial(addr.String(), client.Options{
+		Token: func(context.Context) (string, error) { return from, nil },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for _, text := range texts {
+		if _, err := c.Send(t.Context(), events.User(to), []byte(text)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := c.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestPythonClientLogsInSendsReceivesAndSyncs(t *testing.T) {
+	addr, stop := serve(t, vfs.NewMem())
+	defer stop()
+	port := fmt.Sprint(addr.Port())
+	got := python(t, "client.py", port, "alice/py", "bob", "hi bob", "wie geht's? 👋")
+	want := []string{"1 alice: hi bob", "2 alice: wie geht's? 👋"}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("alice's timeline (-want +got):\n%s", d)
+	}
+	var texts []string
+	for n := range 300 {
+		texts = append(texts, fmt.Sprintf("answer %d", n))
+	}
+	texts = append(texts, strings.Repeat("a long tale, ", 700))
+	sendAll(t, addr, "bob/phone", "alice", texts...)
+	for _, text := range texts {
+		want = append(want, fmt.Sprintf("%d bob: %s", len(want)+1, text))
+	}
+	if d := cmp.Diff(want, python(t, "client.py", port, "alice/py")); d != "" {
+		t.Errorf("alice's timeline, synced (-want +got):\n%s", d)
+	}
+}
+
+func TestPythonClientReceivesPushes(t *testing.T) {
+	addr, stop := serve(t, vfs.NewMem())
+	defer stop()
+	got := python(t, "-c", fmt.Sprintf(`
+from client import Client
+alice, bob = Client(%d, "alice/py"), Client(%[1]d, "bob/py")
+bob.send("alice", "pushed")
+assert alice.hear(20, lambda: alice.have() == 1), "no push came"
+print(alice.entries[1])
+`, addr.Port()))
+	if d := cmp.Diff([]string{"('bob', 'pushed')"}, got); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
+	}
+}
+
+func TestPythonClientLosesNothingOnABadNetwork(t *testing.T) {
+	addr, stop := serve(t, vfs.NewMem())
+	defer stop()
+	faults := proxy.Faults{Loss: 0.1, Duplicate: 0.05, Reorder: 0.1}
+	p, err := proxy.New(proxy.Config{Server: addr, Up: faults, Down: faults, Seed: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- p.Run(ctx) }()
+	defer func() {
+		cancel()
+		<-done
+	}()
+	var texts, want []string
+	for n := range 20 {
+		texts = append(texts, fmt.Sprintf("message %d", n))
+		want = append(want, fmt.Sprintf("%d alice: message %d", n+1, n))
+	}
+	got := python(t, append([]string{"client.py", fmt.Sprint(p.Addr().Port()), "alice/py", "bob"}, texts...)...)
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
+	}
+}

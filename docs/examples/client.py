@@ -1,0 +1,171 @@
+#!/usr/bin/env python3
+"""A client of Timberline in a few lines: plain mode, JSON, standard library only.
+
+    client.py SERVER_PORT TOKEN [PEER TEXT...]
+
+It logs in, sends each TEXT to PEER until it is durable, syncs the whole timeline
+and prints it, one "seq sender: text" a line. Written from docs/protocol.md. It
+keeps nothing on disk, so it need not settle: a client that does should.
+"""
+
+import base64, json, os, socket, sys, time
+
+ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+
+
+def new_id():
+    number = int.from_bytes(os.urandom(16), "big")
+    return "".join(ALPHABET[number >> 5 * i & 31] for i in reversed(range(26)))
+
+
+def protobuf(data):
+    """Returns the fields of a message: numbers and bytes, by field number."""
+    fields, at = {}, 0
+
+    def varint():
+        nonlocal at
+        value = shift = 0
+        while True:
+            byte = data[at]
+            value, shift, at = value | (byte & 127) << shift, shift + 7, at + 1
+            if byte < 128:
+                return value
+
+    while at < len(data):
+        tag = varint()
+        value = varint()
+        if tag & 7 == 2:
+            value, at = data[at : at + value], at + value
+        fields[tag >> 3] = value
+    return fields
+
+
+class Client:
+    def __init__(self, port, token):
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket.connect(("127.0.0.1", port))
+        self.session, self.number, self.through, self.refused = None, 0, 0, {}
+        self.head, self.entries, self.parts, self.syncs = 0, {}, {}, 0
+        login = {"version": 1, "attempt": new_id(), "token": token}
+        self.repeat("login", login, lambda: self.session)
+
+    def say(self, name, frame):
+        line = {name: frame, **({"session": self.session} if self.session else {})}
+        self.socket.send(json.dumps(line).encode())
+
+    def repeat(self, name, frame, done, tries=20):
+        """Says it until it is done, with pauses that grow."""
+        pause = 0.5
+        for _ in range(tries):
+            self.say(name, frame() if callable(frame) else frame)
+            if self.hear(pause, done):
+                return
+            pause = min(2 * pause, 3)
+        raise TimeoutError(f"no answer to {name}")
+
+    def hear(self, seconds, done):
+        """Takes in frames until done() is true; returns whether it is."""
+        end = time.monotonic() + seconds
+        while not done() and (left := end - time.monotonic()) > 0:
+            self.socket.settimeout(left)
+            try:
+                packet = self.socket.recv(2000)
+            except (TimeoutError, ConnectionRefusedError):
+                continue
+            for line in packet.decode().splitlines():
+                for name, frame in json.loads(line).items():
+                    getattr(self, "on_" + name, lambda frame: None)(frame)
+        return done()
+
+    def on_accepted(self, f):
+        self.session = f["session"]
+        self.head = int(f.get("head", 0))
+
+    def on_denied(self, f):
+        sys.exit(f"denied: {f.get('reason')} {f.get('detail', '')}")
+
+    def on_closed(self, f):
+        if f.get("reason") != "logged_out":
+            sys.exit(f"closed: {f.get('reason', 'the server has forgotten the session')}")
+
+    def on_ack(self, f):
+        for run in f.get("refused", []):
+            for n in range(int(run["from"]), int(run["to"]) + 1):
+                self.refused[n] = run["reason"]
+        self.through = max(self.through, int(f.get("through", 0)))
+
+    def on_push(self, f):
+        for i, event in enumerate(f.get("events", [])):
+            self.head = max(self.head, int(f["from"]) + i)
+            if not f.get("omitted"):
+                self.entry(int(f["from"]) + i, event)
+
+    def on_page(self, f):
+        self.head = max(self.head, int(f.get("head", 0)))
+        for i, event in enumerate(f.get("events", [])):
+            self.entry(int(f["from"]) + i, event)
+
+    def on_part(self, f):
+        seq, count = int(f["seq"]), int(f["count"])
+        self.head = max(self.head, seq)
+        parts = self.parts.setdefault(seq, {})
+        parts[int(f.get("index", 0))] = base64.b64decode(f["data"])
+        if len(parts) == count:
+            event = protobuf(b"".join(parts[i] for i in range(count)))
+            self.entry(seq, {"sender": event[4].decode(), "text": event.get(11, b"").decode(errors="replace")})
+            del self.parts[seq]
+
+    def entry(self, seq, event):
+        body = base64.b64decode(event.get("body", "")).decode(errors="replace")
+        self.entries.setdefault(seq, (event.get("sender", ""), event.get("text", body)))
+
+    def send(self, to, text):
+        """Sends a message of less than a packet; returns when it is durable."""
+        n = self.number = self.number + 1
+        frame = {"n": n, "low": n, "to": to, "message": new_id(), "text": text}
+        self.repeat("send", frame, lambda: self.through >= n)
+        if n in self.refused:
+            sys.exit(f"refused: {self.refused[n]}")
+
+    def have(self):
+        seq = 0
+        while seq + 1 in self.entries:
+            seq += 1
+        return seq
+
+    def sync(self):
+        """Fetches what is missing, until everything is there up to the head."""
+
+        def ask():
+            self.syncs += 1
+            return {"id": self.syncs, "ranges": [{"after": self.have()}]}
+
+        self.repeat("ping", {"id": 1, "low": self.number + 1}, self.ponged(), tries=5)
+        while self.have() < self.head:
+            before = self.have()
+            self.repeat("sync", ask, lambda: self.have() > before)
+            self.hear(0.05, lambda: self.have() == self.head)  # what else is on its way
+
+    def ponged(self):
+        pongs = []
+
+        def on_pong(f):
+            self.head = max(self.head, int(f.get("head", 0)))
+            pongs.append(f)
+
+        self.on_pong = on_pong
+        return lambda: pongs
+
+    def close(self):
+        self.say("bye", {})
+
+
+if __name__ == "__main__":
+    port, token, *rest = sys.argv[1:]
+    client = Client(int(port), token)
+    for text in rest[1:]:
+        client.send(rest[0], text)
+    client.sync()
+    for seq, (sender, text) in sorted(client.entries.items()):
+        print(f"{seq} {sender}: {text}")
+    client.close()
