@@ -2,4 +2,5 @@
 
 package sim
 
+// defaultSeeds is how many seeds a run takes that does not say.
 const defaultSeeds = 10

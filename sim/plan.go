@@ -104,8 +104,14 @@ func newPlan(seed uint64) *plan {
 		late:      oneOf(r, 0, 0.05),
 		saves:     oneOf(r, 0, 0.02),
 		sync:      oneOf(r, time.Millisecond, 5*time.Millisecond, 50*time.Millisecond),
-		tokenLife: oneOf(r, 20*time.Second, time.Hour),
+		tokenLife: 24 * time.Hour,
 		stops:     newStops(r),
+	}
+	if chance(r, 0.3) { // tokens end while sessions last; clocks that jump would end all of them
+		p.tokenLife = 20 * time.Second
+		for i := range p.stops {
+			p.stops[i].clock = 0
+		}
 	}
 	for _, d := range who {
 		d.clock = between(r, -time.Hour, time.Hour)
@@ -157,14 +163,20 @@ func (p *plan) send(r *rand.Rand) {
 
 // mishaps draws what happens to a device.
 func (d *devicePlan) mishaps(r *rand.Rand) {
+	var last time.Duration
 	for range 2 + r.IntN(4) {
-		d.chores = append(d.chores, chore{
+		c := chore{
 			at:   between(r, time.Second, chatFor),
 			what: oneOf(r, restart, die, die, dieSaving, dieSaving, move, cutOff),
-			down: between(r, 10*time.Millisecond, 6*time.Second),
+			down: between(r, 10*time.Millisecond, oneOf(r, 50*time.Millisecond, 6*time.Second)),
 			save: r.IntN(6),
 			kept: chance(r, 0.5),
-		})
+		}
+		if last > 0 && chance(r, 0.3) {
+			c.at = last + between(r, 0, 500*time.Millisecond) // what it left on the way meets the next life
+		}
+		last = c.at
+		d.chores = append(d.chores, c)
 	}
 }
 

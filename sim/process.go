@@ -63,6 +63,9 @@ func (p *process) run(ctx context.Context) error {
 		Conns: []wire.PacketConn{through[wire.PacketConn](p.w.seams.Conn, p.conn)}, Verify: p.verify, MaxBody: maxBody,
 		Now: p.server.now, Random: p.w.seams.random(p.w.seed, p.name), Logger: slog.New(slog.DiscardHandler),
 	})
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		err = nil // it was ended while it started
+	}
 	p.finish()
 	p.disk.slow.Store(false)
 	return errors.Join(err, p.store.Close())

@@ -2,5 +2,5 @@
 
 package sim
 
-// defaultSeeds are fewer with the race detector: one takes twenty times as long.
-const defaultSeeds = 2
+// defaultSeeds are fewer with the race detector: one takes ten times as long.
+const defaultSeeds = 3
