@@ -99,15 +99,19 @@ func chat(ctx context.Context, t *testing.T, address string, messages int) {
 // A shown is a device that notes all it is shown.
 type shown struct {
 	list []client.Message
+	all  chan struct{} // closed when the last entry was shown
 	c    *client.Client
 }
 
-func show(t *testing.T, address, device string, o client.Options) *shown {
+func show(t *testing.T, address, device string, last events.Seq, o client.Options) *shown {
 	t.Helper()
-	s := &shown{}
+	s := &shown{all: make(chan struct{})}
 	o.Token = token("bob", device)
 	o.OnMessage = func(m client.Message) error {
 		s.list = append(s.list, m)
+		if m.Seq == last {
+			close(s.all)
+		}
 		return nil
 	}
 	var err error
@@ -118,9 +122,15 @@ func show(t *testing.T, address, device string, o client.Options) *shown {
 	return s
 }
 
-// finish has the device get all there is, and closes it.
+// finish waits until the device was shown the last entry, makes sure that there
+// is no other, and closes it.
 func (s *shown) finish(ctx context.Context, t *testing.T) {
 	t.Helper()
+	select {
+	case <-s.all:
+	case <-ctx.Done():
+		t.Error("the last entry does not come")
+	}
 	if err := s.c.Sync(ctx); err != nil {
 		t.Errorf("sync: %v", err)
 	}
@@ -169,7 +179,7 @@ func TestDevicesThatWereAwayEndWithWhatTheLogSays(t *testing.T) {
 		}
 		return client.Options{Store: file}
 	}
-	phone := show(t, p.Addr().String(), "phone", open())
+	phone := show(t, p.Addr().String(), "phone", 100, open())
 	chat(ctx, t, s.addr.String(), 100)
 	phone.finish(ctx, t)
 
@@ -179,8 +189,8 @@ func TestDevicesThatWereAwayEndWithWhatTheLogSays(t *testing.T) {
 	chat(ctx, t, s.addr.String(), 5000)
 
 	begin := time.Now()
-	away := show(t, p.Addr().String(), "phone", open())
-	fresh := show(t, p.Addr().String(), "tablet", client.Options{Codec: wire.JSON})
+	away := show(t, p.Addr().String(), "phone", 10_300, open())
+	fresh := show(t, p.Addr().String(), "tablet", 10_300, client.Options{Codec: wire.JSON})
 	chat(ctx, t, s.addr.String(), 200) // life goes on meanwhile
 	away.finish(ctx, t)
 	fresh.finish(ctx, t)

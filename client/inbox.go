@@ -181,7 +181,14 @@ func (in *inbox) holes() (rs []wire.Range) {
 }
 
 // missing reports whether anything up to seq is missing.
-func (in *inbox) missing(seq events.Seq) bool {
-	rs := in.holes()
-	return len(rs) > 0 && rs[0].After < seq
+func (in *inbox) missing(seq events.Seq) bool { return in.missingUpTo(seq) > 0 }
+
+// missingUpTo counts the entries up to seq that are missing.
+func (in *inbox) missingUpTo(seq events.Seq) (n int) {
+	for _, r := range in.holes() {
+		if r.After < seq {
+			n += int(min(r.Upto, seq) - r.After)
+		}
+	}
+	return n
 }

@@ -107,8 +107,17 @@ func (s *syncing) came(now time.Time, id uint32, seq events.Seq, fresh bool, r *
 	if fresh {
 		s.gain++
 	}
-	s.due = now.Add(r.rto())
+	s.due = now.Add(s.rest(r))
 	return true
+}
+
+// rest returns how long to wait for more of an answer: when its end has come, for
+// what was overtaken only.
+func (s *syncing) rest(r *rtt) time.Duration {
+	if s.ended {
+		return max(r.smooth/2, 5*time.Millisecond)
+	}
+	return r.rto()
 }
 
 // paged takes in the end of a page whose entries were taken in. It reports
@@ -127,7 +136,7 @@ func (in *inbox) paged(now time.Time, f *wire.Page, r *rtt) bool {
 		return false
 	case f.Last:
 		s.ended = true
-		s.due = now.Add(max(r.smooth/2, 5*time.Millisecond)) // for what was overtaken
+		s.due = now.Add(s.rest(r))
 	}
 	if in.have >= in.head || s.ended && s.gain > 0 && !in.missing(s.high) {
 		in.finish(now, false, r)
@@ -147,20 +156,39 @@ func (in *inbox) overdue(now time.Time, r *rtt) {
 	in.finish(now, !s.ended || s.gain == 0 || in.missing(s.high), r)
 }
 
+// adapt sets the budget after a request. It falls by the part that was lost, or by
+// half if nothing came; where answers are fast, a step more is tried. So a network
+// that loses every fifth datagram, whatever it is asked for, does not end at the
+// least budget.
+func (s *syncing) adapt(lost bool, missing int, slow bool) {
+	s.fast = s.fast && !lost
+	switch {
+	case !lost:
+	case s.gain == 0:
+		s.budget, slow = s.budget/2, true
+	default:
+		s.budget = s.budget * s.gain / (s.gain + missing)
+	}
+	switch {
+	case slow:
+	case s.fast:
+		s.budget *= 2
+	default:
+		s.budget += budgetStep
+	}
+	s.budget = min(max(s.budget, minBudget), maxBudget)
+}
+
 // finish draws the conclusions from a request.
 func (in *inbox) finish(now time.Time, lost bool, r *rtt) {
 	s := &in.sync
 	s.asked = false
 	s.force, s.owed = s.force || s.owed, false
-	switch {
-	case lost:
-		s.budget, s.fast = max(s.budget/2, minBudget), false
-	case now.Sub(s.began) > slowAnswer+2*r.smooth:
-	case s.fast:
-		s.budget = min(2*s.budget, maxBudget)
-	default:
-		s.budget = min(s.budget+budgetStep, maxBudget)
+	missing := 0
+	if lost {
+		missing = in.missingUpTo(s.high)
 	}
+	s.adapt(lost, missing, now.Sub(s.began) > slowAnswer+2*r.smooth)
 	if s.gain > 0 || in.have >= in.head && !s.force {
 		s.fails = 0
 	} else {
