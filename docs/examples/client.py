@@ -13,8 +13,8 @@ import base64, json, os, socket, sys, time
 ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 
-def new_id():
-    number = int.from_bytes(os.urandom(16), "big")
+def text_of(id):
+    number = int.from_bytes(id, "big")
     return "".join(ALPHABET[number >> 5 * i & 31] for i in reversed(range(26)))
 
 
@@ -44,9 +44,10 @@ class Client:
     def __init__(self, port, token):
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.socket.connect(("127.0.0.1", port))
-        self.session, self.number, self.through, self.refused = None, 0, 0, {}
+        self.session, self.number, self.through, self.refused, self.pongs = None, 0, 0, {}, 0
         self.head, self.entries, self.parts, self.syncs = 0, {}, {}, 0
-        login = {"version": 1, "attempt": new_id(), "token": token}
+        self.unseen = set()  # messages of our own that are durable, and in no timeline yet
+        login = {"version": 1, "attempt": text_of(os.urandom(16)), "token": token}
         self.repeat("login", login, lambda: self.session)
 
     def say(self, name, frame):
@@ -97,6 +98,7 @@ class Client:
     def on_push(self, f):
         for i, event in enumerate(f.get("events", [])):
             self.head = max(self.head, int(f["from"]) + i)
+            self.unseen.discard(event.get("message"))
             if not f.get("omitted"):
                 self.entry(int(f["from"]) + i, event)
 
@@ -112,18 +114,21 @@ class Client:
         parts[int(f.get("index", 0))] = base64.b64decode(f["data"])
         if len(parts) == count:
             event = protobuf(b"".join(parts[i] for i in range(count)))
-            self.entry(seq, {"sender": event[4].decode(), "text": event.get(11, b"").decode(errors="replace")})
+            text = event.get(11, b"").decode(errors="replace")
+            self.entry(seq, {"sender": event[4].decode(), "message": text_of(event.get(9, bytes(16))), "text": text})
             del self.parts[seq]
 
     def entry(self, seq, event):
+        self.unseen.discard(event.get("message"))
         body = base64.b64decode(event.get("body", "")).decode(errors="replace")
         self.entries.setdefault(seq, (event.get("sender", ""), event.get("text", body)))
 
     def send(self, to, text):
         """Sends a message of less than a packet; returns when it is durable."""
         n = self.number = self.number + 1
-        frame = {"n": n, "low": n, "to": to, "message": new_id(), "text": text}
-        self.repeat("send", frame, lambda: self.through >= n)
+        message = text_of(os.urandom(16))
+        self.unseen.add(message)
+        self.repeat("send", {"n": n, "low": n, "to": to, "message": message, "text": text}, lambda: self.through >= n)
         if n in self.refused:
             sys.exit(f"refused: {self.refused[n]}")
 
@@ -134,27 +139,31 @@ class Client:
         return seq
 
     def sync(self):
-        """Fetches what is missing, until everything is there up to the head."""
+        """Fetches what is missing, until everything is there up to the head, and
+        our own messages, too: an ack may come before the timeline has them."""
 
         def ask():
             self.syncs += 1
             return {"id": self.syncs, "ranges": [{"after": self.have()}]}
 
-        self.repeat("ping", {"id": 1, "low": self.number + 1}, self.ponged(), tries=5)
-        while self.have() < self.head:
+        self.ping()
+        while self.have() < self.head or self.unseen:
+            if self.have() == self.head:
+                self.hear(0.2, lambda: not self.unseen)
+                self.ping()
+                continue
             before = self.have()
             self.repeat("sync", ask, lambda: self.have() > before)
             self.hear(0.05, lambda: self.have() == self.head)  # what else is on its way
 
-    def ponged(self):
-        pongs = []
+    def ping(self):
+        """Asks where the timeline ends."""
+        self.pongs = 0
+        self.repeat("ping", {"id": 1, "low": self.number + 1}, lambda: self.pongs)
 
-        def on_pong(f):
-            self.head = max(self.head, int(f.get("head", 0)))
-            pongs.append(f)
-
-        self.on_pong = on_pong
-        return lambda: pongs
+    def on_pong(self, f):
+        self.head = max(self.head, int(f.get("head", 0)))
+        self.pongs += 1
 
     def close(self):
         self.say("bye", {})
