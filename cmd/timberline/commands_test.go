@@ -14,7 +14,7 @@ func TestTokenLetsADeviceInWithoutTheKey(t *testing.T) {
 	token := strings.TrimSpace(tl(t, "token", "--data", p.Data, "--user", "alice", "--device", "phone").want(t, exitOK, ".", "").out)
 	flags := []string{"--server", p.Listen[0], "--token", token}
 	tl(t, with("send", flags, "--to", "bob", "by token")...).want(t, exitOK, "", "")
-	tl(t, with("inbox", flags)...).want(t, exitOK, "by token", "")
+	tlUntil(t, 1, "by token", with("inbox", flags)...)
 	tl(t, with("inbox", flags, "--as", "bob")...).want(t, exitUsage, "", "the token is alice's")
 	tl(t, with("inbox", flags, "--device", "pad")...).want(t, exitUsage, "", "the token is for phone")
 
@@ -43,10 +43,7 @@ func TestLinesOfTheInputAreMessagesInOrder(t *testing.T) {
 	if n := len(o.lines()); n != 1000 {
 		t.Fatalf("%d results, want 1000", n)
 	}
-	got := tl(t, with("inbox", flags, "--as", "bob", "--json", "--after", "10")...).want(t, exitOK, "", "").lines()
-	if len(got) != 990 {
-		t.Fatalf("%d entries above 10, want 990", len(got))
-	}
+	got := tlUntil(t, 990, `"seq":`, with("inbox", flags, "--as", "bob", "--json", "--after", "10")...).lines()
 	for i, line := range got {
 		var entry struct {
 			Seq   uint64 `json:",string"`
@@ -112,6 +109,7 @@ func TestChatWithoutATerminalSendsItsLines(t *testing.T) {
 	_, flags := newServer(t)
 	alice := with("chat", flags, "--as", "alice", "--to", "bob")
 	tlIn(t, "hi bob\n\n/help\nhow are you?\n", alice...).want(t, exitOK, "alice: hi bob", "connected to").want(t, exitOK, "alice: how are you?", "/quit")
+	tlUntil(t, 2, "alice → bob", with("inbox", flags, "--as", "bob")...)
 	bob := with("chat", flags, "--as", "bob", "--to", "alice", "--codec", "json")
 	tlIn(t, "fine\n", bob...).want(t, exitOK, "alice: hi bob", "")
 	o := tlIn(t, "", alice...).want(t, exitOK, "alice: how are you?", "")
@@ -127,10 +125,7 @@ func TestChatKeepsWhatTheServerIsNotThereFor(t *testing.T) {
 	tlIn(t, "into the dark\n/quit\n", alice...).want(t, exitOK, "", "1 on their way: they are kept")
 	again := startProcess(t, "--data", p.Data, "--listen", p.Listen[0])
 	tlIn(t, "", alice...).want(t, exitOK, "✓ ", "")
-	o := tl(t, with("inbox", flags, "--as", "bob")...).want(t, exitOK, "into the dark", "")
-	if len(o.lines()) != 1 {
-		t.Errorf("bob has %q, want one message", o.lines())
-	}
+	tlUntil(t, 1, "into the dark", with("inbox", flags, "--as", "bob")...)
 	again.end(os.Interrupt)
 }
 

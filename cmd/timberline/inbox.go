@@ -14,9 +14,10 @@ var inboxCommand = &command{
 	name:    "inbox",
 	summary: "print a user's timeline",
 	about: `
-It syncs from the cursor given by --after and prints what it gets, oldest first. It
-logs in as a device of its own, so the user's other devices are not disturbed.
-With --json a line is {"seq", "event"}.`,
+It syncs from the cursor given by --after and prints what it gets, oldest first. What
+was acknowledged just now may need another moment to be there. It logs in as a device
+of its own, so the user's other devices are not disturbed. With --json a line is
+{"seq", "event"}.`,
 	example: "timberline inbox --as bob --after 100 --follow --json",
 	run: func(ctx context.Context, c *call) error {
 		var d deviceConfig

@@ -71,6 +71,21 @@ func (o outcome) want(t *testing.T, status int, out, stderr string) outcome {
 	return o
 }
 
+// tlUntil runs a command until its output has a number of lines with a text: what
+// was acknowledged a moment ago is in the log, and comes to the timelines next.
+func tlUntil(t *testing.T, lines int, text string, args ...string) outcome {
+	t.Helper()
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		o := tl(t, args...)
+		if o.status == exitOK && strings.Count(o.out, text) == lines {
+			return o
+		}
+		if time.Now().After(end) {
+			t.Fatalf("status %d, stdout:\n%s\nstderr:\n%s\nwant %d lines with %q", o.status, o.out, o.stderr, lines, text)
+		}
+	}
+}
+
 // lines returns the lines of the output.
 func (o outcome) lines() []string {
 	return strings.Split(strings.TrimSuffix(o.out, "\n"), "\n")
