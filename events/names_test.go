@@ -120,7 +120,7 @@ func TestSessionIDsCarryTheirEdge(t *testing.T) {
 	if s, err := NewSessionID(EdgeTag{1}, random); err == nil || s != (SessionID{}) {
 		t.Errorf("session %q is made of 8 random bytes, error %v", s[:], err)
 	}
-	if NewMessageID() == NewMessageID() {
+	if one, two := NewMessageID(), NewMessageID(); one == two {
 		t.Error("two messages have one id")
 	}
 }

@@ -58,7 +58,7 @@ func (s *server) process(ctx context.Context, n int, end *stop) error {
 	if err != nil {
 		return fmt.Errorf("server, process %d: %w", n, err)
 	}
-	s.w.note("the server starts, its clock is off by %v", s.now().Sub(time.Now()))
+	s.w.note("the server starts, its clock is off by %v", time.Until(s.now()))
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	if end != nil {
