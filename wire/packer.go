@@ -3,6 +3,7 @@ package wire
 import (
 	"errors"
 	"fmt"
+	"math"
 
 	"timberline/events"
 )
@@ -137,9 +138,10 @@ func (p *Packer) eventSize(raw []byte) int {
 
 func (f *Push) json() []byte { return AppendFrame(nil, JSON, events.SessionID{}, f) }
 
-// parts adds an entry in pieces.
+// parts adds an entry in pieces, cut alike for every sync and for pushes: a
+// client puts together whichever come.
 func (p *Packer) parts(sync uint32, seq events.Seq, raw []byte) {
-	room := p.room(&Part{Sync: sync, Seq: seq, Index: 1 << 16, Count: 1 << 16, Data: []byte{0}})
+	room := p.room(&Part{Sync: math.MaxUint32, Seq: seq, Index: 1 << 16, Count: 1 << 16, Data: []byte{0}})
 	count := (len(raw) + room - 1) / room
 	for i := range count {
 		p.Add(&Part{
