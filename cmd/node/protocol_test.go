@@ -25,29 +25,39 @@ import (
 // protocolPage is the page that tells others how to write a client.
 const protocolPage = "../../docs/protocol.md"
 
-// turns returns the lines of the page's dialogue: what is typed, what is answered.
-func turns(t *testing.T) (lines []string) {
+// A turn is a block of the page's dialogue: lines that somebody types or reads.
+type turn struct {
+	who   string
+	types bool
+	lines []string
+}
+
+// turns returns the dialogue.
+func turns(t *testing.T) (all []turn) {
 	t.Helper()
 	page, err := os.ReadFile(protocolPage)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, block := range regexp.MustCompile("(?s)```dialogue\n(.*?)```").FindAllSubmatch(page, -1) {
-		lines = append(lines, strings.Split(strings.TrimSpace(string(block[1])), "\n")...)
+	for _, block := range regexp.MustCompile("(?s)```json (alice|bob) (types|reads)\n(.*?)```").FindAllSubmatch(page, -1) {
+		all = append(all, turn{string(block[1]), string(block[2]) == "types", strings.Split(strings.TrimSpace(string(block[3])), "\n")})
 	}
-	return lines
+	return all
 }
 
-// A player plays a dialogue. Words in capitals stand for what is known only then.
+// A player plays one's part of a dialogue. Words in capitals stand for what is
+// known only then: of both parts, but for TOKEN.
 type player struct {
 	t     *testing.T
 	conn  net.Conn
+	token string
 	words map[string]string
 	heard []string // lines that came and were not asked for yet
 }
 
 func (p *player) say(line string) {
 	p.t.Helper()
+	line = strings.ReplaceAll(line, `"TOKEN"`, strconv.Quote(p.token))
 	for word, value := range p.words {
 		line = strings.ReplaceAll(line, `"`+word+`"`, strconv.Quote(value))
 	}
@@ -137,25 +147,29 @@ func (p *player) same(want, got any, learned map[string]string) bool {
 func TestDialogueOfTheProtocolPageIsTrue(t *testing.T) {
 	addr, stop := serve(t, vfs.NewMem())
 	defer stop()
-	conn, err := net.Dial("udp", addr.String())
-	if err != nil {
-		t.Fatal(err)
+	words := make(map[string]string)
+	players := make(map[string]*player)
+	for _, who := range []string{"alice", "bob"} {
+		conn, err := net.Dial("udp", addr.String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		players[who] = &player{t: t, conn: conn, token: who + "/hand", words: words}
 	}
-	defer conn.Close()
-	p := &player{t: t, conn: conn, words: map[string]string{"TOKEN": "alice/laptop"}}
-	lines := turns(t)
-	for _, line := range lines {
-		switch {
-		case strings.HasPrefix(line, "> "):
-			p.say(line[2:])
-		case strings.HasPrefix(line, "< "):
-			p.hear(line[2:])
-		default:
-			t.Fatalf("line %q of a dialogue is neither typed nor answered", line)
+	read := 0
+	for _, turn := range turns(t) {
+		for _, line := range turn.lines {
+			if turn.types {
+				players[turn.who].say(line)
+			} else {
+				players[turn.who].hear(line)
+				read++
+			}
 		}
 	}
-	if len(lines) < 12 {
-		t.Errorf("the page has a dialogue of %d lines, want a whole one", len(lines))
+	if read < 12 {
+		t.Errorf("the page has a dialogue of %d answers, want a whole one", read)
 	}
 }
 
