@@ -49,10 +49,22 @@ func turns(t *testing.T) (all []turn) {
 // known only then: of both parts, but for TOKEN.
 type player struct {
 	t     *testing.T
+	addr  netip.AddrPort
 	conn  net.Conn
 	token string
 	words map[string]string
 	heard []string // lines that came and were not asked for yet
+}
+
+// dial takes another socket, to which nothing comes until it has said something.
+func (p *player) dial() {
+	p.t.Helper()
+	conn, err := net.Dial("udp", p.addr.String())
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.t.Cleanup(func() { conn.Close() })
+	p.conn, p.heard = conn, nil
 }
 
 func (p *player) say(line string) {
@@ -150,22 +162,22 @@ func TestDialogueOfTheProtocolPageIsTrue(t *testing.T) {
 	words := make(map[string]string)
 	players := make(map[string]*player)
 	for _, who := range []string{"alice", "bob"} {
-		conn, err := net.Dial("udp", addr.String())
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer conn.Close()
-		players[who] = &player{t: t, conn: conn, token: who + "/hand", words: words}
+		players[who] = &player{t: t, addr: addr, token: who + "/hand", words: words}
+		players[who].dial()
 	}
 	read := 0
 	for _, turn := range turns(t) {
+		p := players[turn.who]
 		for _, line := range turn.lines {
 			if turn.types {
-				players[turn.who].say(line)
+				p.say(line)
 			} else {
-				players[turn.who].hear(line)
+				p.hear(line)
 				read++
 			}
+		}
+		if !turn.types && strings.Contains(strings.Join(turn.lines, ""), `"accepted"`) {
+			p.dial() // the page has the reader end nc, and start it with the new session
 		}
 	}
 	if read < 12 {

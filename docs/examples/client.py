@@ -101,6 +101,7 @@ class Client:
             self.unseen.discard(event.get("message"))
             if not f.get("omitted"):
                 self.entry(int(f["from"]) + i, event)
+        self.say("got", {"cursor": self.have()})
 
     def on_page(self, f):
         self.head = max(self.head, int(f.get("head", 0)))
