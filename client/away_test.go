@@ -158,7 +158,7 @@ func (s *shown) want(t *testing.T, device string, from int, log []events.Event) 
 // what the log says, through a network that loses every fifth datagram in either
 // direction.
 func TestDevicesThatWereAwayEndWithWhatTheLogSays(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	fs := vfs.NewMem()
 	s := serve(fs, "127.0.0.1:0")
