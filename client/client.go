@@ -227,7 +227,8 @@ func (c *Client) Flush(ctx context.Context) error {
 
 // Sync waits until the device has everything the timeline held when it asked,
 // and the app has taken it. Without OnMessage, entries that wait for Messages
-// count as taken; somebody has to take them, for only so many have room.
+// count as taken; somebody has to take them, for only so many have room. What was
+// acknowledged a moment ago, to whomever, may not be in the timeline yet.
 func (c *Client) Sync(ctx context.Context) error {
 	return c.wait(ctx, func(l *loop) *waiter { return l.sync() })
 }
