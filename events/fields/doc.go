@@ -18,8 +18,10 @@
 // The encoding is protobuf's JSON mapping with snake_case names and two
 // differences made for people who read it: 16-byte ids are ULID text (26
 // characters of Crockford's base32) and a body that is UTF-8 stands as a string
-// in "text", any other as base64 in "body". 64-bit numbers are written as
-// strings and read as strings or numbers. Unknown names are skipped.
+// in "text", any other as base64 in "body". Numbers of every size are written as
+// strings and read as strings or numbers. Unknown fields are skipped, and an
+// enumeration's value with an unknown name is read as its type's largest number:
+// both are of a later version.
 //
 // # Concurrency
 //

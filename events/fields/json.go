@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"math"
 	"strconv"
 	"unicode/utf8"
 
@@ -288,9 +289,9 @@ func (r *jsonReader) Enum(num int, name string, x uint64, names []string) uint64
 			return uint64(i)
 		}
 	}
-	n, err := strconv.ParseUint(text, 10, 64) // how a later version's value is written
+	n, err := strconv.ParseUint(text, 10, 64) // how a value without a name is written
 	if err != nil {
-		r.fail("%q: unknown value %q", name, text)
+		return math.MaxUint64 // a name of a later version: no value that is known
 	}
 	return n
 }

@@ -81,7 +81,7 @@ func TestMalformedInputIsRefusedWithItsReason(t *testing.T) {
 		{UnmarshalJSON, `{"text":{}}`, `"text"`},
 		{UnmarshalJSON, `{"id":"0123"}`, `"id": "0123" is not an id: want 26 characters`},
 		{UnmarshalJSON, `{"id":"U0000000000000000000000000"}`, `is not an id`},
-		{UnmarshalJSON, `{"colour":"blue"}`, `"colour": unknown value "blue"`},
+		{UnmarshalJSON, `{"colour":{}}`, `"colour"`},
 		{UnmarshalJSON, `{"part":[]}`, "not a JSON object"},
 		{UnmarshalJSON, `{"parts":{}}`, `"parts"`},
 		{UnmarshalJSON, `{"parts":[{"n":-1}]}`, `"n": -1`},
