@@ -68,6 +68,9 @@ func Run(ctx context.Context, c Config) error {
 		for _, conn := range c.Conns {
 			conn.Close()
 		}
+		if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+			return nil // stopped before it served
+		}
 		return err
 	}
 	hard, cancel := context.WithCancelCause(context.WithoutCancel(ctx))

@@ -157,3 +157,38 @@ func TestAMessageGoesAllTheWayAndSurvivesARestart(t *testing.T) {
 		t.Errorf("page %+v, want the message at seq 1", page)
 	}
 }
+
+// A cancelling engine has the process stopped while it starts.
+type cancelling struct {
+	*pebble.Store
+	stop context.CancelFunc
+}
+
+func (c cancelling) ListJournals(ctx context.Context, after uint64, level events.Consistency) ([]events.Row, error) {
+	c.stop()
+	return nil, ctx.Err()
+}
+
+func TestStopWhileStartingIsClean(t *testing.T) {
+	store, err := pebble.Open("data", pebble.Options{FS: vfs.NewMem()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	conn, err := udp.Listen("127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	err = node.Run(ctx, node.Config{
+		Engine: cancelling{store, cancel}, Meta: store.Meta(), Sole: true, Tag: store.Tag(), Bus: new(local.Bus),
+		Conns: []wire.PacketConn{conn}, Verify: verify,
+		Now: time.Now, Random: rand.Reader, Logger: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Errorf("stopped while starting: %v, want a clean end", err)
+	}
+	if err := conn.Close(); err == nil {
+		t.Error("the socket was left open")
+	}
+}
