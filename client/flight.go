@@ -45,6 +45,7 @@ type fragment struct {
 //	base … sent, held or waiting … base+window | waiting for room … end
 type flight struct {
 	base  events.Number // the number of list[0]
+	low   events.Number // answers to all below are kept; the server may forget them
 	list  []fragment
 	order uint64
 
@@ -59,7 +60,7 @@ type flight struct {
 }
 
 func newFlight() flight {
-	return flight{base: 1, window: firstWindow, threshold: maxWindow}
+	return flight{base: 1, low: 1, window: firstWindow, threshold: maxWindow}
 }
 
 // add gives the next number to a piece of a send.
@@ -108,7 +109,7 @@ func (f *flight) transmit(now time.Time, out func(*wire.Send)) {
 			f.news = now
 		}
 		frame := x.send.pieces[x.piece]
-		frame.Number, frame.Low = n, f.base
+		frame.Number, frame.Low = n, f.low
 		out(&frame)
 	}
 }

@@ -280,12 +280,19 @@ func (l *loop) save(now time.Time) {
 	}
 	changes := superseded(append(l.unsaved, l.d.out.takeChanges()...))
 	l.unsaved = nil
-	if len(changes) == 0 || len(adds) == 0 && now.Before(l.saveAt) {
+	if len(changes) == 0 {
+		l.d.out.kept()
+		return
+	}
+	if len(adds) == 0 && now.Before(l.saveAt) {
 		l.unsaved = changes
 		return
 	}
 	l.saveAt = time.Time{}
 	err := l.c.o.Store.Save(changes)
+	if err == nil {
+		l.d.out.kept()
+	}
 	if err != nil {
 		l.c.o.Logger.Error("device store failed", "err", err)
 		err = fmt.Errorf("%w: %w", ErrStore, err)

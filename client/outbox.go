@@ -296,14 +296,18 @@ func (o *outbox) pendingUpTo(id uint64) bool {
 	return len(o.sends) > 0 && o.sends[0].ID <= id
 }
 
-// low returns the lowest number without an answer; 0 if the session has sent
-// nothing.
+// low returns the lowest number without an answer that is kept; 0 if the session
+// has sent nothing.
 func (o *outbox) low() events.Number {
 	if !o.sending() {
 		return 0
 	}
-	return o.flight.base
+	return o.flight.low
 }
+
+// kept notes that the Store knows of every answer so far. A server that is told a
+// higher low forgets its refusals, and settling would take them for stored.
+func (o *outbox) kept() { o.flight.low = o.flight.base }
 
 // acked takes in an Ack of the session.
 func (o *outbox) acked(now time.Time, f *wire.Ack, r *rtt) {

@@ -249,6 +249,34 @@ func TestSendThatTheStoreDoesNotKeepIsAnError(t *testing.T) {
 	})
 }
 
+// A server forgets a refusal when it hears of a low above it. Settling would then
+// say that the send stands.
+func TestLowStaysBelowAnswersThatAreNotKept(t *testing.T) {
+	store := &stalling{Store: NewMemory()}
+	tell(t, Options{Store: store}, func(s *story) {
+		s.welcome(1, 0)
+		s.send("one", "two", "three")
+		took[wire.Send](s)
+		store.fail(errFull)
+		s.say(&wire.Ack{Through: 1, Refused: []wire.Refusal{{From: 1, To: 1, Reason: wire.ReasonTooLarge}}})
+		s.advance(900 * time.Millisecond)
+		fs := took[wire.Send](s)
+		if len(fs) == 0 {
+			s.t.Fatal("two and three are not repeated")
+		}
+		for _, f := range fs {
+			if f.Low != 1 {
+				s.t.Errorf("send %d has low %d, want 1: the refusal is not kept", f.Number, f.Low)
+			}
+		}
+		store.fail(nil)
+		s.advance(saveAgain + 5*time.Second)
+		if fs := took[wire.Send](s); len(fs) == 0 || fs[len(fs)-1].Low != 2 {
+			s.t.Errorf("sends %v, want low 2: now it is kept", fs)
+		}
+	})
+}
+
 func TestLongOneThatTheStoreDoesNotKeepTakesNoNumbers(t *testing.T) {
 	store := &stalling{Store: NewMemory()}
 	tell(t, Options{Store: store}, func(s *story) {

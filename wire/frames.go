@@ -293,8 +293,8 @@ func (f *Pong) Fields(v fields.Visitor) {
 
 // Settled answers for one of Login's old sessions (edge to client): it is closed
 // for ever, and these of its sends stand in the log behind the offset that Login
-// named. A send that is not among them never will be; one refused before is not
-// among them either.
+// named. A send that is not among them never will be. One refused before is not
+// among them either, unless the client's Low has passed it: the client knows.
 type Settled struct {
 	Session events.SessionID
 	Numbers []uint64 // pairs: first and last number of each run
