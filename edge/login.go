@@ -2,6 +2,7 @@ package edge
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"maps"
 	"slices"
@@ -19,7 +20,7 @@ const retryLogin = time.Second
 // login takes in a Login: the token is checked first, then the session is bound
 // to the user, and then the store is read; so no push is missed in between.
 func (t *table) login(now time.Time, who stranger, f *wire.Login) {
-	if s := t.attempts[f.Attempt]; s != nil && f.Attempt != (events.MessageID{}) {
+	if s := t.attempts[attemptOf(f)]; s != nil {
 		t.repeated(now, s, who)
 		return
 	}
@@ -43,6 +44,20 @@ func (t *table) login(now time.Time, who stranger, f *wire.Login) {
 	}, func(time.Time) {
 		t.deny(who, &login, wire.ReasonBusy, "", retryLogin)
 	})
+}
+
+// An attempt is what a Login and its repeats have in common. Whoever has the token
+// may know the session; whoever knows the id alone has proved nothing.
+type attempt struct {
+	id    events.MessageID // zero: none, it cannot be repeated
+	token [sha256.Size]byte
+}
+
+func attemptOf(f *wire.Login) attempt {
+	if f.Attempt == (events.MessageID{}) {
+		return attempt{}
+	}
+	return attempt{f.Attempt, sha256.Sum256([]byte(f.Token))}
 }
 
 func (t *table) deny(who stranger, f *wire.Login, why wire.Reason, detail string, retry time.Duration) {
@@ -77,7 +92,7 @@ func (t *table) verified(now time.Time, who stranger, f *wire.Login, id auth.Ide
 	case t.draining:
 		t.deny(who, f, wire.ReasonShutdown, "", retryLogin)
 		return
-	case t.attempts[f.Attempt] != nil:
+	case t.attempts[attemptOf(f)] != nil:
 		return // a repeat that came while the token was being checked
 	}
 	sid, err := events.NewSessionID(t.cfg.Tag, t.cfg.Random)
@@ -87,7 +102,7 @@ func (t *table) verified(now time.Time, who stranger, f *wire.Login, id auth.Ide
 		return
 	}
 	s := &session{
-		table: t, attempt: f.Attempt, codec: who.codec, src: who.src, heard: now, slot: -1,
+		table: t, attempt: attemptOf(f), codec: who.codec, src: who.src, heard: now, slot: -1,
 		owner: ingest.Owner{Session: sid, User: id.User, Device: id.Device},
 	}
 	if !id.Expires.IsZero() {
@@ -101,7 +116,7 @@ func (t *table) verified(now time.Time, who stranger, f *wire.Login, id auth.Ide
 func (t *table) bind(s *session) {
 	t.sessions[s.owner.Session] = s
 	t.users[s.owner.User] = append(t.users[s.owner.User], s)
-	if s.attempt != (events.MessageID{}) {
+	if s.attempt != (attempt{}) {
 		t.attempts[s.attempt] = s
 	}
 }
@@ -168,20 +183,20 @@ func (t *table) opened(now time.Time, s *session, f *wire.Login, cursor events.S
 	s.mute = !o.found
 	s.journal, s.begins = t.cfg.Writer.Position()
 	s.deliver.start(now, cursor, o.run)
+	s.accepted() // before what it may say of old sessions
 	t.settle(s, f.Settle)
 	if old != nil {
 		t.end(old, wire.ReasonReplaced)
 	}
 	t.devices[dev] = s
 	t.due(now, s)
-	s.accepted()
 }
 
 // accepted tells the client that it has a session.
 func (s *session) accepted() {
 	c := s.table.cfg
 	s.say(&wire.Accepted{
-		Attempt: s.attempt, Session: s.owner.Session, Journal: s.journal, Offset: s.begins, Store: c.Store,
+		Attempt: s.attempt.id, Session: s.owner.Session, Journal: s.journal, Offset: s.begins, Store: c.Store,
 		Head: s.deliver.head, First: s.deliver.first, Heartbeat: uint32(c.Heartbeat.Milliseconds()),
 		MaxBody: uint32(c.MaxBody), Address: c.Address,
 	})

@@ -25,7 +25,7 @@ const (
 type session struct {
 	table   *table
 	owner   ingest.Owner
-	attempt events.MessageID
+	attempt attempt
 	codec   wire.Codec
 	src     from // where its packets come from, and go to
 	state   state

@@ -27,8 +27,8 @@ type table struct {
 	sessions map[events.SessionID]*session
 	devices  map[device]*session
 	users    map[events.User][]*session
-	attempts map[events.MessageID]*session // logins that may be repeated
-	asking   map[events.Journal]*inquiry   // settling under way
+	attempts map[attempt]*session        // logins that may be repeated
+	asking   map[events.Journal]*inquiry // settling under way
 	timers   timers
 
 	dirty      []*session        // have frames to be sent
@@ -59,7 +59,7 @@ func newTable(c *Config) *table {
 		sessions: make(map[events.SessionID]*session),
 		devices:  make(map[device]*session),
 		users:    make(map[events.User][]*session),
-		attempts: make(map[events.MessageID]*session),
+		attempts: make(map[attempt]*session),
 		asking:   make(map[events.Journal]*inquiry),
 		out:      make([][]wire.Datagram, len(c.Conns)),
 	}
@@ -119,7 +119,8 @@ func (t *table) tell(to stranger, s events.SessionID, f wire.Frame) {
 	}
 }
 
-// reset tells whoever sent a packet that its session is not known here.
+// reset tells whoever sent a packet that its session is not known here. Each
+// answer is smaller than what it answers, so that none is answered for ever.
 func (t *table) reset(now time.Time, src from, p wire.Packet, size int) {
 	if now.Sub(t.resetsFrom) >= time.Second {
 		t.resets, t.resetsFrom = maxResets, now
@@ -127,7 +128,7 @@ func (t *table) reset(now time.Time, src from, p wire.Packet, size int) {
 	if t.resets > 0 {
 		t.resets--
 		t.counts.resets.Add(1)
-		t.tell(stranger{src: src, codec: p.Codec, size: size}, p.Session, &wire.Closed{})
+		t.tell(stranger{src: src, codec: p.Codec, size: size - 1}, p.Session, &wire.Closed{})
 	}
 }
 

@@ -389,6 +389,62 @@ func TestRepeatedLoginIsTheSameSession(t *testing.T) {
 	}
 }
 
+// The id of an attempt is no secret: the protocol page has one.
+func TestAttemptOfAnotherWithoutItsTokenIsNoRepeat(t *testing.T) {
+	tl := newTale(t)
+	login := func(addr int, token string) {
+		tl.packet(addr, events.SessionID{}, &wire.Login{Version: 1, Attempt: events.MessageID{15: 1}, Token: token})
+	}
+	sessions := make(map[events.SessionID]bool)
+	accepted := func(addr int) (n int) {
+		for _, f := range tl.replies[address(addr)] {
+			if a, ok := f.(*wire.Accepted); ok {
+				sessions[a.Session] = true
+				n++
+			}
+		}
+		return n
+	}
+	login(1, "alice/phone")
+	login(2, "nonsense")
+	login(3, "bob/phone")
+	login(4, "alice/phone")
+	for addr, want := range map[int]int{1: 1, 2: 0, 3: 1, 4: 1} {
+		if got := accepted(addr); got != want {
+			t.Errorf("login %d was accepted %d times, want %d", addr, got, want)
+		}
+	}
+	if len(sessions) != 2 {
+		t.Errorf("%d sessions, want one of alice and one of bob", len(sessions))
+	}
+}
+
+func TestAcceptedIsSaidBeforeWhatIsSettledAtOnce(t *testing.T) {
+	tl := newTale(t)
+	old := tl.login(1, "alice/phone") // all that it sent was lost
+	tl.heard(1)
+	tl.login(2, "alice/phone", wire.OldSession{Session: old, Journal: "j:1"})
+	tl.want(2, "who does not know the session yet drops the rest of a packet", "accepted head 0, settled []")
+}
+
+func TestResetsAreNotAnsweredWithResets(t *testing.T) {
+	tl := newTale(t)
+	for _, c := range []wire.Codec{wire.Proto, wire.JSON} {
+		p := wire.Packet{Codec: c, Session: events.SessionID{9}, Frames: []wire.Frame{&wire.Closed{}}}
+		data := p.Encode()
+		for n := 0; data != nil; n++ {
+			if n > 3 {
+				t.Fatalf("%v: each answer is answered", c)
+			}
+			tl.table.packet(tl.now, from{addr: address(5)}, data)
+			data = nil
+			for _, d := range tl.table.packets()[0] {
+				data = d.Data
+			}
+		}
+	}
+}
+
 func TestNewLoginReplacesTheDevicesOldSession(t *testing.T) {
 	tl := newTale(t)
 	old := tl.login(1, "alice/phone")

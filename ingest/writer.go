@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"sync"
 
 	"timberline/bus"
@@ -62,8 +63,8 @@ type Durable struct {
 	Kind   events.Kind
 }
 
-// ErrJournalLost says that a session's journal is not the one written now. The
-// session is over.
+// ErrJournalLost says that a session's journal is not the one written now, or that
+// another process has closed the session in it. The session is over.
 var ErrJournalLost = errors.New("journal is lost")
 
 // A Writer appends the events of one edge process to a journal (R1, R2).
@@ -127,7 +128,7 @@ func (w *Writer) Submit(j events.Journal, e events.Event) error {
 func (w *Writer) submit(j events.Journal, e events.Event) error {
 	size := eventSize(&e)
 	switch {
-	case w.ended || w.row.Journal() != j:
+	case w.ended || w.row.Journal() != j || w.closed[ownerOf(&e)]:
 		return ErrJournalLost
 	case e.Kind == events.KindSessionClosed:
 	case w.stop || w.size+size > w.cfg.MaxPending:
@@ -193,6 +194,8 @@ func (w *Writer) Run(ctx context.Context) error {
 			if err := w.append(ctx, batch); err != nil {
 				return w.done(ctx, err)
 			}
+		case stop && w.over():
+			return nil
 		case stop:
 			return w.done(ctx, w.append(ctx, []events.Event{{Kind: events.KindJournalEnded}}))
 		default:
@@ -203,6 +206,13 @@ func (w *Writer) Run(ctx context.Context) error {
 			}
 		}
 	}
+}
+
+// over reports whether the journal has its end, written by another process.
+func (w *Writer) over() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.ended
 }
 
 func (w *Writer) done(ctx context.Context, err error) error {
@@ -244,11 +254,7 @@ func eventSize(e *events.Event) int {
 // append puts a batch into the log: at the next offset, again and again until
 // something stands there, and anew behind whatever else stands there (R2).
 func (w *Writer) append(ctx context.Context, batch []events.Event) error {
-	for {
-		batch = w.withoutClosed(batch)
-		if len(batch) == 0 {
-			return nil
-		}
+	for len(batch) > 0 {
 		j, last := w.Position()
 		at := last + 1
 		rec := w.build(j, at, batch)
@@ -260,11 +266,13 @@ func (w *Writer) append(ctx context.Context, batch []events.Event) error {
 			w.landed(j, at, rec, batch)
 			return nil
 		}
-		ended, err := w.takeIn(ctx, j, at, stands)
+		kept, ended, err := w.takeIn(ctx, j, at, stands, batch)
 		if err != nil || ended {
 			return err
 		}
+		batch = kept
 	}
+	return nil
 }
 
 // build makes the record, giving each event its id.
@@ -310,16 +318,17 @@ func (w *Writer) release(o Owner) {
 }
 
 // takeIn obeys a record that another process put where ours was to stand.
-func (w *Writer) takeIn(ctx context.Context, j events.Journal, at events.Offset, rec events.Record) (ended bool, err error) {
+// It returns what is left of the batch that was to stand there.
+func (w *Writer) takeIn(ctx context.Context, j events.Journal, at events.Offset, rec events.Record, batch []events.Event) (kept []events.Event, ended bool, err error) {
 	raws, err := rec.Events(j, at)
 	if err != nil {
-		return false, err
+		return nil, false, err
 	}
 	r := Report{Journal: j, Offset: at}
 	for _, raw := range raws {
 		e, err := events.Raw(raw).Decode()
 		if err != nil {
-			return false, fmt.Errorf("record %d of journal %s: %w", at, j, err)
+			return nil, false, fmt.Errorf("record %d of journal %s: %w", at, j, err)
 		}
 		w.cfg.Clock.Observe(e.ID)
 		switch e.Kind {
@@ -329,17 +338,20 @@ func (w *Writer) takeIn(ctx context.Context, j events.Journal, at events.Offset,
 			r.Ended = true
 		}
 	}
-	w.close(at, r.Closed)
+	kept = w.close(at, r.Closed, batch)
 	w.cfg.Appended(bus.Hint{Store: w.cfg.Store, Journal: j, Offset: at, Record: rec})
 	if r.Ended && !w.lose() {
 		err = w.Open(ctx)
 	}
 	w.cfg.Report(r)
-	return r.Ended, err
+	return kept, r.Ended, err
 }
 
-// close keeps sessions that others closed out of every later record.
-func (w *Writer) close(at events.Offset, sessions []Owner) {
+// close keeps sessions that others closed out of every later record: nothing of
+// them is taken any more, and what was taken is dropped, from what has gathered
+// and from the batch in flight. All that must be done before anybody is told, and
+// can Forget. It returns what is left of the batch.
+func (w *Writer) close(at events.Offset, sessions []Owner, batch []events.Event) []events.Event {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.offset = at
@@ -347,6 +359,17 @@ func (w *Writer) close(at events.Offset, sessions []Owner) {
 		w.closed[o] = true
 		w.release(o)
 	}
+	if len(sessions) == 0 {
+		return batch
+	}
+	over := func(e events.Event) bool { return w.closed[ownerOf(&e)] }
+	for i := range w.pending {
+		if e := &w.pending[i]; over(*e) {
+			w.size -= eventSize(e)
+		}
+	}
+	w.pending = slices.DeleteFunc(w.pending, over)
+	return slices.DeleteFunc(batch, over)
 }
 
 // lose drops all that was to go into a journal that is over. It reports whether
@@ -361,20 +384,4 @@ func (w *Writer) lose() (stop bool) {
 		w.release(o)
 	}
 	return w.stop
-}
-
-// withoutClosed leaves out what belongs to sessions that others closed.
-func (w *Writer) withoutClosed(batch []events.Event) []events.Event {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if len(w.closed) == 0 {
-		return batch
-	}
-	kept := batch[:0]
-	for i := range batch {
-		if !w.closed[ownerOf(&batch[i])] {
-			kept = append(kept, batch[i])
-		}
-	}
-	return kept
 }

@@ -321,11 +321,64 @@ func TestSendsOfASessionClosedByAnotherNeverEnterARecord(t *testing.T) {
 		b.run()
 		b.send("alice", 2)
 		wait(time.Second)
-		b.send("alice", 3) // the edge has not heard yet
 		b.send("bob", 2)
+		third := events.Event{Kind: events.KindMessage, Sender: "alice", Device: "d", Session: session("alice"), Number: 3}
+		if err := b.w.Submit("j:1", third); !errors.Is(err, ErrJournalLost) {
+			t.Errorf("a send of the closed session: %v, want ErrJournalLost", err)
+		}
 		wait(time.Second)
 		b.want("alice is closed, gathered sends included; bob is not", "closed:alice closed:bob | bob1 | bob2", b.log.words(t, "j:1"))
 		b.want("the edge hears of it", "closed:alice closed:bob bob1 bob2", b.durable())
+		b.stop()
+	})
+}
+
+// The edge forgets a session as soon as it hears of its close. What had gathered
+// of it must be gone by then.
+func TestSessionThatIsForgottenAtItsForeignCloseStaysOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, newMemory())
+		foreign := closedEvent("alice", events.ID{1})
+		b.log.disturb(func(try int) (bool, error) {
+			if try == 1 {
+				time.Sleep(10 * time.Millisecond)
+				b.log.put("j:1", 1, events.NewRecord("j:1", 1, [][]byte{foreign.Encode()}))
+			}
+			return true, nil
+		})
+		b.w.cfg.Report = func(r Report) {
+			b.report(r)
+			for _, o := range r.Closed {
+				b.w.Submit("j:1", events.Event{Kind: events.KindSessionClosed, Sender: o.User, Device: o.Device, Session: o.Session})
+				b.w.Forget(o)
+			}
+		}
+		b.run()
+		b.send("alice", 1)
+		wait(time.Millisecond)
+		b.send("alice", 2) // gathers while 1 is in flight
+		b.send("bob", 1)
+		wait(time.Second)
+		b.want("nothing of alice behind her close", "closed:alice | bob1", b.log.words(t, "j:1"))
+		b.stop()
+	})
+}
+
+func TestNothingIsAppendedBehindAForeignEndWhileStopping(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, newMemory())
+		end := events.Event{ID: events.ID{1}, Kind: events.KindJournalEnded}
+		b.log.disturb(func(try int) (bool, error) {
+			if try == 1 {
+				b.log.put("j:1", 1, events.NewRecord("j:1", 1, [][]byte{end.Encode()}))
+			}
+			return true, nil
+		})
+		b.send("alice", 1)
+		b.w.Stop()
+		b.run()
+		wait(time.Second)
+		b.want("nothing behind the end", "journal_ended", b.log.words(t, "j:1"))
 		b.stop()
 	})
 }
