@@ -149,7 +149,7 @@ func (s *File) save(changes []Change) error {
 	if s.sync {
 		if err := s.f.Sync(); err != nil {
 			s.err = fmt.Errorf("cannot tell what is on the disk: %w", err)
-			return s.err
+			return errors.Join(s.err, s.f.Truncate(s.size)) // so that it is not found there after all
 		}
 	}
 	s.size += int64(len(record))

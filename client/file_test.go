@@ -346,3 +346,20 @@ func TestFileThatCannotBeWrittenAnewGoesOn(t *testing.T) {
 		t.Errorf("%d sends are kept, want none", n)
 	}
 }
+
+// Of a record of several pages any may have reached the disk when the machine
+// died.
+func TestTornRecordWithoutItsFirstPageWasNeverKept(t *testing.T) {
+	data := appendRecord([]byte(fileHeader), []Change{{Send: &SavedSend{ID: 1, To: "bob", Body: []byte("hi")}}})
+	good := len(data)
+	data = appendRecord(data, []Change{{Send: &SavedSend{ID: 2, To: "bob", Body: bytes.Repeat([]byte("x"), 8000)}}})
+	clear(data[good:4096])
+	var s Saved
+	if n, err := replay(data, &s); n != good || err != nil || len(s.Sends) != 1 {
+		t.Errorf("%d bytes of %d are good, %v; want %d", n, len(data), err, good)
+	}
+	data = appendRecord(data, []Change{{Done: 1}})
+	if _, err := replay(data, new(Saved)); !errors.Is(err, errDamaged) {
+		t.Errorf("records behind it: %v, want that it is damaged", err)
+	}
+}

@@ -78,10 +78,10 @@ func replay(data []byte, s *Saved) (good int, err error) {
 }
 
 // readRecord returns the changes of the first record and its size; size 0 means
-// that it was cut off: the file ends in it, or it is the last and was not filled
-// before the machine died.
+// that it was cut off: the file ends in it, or it is the last and was not filled,
+// or not from its start, before the machine died.
 func readRecord(b []byte) (changes []Change, size int, err error) {
-	if len(b) < recordHeader || zeros(b[recordHeader:]) {
+	if len(b) < recordHeader || zeros(b[recordHeader:]) || zeros(b[:recordHeader]) && !hasRecord(b) {
 		return nil, 0, nil
 	}
 	if crc32.Checksum(b[:4], castagnoli) != binary.BigEndian.Uint32(b[4:]) {
@@ -103,6 +103,20 @@ func readRecord(b []byte) (changes []Change, size int, err error) {
 		return nil, 0, fmt.Errorf("%w: %w", errDamaged, err)
 	}
 	return l.changes, size, nil
+}
+
+// hasRecord reports whether a whole record begins anywhere in b.
+func hasRecord(b []byte) bool {
+	for ; len(b) >= recordHeader; b = b[1:] {
+		if crc32.Checksum(b[:4], castagnoli) != binary.BigEndian.Uint32(b[4:]) {
+			continue
+		}
+		size := recordHeader + int(binary.BigEndian.Uint32(b))
+		if size <= len(b) && crc32.Checksum(b[recordHeader:size], castagnoli) == binary.BigEndian.Uint32(b[8:]) {
+			return true
+		}
+	}
+	return false
 }
 
 func zeros(b []byte) bool { return len(bytes.Trim(b, "\x00")) == 0 }

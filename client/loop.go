@@ -275,7 +275,7 @@ func (l *loop) dropNotice(i int) {
 func (l *loop) save(now time.Time) {
 	adds := l.adopt()
 	began := false
-	if !now.Before(l.saveAt) {
+	if len(adds) > 0 || !now.Before(l.saveAt) {
 		began = l.d.out.begin()
 	}
 	changes := superseded(append(l.unsaved, l.d.out.takeChanges()...))
@@ -304,13 +304,20 @@ func (l *loop) save(now time.Time) {
 	}
 }
 
-// superseded leaves out cursors and offsets that later ones replace. While the
-// Store fails there are ever more of them; all else is bounded by the outbox.
+// superseded leaves out cursors, offsets and answers that later ones replace.
+// While the Store fails there are ever more of them; all else is bounded by the
+// outbox.
 func superseded(changes []Change) []Change {
 	cursor, offset := false, false
+	var answered map[uint64]bool
 	for i, c := range slices.Backward(changes) {
-		if c.Cursor != nil && cursor || c.Offset != 0 && offset {
+		switch {
+		case c.Cursor != nil && cursor, c.Offset != 0 && offset, c.Answer != nil && answered[c.Answer.ID]:
 			changes = slices.Delete(changes, i, i+1)
+		case c.Answer != nil && answered == nil:
+			answered = map[uint64]bool{c.Answer.ID: true}
+		case c.Answer != nil:
+			answered[c.Answer.ID] = true
 		}
 		cursor, offset = cursor || c.Cursor != nil, offset || c.Offset != 0
 	}

@@ -445,3 +445,36 @@ func TestSendTooLargeForTheCodecOfTheNextProcessIsRefused(t *testing.T) {
 		s.wantSends("the rest goes out", "small")
 	})
 }
+
+func TestAnswersThatWaitForTheStoreAreBounded(t *testing.T) {
+	store := &stalling{Store: NewMemory()}
+	tell(t, Options{Store: store}, func(s *story) {
+		s.stick() // the app does not come back from OnResult
+		defer close(s.stuck)
+		s.welcome(1, 0)
+		s.send("1", "2", "3", "4", "5", "6", "7", "8", "9", "open")
+		s.say(&wire.Ack{Through: 9})
+		s.lose()
+		store.fail(errFull)
+		s.accept(s.login(), 2, wire.Accepted{First: 1, Store: store1})
+		s.say(&wire.Settled{Session: events.SessionID{1}})
+		s.live(10*time.Minute, 0)
+		if _, most := store.counts(); most > 20 {
+			s.t.Errorf("%d changes wait for the Store, want about one for each of 10 sends", most)
+		}
+	})
+}
+
+func TestSessionBeginsWithTheFirstSendThatIsKeptAgain(t *testing.T) {
+	store := &stalling{Store: NewMemory()}
+	tell(t, Options{Store: store}, func(s *story) {
+		s.send("one")
+		store.fail(errFull)
+		s.welcome(1, 0)
+		s.advance(10 * time.Millisecond)
+		s.wantSends("its session is not kept")
+		store.fail(nil)
+		s.send("two")
+		s.wantSends("the Store works again", "one", "two")
+	})
+}
