@@ -161,6 +161,9 @@ func (d *device) send(ctx context.Context, c *chore) error {
 		return err
 	}
 	sending.Kept(id)
+	if len(body) > maxBody {
+		d.w.large()
+	}
 	return nil
 }
 

@@ -202,3 +202,32 @@ func TestCatchesSendsOutOfOrder(t *testing.T) {
 		return &Seams{Conn: func(c wire.PacketConn) wire.PacketConn { return swappingConn{c} }}
 	}, check.OutOfOrder)
 }
+
+// A spoilingConn makes every recipient one that cannot be.
+type spoilingConn struct{ wire.PacketConn }
+
+func (c spoilingConn) ReadBatch(ds []wire.Datagram) (int, error) {
+	n, err := c.PacketConn.ReadBatch(ds)
+	for i := range ds[:n] {
+		p, damage := wire.Decode(bytes.Clone(ds[i].Data))
+		if damage != nil {
+			continue
+		}
+		spoilt := false
+		for _, f := range p.Frames {
+			if s, ok := f.(*wire.Send); ok && s.To != "" {
+				s.To, spoilt = "n!", true
+			}
+		}
+		if data := p.Encode(); spoilt && len(data) <= wire.MaxPacket {
+			ds[i].Data = append(ds[i].Data[:0], data...)
+		}
+	}
+	return n, err
+}
+
+func TestCatchesAServerThatRefusesEverything(t *testing.T) {
+	wantError(t, func() *Seams {
+		return &Seams{Conn: func(c wire.PacketConn) wire.PacketConn { return spoilingConn{c} }}
+	}, "messages were refused")
+}

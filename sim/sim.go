@@ -24,6 +24,7 @@ type Outcome struct {
 	Time    time.Duration // in the bubble
 	Crashes int           // of the server
 	Lost    int           // bytes of unsynced writes that they took
+	Large   int           // sends with more than the server takes: they alone may be refused
 }
 
 // Run runs a seed in a bubble of its own.
@@ -57,6 +58,9 @@ func alone() (restore func()) {
 // Err returns nil if every promise was kept.
 func (o *Outcome) Err() error {
 	err := errors.Join(append(o.Errs[:len(o.Errs):len(o.Errs)], o.Report.Err())...)
+	if r := o.Report; err == nil && r.Refused > o.Large {
+		err = fmt.Errorf("%d messages were refused, %d of them were too large", r.Refused, o.Large)
+	}
 	if r := o.Report; err == nil && r.Sent != r.Acked+r.Refused {
 		err = fmt.Errorf("%d messages were sent, %d acknowledged and %d refused: the others have no answer", r.Sent, r.Acked, r.Refused)
 	}

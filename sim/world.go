@@ -66,6 +66,13 @@ func newWorld(seed uint64, seams *Seams) (*world, error) {
 // time is how long the run has lasted.
 func (w *world) time() time.Duration { return time.Since(w.begun) }
 
+// large counts a send with more than the server takes.
+func (w *world) large() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.outcome.Large++
+}
+
 // note adds a line to the trace and to the story.
 func (w *world) note(format string, args ...any) {
 	text := fmt.Sprintf(format, args...)

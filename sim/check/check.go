@@ -13,7 +13,7 @@ import (
 func (h *History) Check() *Report {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	c := &checker{h: h, report: new(Report), seen: make(map[place]map[int32]bool)}
+	c := &checker{h: h, report: new(Report), seen: make(map[place]map[int32]bool), byID: make(map[events.ID]int32)}
 	for _, v := range h.found {
 		c.report.add(1, v)
 	}
@@ -47,6 +47,7 @@ type checker struct {
 	h      *History
 	report *Report
 	ids    []events.ID              // of the messages; zero: stands nowhere
+	byID   map[events.ID]int32      // the messages by these
 	seen   map[place]map[int32]bool // the messages that every complete reader was shown
 }
 
@@ -116,7 +117,7 @@ func (c *checker) belongs(t *timeline, seq events.Seq, e entry, m *message) bool
 	case claim.sender != m.sender.user || claim.device != m.sender.device || claim.conversation != events.Direct(m.sender.user, m.to):
 		c.violated(Foreign, 1, "timeline of %s: message %v at seq %d is from %s/%s in %q, was sent by %s to %s",
 			t.user, m.id, seq, claim.sender, claim.device, claim.conversation, m.sender, m.to)
-	case e.body != m.body && e.body != 0:
+	case e.body != m.body && !(e.body == 0 && m.empty):
 		c.violated(Foreign, 1, "timeline of %s: message %v at seq %d has another body than was sent", t.user, m.id, seq)
 	case t.user != m.to && t.user != m.sender.user:
 		c.violated(Foreign, 1, "timeline of %s: message %v at seq %d is from %s to %s", t.user, m.id, seq, m.sender, m.to)
@@ -134,6 +135,10 @@ func (c *checker) identity(t *timeline, seq events.Seq, e entry, m *message) {
 	switch {
 	case *id == events.ID{}:
 		*id = e.id
+		if other, taken := c.byID[e.id]; taken {
+			c.violated(OutOfOrder, 1, "messages %v and %v both have the id %v", c.h.messages[other].id, m.id, e.id)
+		}
+		c.byID[e.id] = e.message
 	case *id != e.id:
 		c.violated(Doubled, 1, "timeline of %s: message %v at seq %d has the id %v, and %v elsewhere", t.user, m.id, seq, e.id, *id)
 		return

@@ -125,9 +125,20 @@ func TestCheckFindsWhatWasPlanted(t *testing.T) {
 		{"an emptied body", func(s *story) {
 			s.shows("alice/phone", 1, all...)
 			s.shows("bob/phone", 1, all...)
+			s.h.Emptied(messageID("two"))
 			s.events["two"].Body = nil
 			s.shows("bob/tablet", 1, all...)
 		}, nil, 3},
+		{"a body that nobody has emptied", func(s *story) {
+			s.events["two"].Body = nil
+			s.shows("alice/phone", 1, all...)
+			s.shows("bob/phone", 1, all...)
+		}, map[Kind]int{Foreign: 2}, 3},
+		{"two messages with one id", func(s *story) {
+			s.events["two"].ID = s.events["one"].ID
+			s.shows("alice/phone", 1, all...)
+			s.shows("bob/phone", 1, all...)
+		}, map[Kind]int{OutOfOrder: 1}, 3},
 		{"a message to oneself", func(s *story) {
 			s.send("alice/phone", "alice", "note")
 			s.acked("note")

@@ -8,7 +8,8 @@
 //
 //	lost          acked, and not in a timeline of a recipient or of the sender
 //	doubled       twice in one timeline, or under two ids in two timelines
-//	out_of_order  two sends of one session stand in a timeline against the order sent
+//	out_of_order  two sends of one session stand in a timeline against the order sent,
+//	              or two messages have one id
 //	gap           a device was shown a seq before the one below it
 //	changed       two readings of a seq differ in more than an emptied body
 //	foreign       an entry that nobody sent, or not like that, or not to there

@@ -39,6 +39,7 @@ type message struct {
 	after  events.ID // the newest that its device had been shown
 	answer answer
 	excuse bool // acked by a store that was replaced since
+	empty  bool // its body may have been emptied
 }
 
 type answer uint8
@@ -131,7 +132,7 @@ func (s Sending) Kept(id events.MessageID) {
 		h.violated(Foreign, "message %v was sent twice, by %s and %s", id, m.sender, s.reader)
 		return
 	}
-	s.m.id, s.m.answer, s.m.excuse = id, m.answer, m.excuse
+	s.m.id, s.m.answer, s.m.excuse, s.m.empty = id, m.answer, m.excuse, m.empty
 	*m = s.m
 }
 
@@ -152,6 +153,14 @@ func (h *History) answered(id events.MessageID, a answer) {
 		h.violated(Foreign, "message %v was answered twice, with an ack first", id)
 	}
 	m.answer = a
+}
+
+// Emptied records that a message's body may be empty from now on: somebody has
+// recalled it, or its time is over.
+func (h *History) Emptied(id events.MessageID) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.message(id).empty = true
 }
 
 // message returns the message with that id, made if there is none. It is valid
