@@ -13,6 +13,7 @@ import (
 // client by sync, for its next pong says where the timeline ends.
 const (
 	maxFlight   = 32                     // pushes not yet acknowledged
+	flightBytes = 64 << 10               // of their events
 	resendFirst = 250 * time.Millisecond // doubled at each try
 	maxResends  = 3
 	headTrusted = 5 * time.Minute // then it is read again
@@ -25,6 +26,7 @@ type delivery struct {
 	read        time.Time  // when head was read from the store
 	cursor      events.Seq // the client has everything up to here
 	flight      []bus.Push // sent, not acknowledged, oldest first
+	bytes       int        // of flight
 	tries       int        // of resending what is in flight
 	resendAt    time.Time
 	shed        bool // something was not pushed since the client was last told the head
@@ -42,9 +44,12 @@ func (s *session) push(now time.Time, p bus.Push) {
 	if s.state != open || p.Head() <= d.cursor {
 		return
 	}
-	if len(d.flight) >= maxFlight {
-		d.shed = true
+	size := pushBytes(&p)
+	if len(d.flight) >= maxFlight || d.bytes+size > flightBytes {
 		s.table.counts.pushesDropped.Add(1)
+		if d.shed = len(d.flight) > 0; !d.shed {
+			s.pong(0) // nothing in flight will bring the occasion
+		}
 		return
 	}
 	if len(d.flight) == 0 {
@@ -53,7 +58,15 @@ func (s *session) push(now time.Time, p bus.Push) {
 		s.table.timers.set(s, d.resendAt)
 	}
 	d.flight = append(d.flight, p)
+	d.bytes += size
 	s.sayPush(p)
+}
+
+func pushBytes(p *bus.Push) (n int) {
+	for _, raw := range p.Events {
+		n += len(raw)
+	}
+	return n
 }
 
 // sayPush sends the events of a push. Those that this very session sent go
@@ -93,6 +106,7 @@ func (s *session) got(now time.Time, cursor events.Seq) {
 	d.cursor = cursor
 	n := 0
 	for n < len(d.flight) && d.flight[n].Head() <= cursor {
+		d.bytes -= pushBytes(&d.flight[n])
 		n++
 	}
 	if n > 0 {
@@ -120,7 +134,7 @@ func (s *session) resend(now time.Time) {
 	d.tries++
 	if d.tries > maxResends || d.flight[0].First > d.cursor+1 {
 		s.table.counts.pushesGivenUp.Add(uint64(len(d.flight)))
-		d.flight, d.shed = nil, false
+		d.flight, d.bytes, d.shed = nil, 0, false
 		return
 	}
 	d.resendAt = now.Add(resendFirst << d.tries)

@@ -192,11 +192,13 @@ func (e *Edge) more() {
 
 // flush starts what the table wants done and sends what it has to say.
 func (e *Edge) flush(now time.Time) {
-	for _, t := range e.table.takeTasks() {
-		select {
-		case e.tasks <- t:
-		default:
-			t.refuse(now)
+	for tasks := e.table.takeTasks(); len(tasks) > 0; tasks = e.table.takeTasks() {
+		for _, t := range tasks {
+			select {
+			case e.tasks <- t:
+			default:
+				t.refuse(now) // which may want the next one
+			}
 		}
 	}
 	for conn, ds := range e.table.packets() {

@@ -759,3 +759,46 @@ func TestDistrustedHeadIsReadAgainAtTheNextHeartbeat(t *testing.T) {
 	tl.packet(1, bob, &wire.Ping{ID: 2})
 	tl.want(1, "the store knows", "pong 2 head 1")
 }
+
+func TestPushesInFlightAreBoundedInBytes(t *testing.T) {
+	tl := newTale(t)
+	bob := tl.login(1, "bob/phone")
+	tl.heard(1)
+	body := strings.Repeat("x", 20<<10)
+	sent := 0
+	for range maxFlight {
+		tl.pushed(tl.entry("bob", events.SessionID{}, body))
+		sent += tl.bytes
+	}
+	if sent > 2*flightBytes {
+		t.Errorf("%d bytes are on their way to one session, want about %d at most", sent, flightBytes)
+	}
+	tl.heard(1)
+	tl.packet(1, bob, &wire.Got{Cursor: 3})
+	tl.want(1, "it has what was sent: there is more, and no push will tell", "pong 0 head 32")
+	tl.packet(1, bob, &wire.Got{Cursor: 32})
+	tl.heard(1)
+	tl.pushed(tl.entry("bob", events.SessionID{}, strings.Repeat("x", 70<<10)))
+	tl.want(1, "too large to be pushed at all", "pong 0 head 33")
+	tl.pushed(tl.entry("bob", events.SessionID{}, "small"))
+	tl.want(1, "and there is room for others", `push 34 "small"`)
+}
+
+func TestSyncThatWaitsIsAnsweredWhenTheQueueIsFull(t *testing.T) {
+	tl := newTale(t)
+	bob := tl.login(1, "bob/phone")
+	tl.heard(1)
+	tl.hold = true
+	tl.packet(1, bob, &wire.Sync{ID: 1, Ranges: []wire.Range{{}}})
+	tl.packet(1, bob, &wire.Sync{ID: 2, Ranges: []wire.Range{{}}})
+	e := &Edge{cfg: *tl.table.cfg, table: tl.table, tasks: make(chan task)}
+	e.cfg.Conns[0] = wordless{}
+	e.flush(tl.now)
+	if n := len(tl.table.takeTasks()); n > 0 {
+		t.Errorf("%d tasks wait for something else to happen", n)
+	}
+}
+
+type wordless struct{ wire.PacketConn }
+
+func (wordless) WriteBatch([]wire.Datagram) error { return nil }
