@@ -28,7 +28,7 @@ func EndJournals(ctx context.Context, log events.Log, js events.Journals, clock 
 		if row.Ended != 0 {
 			continue
 		}
-		end, err := endJournal(ctx, log, row.Journal(), clock, logger)
+		end, mine, err := endJournal(ctx, log, row.Journal(), clock, logger)
 		if err != nil {
 			return n, fmt.Errorf("end journal %s: %w", row.Journal(), err)
 		}
@@ -36,7 +36,9 @@ func EndJournals(ctx context.Context, log events.Log, js events.Journals, clock 
 		if err := js.UpdateJournal(ctx, row); err != nil {
 			return n, fmt.Errorf("end journal %s: %w", row.Journal(), err)
 		}
-		n++
+		if mine {
+			n++
+		}
 	}
 	return n, nil
 }
@@ -58,16 +60,16 @@ func observeNewest(ctx context.Context, log events.Log, rows []events.Row, clock
 }
 
 // endJournal appends the last record of a journal, unless it stands there
-// already, and returns its offset.
-func endJournal(ctx context.Context, log events.Log, j events.Journal, clock *events.Clock, logger *slog.Logger) (events.Offset, error) {
+// already, and returns its offset, and whether it was appended now.
+func endJournal(ctx context.Context, log events.Log, j events.Journal, clock *events.Clock, logger *slog.Logger) (end events.Offset, mine bool, err error) {
 	last, err := lastOffset(ctx, log, j, 0)
 	if err != nil {
-		return 0, err
+		return 0, false, err
 	}
 	if last > 0 {
 		ended, err := readEnd(ctx, log, j, last, clock)
 		if ended || err != nil {
-			return last, err
+			return last, false, err
 		}
 	}
 	for at := last + 1; ; at++ {
@@ -75,13 +77,13 @@ func endJournal(ctx context.Context, log events.Log, j events.Journal, clock *ev
 		rec := events.NewRecord(j, at, [][]byte{end.Encode()})
 		stands, err := settle(ctx, log, logger, j, at, rec)
 		if err != nil {
-			return 0, err
+			return 0, false, err
 		}
 		if string(stands) == string(rec) {
-			return at, nil
+			return at, true, nil
 		}
 		if ended, err := readEnd(ctx, log, j, at, clock); ended || err != nil {
-			return at, err
+			return at, false, err
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/peterbourgon/ff/v3"
@@ -17,7 +18,8 @@ const envPrefix = "TIMBERLINE"
 // A call is one run of a command.
 type call struct {
 	cmd    *command
-	args   []string // as given; after parse, what follows the flags
+	raw    []string // as given
+	args   []string // the same; after parse, what follows the flags
 	stdin  io.Reader
 	stdout io.Writer
 	stderr io.Writer
@@ -26,7 +28,7 @@ type call struct {
 }
 
 func newCall(cmd *command, args []string, stdin io.Reader, stdout, stderr io.Writer) *call {
-	c := &call{cmd: cmd, args: args, stdin: stdin, stdout: stdout, stderr: stderr}
+	c := &call{cmd: cmd, raw: args, args: args, stdin: stdin, stdout: stdout, stderr: stderr}
 	c.flags = flag.NewFlagSet(cmd.name, flag.ContinueOnError)
 	c.flags.SetOutput(io.Discard)
 	c.flags.String("config", "", "`file` with one \"flag value\" a line")
@@ -68,6 +70,21 @@ func (c *call) parse(max int) error {
 	}
 	c.given = make(map[string]bool)
 	c.flags.Visit(func(f *flag.Flag) { c.given[f.Name] = true })
+	return nil
+}
+
+// noFlagsBehind refuses a text with what looks like a flag of the command, unless
+// "--" says that it is none.
+func (c *call) noFlagsBehind() error {
+	if slices.Contains(c.raw[:len(c.raw)-len(c.args)], "--") {
+		return nil
+	}
+	for _, word := range c.args {
+		name, _, _ := strings.Cut(strings.TrimLeft(word, "-"), "=")
+		if strings.HasPrefix(word, "-") && c.flags.Lookup(name) != nil {
+			return &usageError{fmt.Errorf("%s stands in the text: flags come first; write -- before a text that has it", word)}
+		}
+	}
 	return nil
 }
 

@@ -35,8 +35,8 @@ own for what is on its way, in the data folder.`,
 		if err := c.parse(0); err != nil {
 			return err
 		}
-		if err := events.User(*to).Validate(); err != nil {
-			return wrong("to", "is %q: %v", *to, err)
+		if err := checkPeer(*to); err != nil {
+			return err
 		}
 		o, id, outbox, err := openChat(&d, *state)
 		if err != nil {
@@ -82,6 +82,7 @@ type chat struct {
 func newChat(c *call, d *deviceConfig, id auth.Identity, peer events.User) *chat {
 	return &chat{c: c, me: id, peer: peer, server: d.server, state: guarded{
 		mine: make(map[events.MessageID]string), fates: make(map[events.MessageID]error),
+		marked: make(map[events.MessageID]bool),
 	}}
 }
 

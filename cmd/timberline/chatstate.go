@@ -17,6 +17,7 @@ type guarded struct {
 	mu      sync.Mutex
 	mine    map[events.MessageID]string // shown as on its way: its line without the mark
 	fates   map[events.MessageID]error  // told before the message was shown
+	marked  map[events.MessageID]bool   // shown as stored before history is over, of which it may be a part
 	caught  bool                        // history is over
 	history []said                      // while it is not: of the conversation, the last ones
 	earlier int                         // that are not among them
@@ -101,6 +102,9 @@ func (ch *chat) mark(id events.MessageID, fate error) {
 		ch.view.Mark(id, fmt.Sprintf("%s%s (%v)", markRefused, line, fate))
 		return
 	}
+	if !ch.state.caught {
+		ch.state.marked[id] = true
+	}
 	ch.view.Mark(id, markStored+line)
 }
 
@@ -132,8 +136,8 @@ func (ch *chat) message(m client.Message) error {
 		if e.Device == ch.me.Device && g.caught {
 			return nil // it was shown when it was typed
 		}
-		if _, shown := g.mine[e.Message]; shown {
-			return nil // its result is on its way
+		if _, shown := g.mine[e.Message]; shown || g.marked[e.Message] {
+			return nil // its result is on its way, or has come
 		}
 	}
 	line := mark + ch.line(e.ID.Time(), e.Sender, peer, text(e))
@@ -164,7 +168,7 @@ func (ch *chat) caughtUp() {
 	if g.caught {
 		return
 	}
-	g.caught = true
+	g.caught, g.marked = true, nil
 	if g.earlier > 0 {
 		ch.view.Note("%d earlier messages: see timberline inbox", g.earlier)
 	}

@@ -86,6 +86,17 @@ func (d *deviceConfig) given() (auth.Identity, error) {
 	return id, nil
 }
 
+// checkPeer finds what is wrong with the name of whom to write to.
+func checkPeer(to string) error {
+	if to == "" {
+		return wrong("to", "is missing, want the name of a user")
+	}
+	if err := events.User(to).Validate(); err != nil {
+		return wrong("to", "is %q: %v", to, err)
+	}
+	return nil
+}
+
 // passing returns the name of a device for one run of a command, so that runs do
 // not replace each other's sessions.
 func passing(command string) string {
@@ -143,6 +154,8 @@ func explain(err error, server string) error {
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
 		return fmt.Errorf("no answer from %s in time: is the server running there?", server)
+	case errors.Is(err, client.ErrDenied) && strings.Contains(err.Error(), wire.ReasonExpired.String()):
+		return err
 	case errors.Is(err, client.ErrDenied):
 		return fmt.Errorf("%w (is %s the server whose key signed the token?)", err, server)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"time"
 
 	"timberline/client"
@@ -63,6 +64,9 @@ func (s startAt) Load() (client.Saved, error) {
 }
 
 func (r *inboxReader) run(ctx context.Context, o client.Options) (err error) {
+	if _, err := net.ResolveUDPAddr("udp", r.server); err != nil {
+		return fmt.Errorf("server %s: %w", r.server, err)
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	// Whoever waits for the server waits as long as something comes.

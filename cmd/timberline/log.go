@@ -22,7 +22,7 @@ var logCommand = &command{
 A line is {"journal", "offset", "index", "event"}: which journal, which record of
 it, and which event of that record. Journals come in the order they were opened,
 each from --from on. It works while a server runs on the folder, and without.`,
-	example: "timberline log --journal 2 --from 100 | head",
+	example: "timberline log --journal 1 --from 2 | head",
 	run: func(ctx context.Context, c *call) error {
 		data := c.flags.String("data", defaultData, "the server's data `folder`")
 		var q logQuery

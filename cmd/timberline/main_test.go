@@ -179,7 +179,7 @@ func TestWrongCommandLinesSayWhatIsWrong(t *testing.T) {
 		{"token --user alice", "--device is missing"},
 		{"token --user al/ice --device phone", "--user is \"al/ice\""},
 		{"token --user alice --device phone --ttl 0", "--ttl is 0s"},
-		{"chat --as alice", "--to is \"\""},
+		{"chat --as alice", "--to is missing"},
 		{"chat --to bob", "--as is missing"},
 		{"send --as alice --to bob! hi", "--to is \"bob!\""},
 		{"send --as alice --to bob --timeout 0 hi", "--timeout is 0s"},

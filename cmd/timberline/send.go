@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"time"
 
@@ -31,11 +32,14 @@ one of them is not.`,
 		if err := c.parse(-1); err != nil {
 			return err
 		}
-		if err := events.User(*to).Validate(); err != nil {
-			return wrong("to", "is %q: %v", *to, err)
+		if err := checkPeer(*to); err != nil {
+			return err
 		}
 		if *timeout <= 0 {
 			return wrong("timeout", "is %v, want more than 0", *timeout)
+		}
+		if err := c.noFlagsBehind(); err != nil {
+			return err
 		}
 		o, _, err := d.options(passing("send"))
 		if err != nil {
@@ -64,6 +68,9 @@ type sender struct {
 }
 
 func (s *sender) run(ctx context.Context, o client.Options) (err error) {
+	if _, err := net.ResolveUDPAddr("udp", s.server); err != nil {
+		return fmt.Errorf("server %s: %w", s.server, err)
+	}
 	s.results = make(chan client.Result)
 	s.ended = make(chan struct{})
 	s.done = make(map[events.MessageID]error)
@@ -129,7 +136,7 @@ func (s *sender) sendAll(ctx context.Context) error {
 		case <-s.ended:
 			return explain(s.client.Err(), s.server)
 		case <-late.C:
-			return fmt.Errorf("%d messages have no answer from %s within %v: they may be stored or not; is the server running there?", len(s.waiting), s.server, s.timeout)
+			return fmt.Errorf("no answer from %s within %v for %d of %d messages, which may be stored or not: is the server running there?", s.server, s.timeout, len(s.waiting), s.sent)
 		case <-ctx.Done():
 			return ctx.Err()
 		}

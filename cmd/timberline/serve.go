@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"time"
@@ -199,10 +200,17 @@ func chatLine(cfg *config, address, as, to string) string {
 
 // program returns what to type to run this program again.
 func program() string {
-	if exe, err := os.Executable(); err == nil && strings.Contains(exe, string(filepath.Separator)+"go-build") {
+	if exe, err := os.Executable(); err == nil && builtByRun(exe) {
 		return "go run ./cmd/timberline"
 	}
 	return quoted(os.Args[0])
+}
+
+// builtByRun reports whether a program was made by go run: in a temporary folder,
+// or in the build cache.
+func builtByRun(exe string) bool {
+	return strings.Contains(exe, string(filepath.Separator)+"go-build") ||
+		regexp.MustCompile(`^[0-9a-f]{64}-d$`).MatchString(filepath.Base(filepath.Dir(exe)))
 }
 
 // quoted returns a word as a shell takes it.
