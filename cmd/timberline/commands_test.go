@@ -61,7 +61,7 @@ func TestLinesOfTheInputAreMessagesInOrder(t *testing.T) {
 func TestMessageThatCannotBeStoredIsAnError(t *testing.T) {
 	_, flags := newServer(t)
 	long := strings.Repeat("x", 20_000)
-	tl(t, with("send", flags, "--as", "alice", "--to", "bob", long)...).want(t, exitFailed, "", "too large (the server's --max-body is the limit)")
+	tl(t, with("send", flags, "--as", "alice", "--to", "bob", long)...).want(t, exitFailed, "", "(the server's --max-body is the limit)")
 	tl(t, "send", "--server", "127.0.0.1:9", "--data", flags[3], "--timeout", "300ms", "--as", "alice", "--to", "bob", "hi").
 		want(t, exitFailed, "", "is the server running there?")
 	tl(t, "inbox", "--server", "127.0.0.1:9", "--data", flags[3], "--timeout", "300ms", "--as", "alice").

@@ -150,11 +150,20 @@ func (s *sender) send(ctx context.Context, l line) error {
 	}
 	id, err := s.client.Send(ctx, s.to, []byte(l.line))
 	if err != nil {
-		return fmt.Errorf("message %q: %w", short(l.line), err)
+		return fmt.Errorf("message %q: %w", short(l.line), withLimit(err))
 	}
 	s.waiting = append(s.waiting, id)
 	s.sent++
 	return nil
+}
+
+// withLimit says who decides how large a message may be. The client knows once it
+// has logged in, the server in any case.
+func withLimit(err error) error {
+	if errors.Is(err, events.ErrTooLarge) {
+		return fmt.Errorf("%w (the server's --max-body is the limit)", err)
+	}
+	return err
 }
 
 // maxWaiting bounds the messages under way, below the outbox's own bound so that
@@ -174,10 +183,7 @@ func (s *sender) print() error {
 		if fate != nil {
 			s.failed++
 		}
-		if errors.Is(fate, events.ErrTooLarge) {
-			fate = fmt.Errorf("%w (the server's --max-body is the limit)", fate)
-		}
-		if err := s.tell(id, fate); err != nil {
+		if err := s.tell(id, withLimit(fate)); err != nil {
 			return err
 		}
 	}
