@@ -23,10 +23,11 @@ var permitted = map[string][]string{
 	"bus":            {"events"},
 	"wire":           {"events", "events/fields"},
 	"wire/udp":       {"wire"},
+	"wire/sealed":    {"events", "wire"},
 	"ingest":         {"bus", "events"},
 	"projections":    {"bus", "events", "events/fields"},
 	"edge/auth":      {"events"},
-	"edge":           {"bus", "edge/auth", "events", "ingest", "wire"},
+	"edge":           {"bus", "edge/auth", "events", "ingest", "wire", "wire/sealed"},
 	"client":         {"events", "events/fields", "wire", "wire/udp"},
 	"bus/local":      {"bus", "events"},
 	"store/pebble":   {"events", "events/fields", "projections"},
@@ -35,7 +36,7 @@ var permitted = map[string][]string{
 	"sim/corpus":     {"events"},
 	"sim/network":    {"wire"},
 	"sim/proxy":      {},
-	"cmd/node":       {"bus", "edge", "edge/auth", "events", "ingest", "projections", "wire"},
+	"cmd/node":       {"bus", "edge", "events", "ingest", "projections"},
 	"cmd/timberline": {anything},
 
 	// For the tests of others.

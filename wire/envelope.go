@@ -61,17 +61,23 @@ func closeField(b []byte, start int) []byte {
 // decodeEnvelopes reads what appendEnvelope wrote.
 func decodeEnvelopes(data []byte) (Packet, error) {
 	p := Packet{Codec: Proto, Session: events.SessionID(data[1:plainHeader])}
-	for data = data[plainHeader:]; len(data) > 0; {
+	err := p.decodeFrames(data[plainHeader:])
+	return p, err
+}
+
+// decodeFrames reads the envelopes behind a header.
+func (p *Packet) decodeFrames(data []byte) error {
+	for len(data) > 0 {
 		num, typ, value, n := takeField(data)
 		switch {
 		case n < 0:
-			return p, errCutShort
+			return errCutShort
 		case num == envelopeField && typ != protowire.BytesType:
-			return p, fmt.Errorf("envelope has wire type %d", typ)
+			return fmt.Errorf("envelope has wire type %d", typ)
 		case num == envelopeField:
 			f, err := openEnvelope(value)
 			if err != nil {
-				return p, err
+				return err
 			}
 			if f != nil {
 				p.Frames = append(p.Frames, f)
@@ -79,7 +85,7 @@ func decodeEnvelopes(data []byte) (Packet, error) {
 		}
 		data = data[n:]
 	}
-	return p, nil
+	return nil
 }
 
 // openEnvelope returns the frame in an envelope, nil if it is of a kind that is

@@ -18,7 +18,8 @@ const (
 
 // A Login asks for a session (client to edge). It is sent again, unchanged,
 // until Accepted or Denied comes and, where sessions are to be settled, until
-// each is answered by Settled.
+// each is answered by Settled. In a session it renews the token; all else in it
+// counts for nothing then.
 type Login struct {
 	Version uint32           // protocol version
 	Attempt events.MessageID // random; the same in a repeat, another in a new login
@@ -61,9 +62,13 @@ type Accepted struct {
 	Store     events.StoreID // other than the client's: start from cursor 0
 	Head      events.Seq     // the last seq of the timeline
 	First     events.Seq     // the first seq that can still be read
-	Heartbeat uint32         // milliseconds: ping at least this often
+	Heartbeat uint32         // milliseconds: ping at least this often, or as often as Ping has said
 	MaxBody   uint32         // bytes a body may have
 	Address   string         // the edge's own address; empty: the one that was used
+	Expires   uint64         // milliseconds until the session ends with its token; 0: never
+	Cookie    []byte         // for the next HELLO from this address; empty in plain mode
+	// MaxHeartbeat is milliseconds: the longest that Ping may say. Zero: Heartbeat.
+	MaxHeartbeat uint32
 }
 
 // Fields lists the frame's fields.
@@ -78,6 +83,9 @@ func (f *Accepted) Fields(v fields.Visitor) {
 	fields.Uint(v, 8, "heartbeat_ms", &f.Heartbeat)
 	fields.Uint(v, 9, "max_body", &f.MaxBody)
 	fields.String(v, 10, "address", &f.Address)
+	fields.Uint(v, 11, "expires_ms", &f.Expires)
+	fields.Bytes(v, 12, "cookie", &f.Cookie)
+	fields.Uint(v, 13, "max_heartbeat_ms", &f.MaxHeartbeat)
 }
 
 // Denied answers a Login that gets no session (edge to client).
@@ -229,6 +237,7 @@ type Sync struct {
 	ID     uint32  // chosen by the client, to tell answers apart; not 0
 	Ranges []Range // at most MaxRanges; Upto 0: to the end
 	Budget uint32  // bytes that the answer may have in all; 0: the edge's default
+	Spread uint32  // milliseconds over which the answer should come; 0: as fast as the edge sends
 }
 
 // Fields lists the frame's fields.
@@ -236,6 +245,7 @@ func (f *Sync) Fields(v fields.Visitor) {
 	fields.Uint(v, 1, "id", &f.ID)
 	fields.List(v, 2, "ranges", &f.Ranges)
 	fields.Uint(v, 3, "budget", &f.Budget)
+	fields.Uint(v, 4, "spread_ms", &f.Spread)
 }
 
 // A Page is one datagram's worth of the answer to Sync (edge to client).
@@ -265,6 +275,10 @@ type Ping struct {
 	ID     uint32        // given back in Pong
 	Cursor events.Seq    // as in Got
 	Low    events.Number // as in Send
+	Next   uint32        // milliseconds: the next ping may be as late as that; 0: Accepted's Heartbeat
+	// Padding makes the packet as large as the one with a Challenge that may
+	// have to answer it.
+	Padding []byte
 }
 
 // Fields lists the frame's fields.
@@ -272,6 +286,8 @@ func (f *Ping) Fields(v fields.Visitor) {
 	fields.Uint(v, 1, "id", &f.ID)
 	fields.Uint(v, 2, "cursor", &f.Cursor)
 	fields.Uint(v, 3, "low", &f.Low)
+	fields.Uint(v, 4, "next_ms", &f.Next)
+	fields.Bytes(v, 5, "padding", &f.Padding)
 }
 
 // A Pong answers Ping (edge to client). An Ack is sent with it where the session
@@ -328,3 +344,24 @@ type Bye struct{}
 
 // Fields lists the frame's fields.
 func (*Bye) Fields(fields.Visitor) {}
+
+// A Challenge asks the client to echo a token, because its packets come from
+// another address than before (edge to client, sealed mode only).
+type Challenge struct {
+	Token []byte
+}
+
+// Fields lists the frame's fields.
+func (f *Challenge) Fields(v fields.Visitor) {
+	fields.Bytes(v, 1, "token", &f.Token)
+}
+
+// An Echo answers Challenge (client to edge).
+type Echo struct {
+	Token []byte
+}
+
+// Fields lists the frame's fields.
+func (f *Echo) Fields(v fields.Visitor) {
+	fields.Bytes(v, 1, "token", &f.Token)
+}

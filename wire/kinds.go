@@ -36,24 +36,28 @@ var kinds = [...]struct {
 	14: {"settled", func() Frame { return new(Settled) }},
 	15: {"closed", func() Frame { return new(Closed) }},
 	16: {"bye", func() Frame { return new(Bye) }},
+	17: {"challenge", func() Frame { return new(Challenge) }},
+	18: {"echo", func() Frame { return new(Echo) }},
 }
 
-func (*Login) kind() kind    { return 1 }
-func (*Accepted) kind() kind { return 2 }
-func (*Denied) kind() kind   { return 3 }
-func (*Send) kind() kind     { return 4 }
-func (*Ack) kind() kind      { return 5 }
-func (*Busy) kind() kind     { return 6 }
-func (*Push) kind() kind     { return 7 }
-func (*Part) kind() kind     { return 8 }
-func (*Got) kind() kind      { return 9 }
-func (*Sync) kind() kind     { return 10 }
-func (*Page) kind() kind     { return 11 }
-func (*Ping) kind() kind     { return 12 }
-func (*Pong) kind() kind     { return 13 }
-func (*Settled) kind() kind  { return 14 }
-func (*Closed) kind() kind   { return 15 }
-func (*Bye) kind() kind      { return 16 }
+func (*Login) kind() kind     { return 1 }
+func (*Accepted) kind() kind  { return 2 }
+func (*Denied) kind() kind    { return 3 }
+func (*Send) kind() kind      { return 4 }
+func (*Ack) kind() kind       { return 5 }
+func (*Busy) kind() kind      { return 6 }
+func (*Push) kind() kind      { return 7 }
+func (*Part) kind() kind      { return 8 }
+func (*Got) kind() kind       { return 9 }
+func (*Sync) kind() kind      { return 10 }
+func (*Page) kind() kind      { return 11 }
+func (*Ping) kind() kind      { return 12 }
+func (*Pong) kind() kind      { return 13 }
+func (*Settled) kind() kind   { return 14 }
+func (*Closed) kind() kind    { return 15 }
+func (*Bye) kind() kind       { return 16 }
+func (*Challenge) kind() kind { return 17 }
+func (*Echo) kind() kind      { return 18 }
 
 // String returns the name in JSON.
 func (k kind) String() string { return kinds[k].name }

@@ -16,6 +16,7 @@ func TestReasonsKeepTheirNumbersAndNames(t *testing.T) {
 		{ReasonExpired, "expired"}, {ReasonMalformed, "malformed"}, {ReasonTooLarge, "too_large"},
 		{ReasonRecipient, "recipient"}, {ReasonNotAllowed, "not_allowed"}, {ReasonReplaced, "replaced"},
 		{ReasonIdle, "idle"}, {ReasonShutdown, "shutdown"}, {ReasonLoggedOut, "logged_out"}, {ReasonJournal, "journal"},
+		{ReasonRevoked, "revoked"}, {ReasonSessions, "sessions"},
 	}
 	for i, x := range want {
 		if int(x.reason) != i || x.reason.String() != x.name {
@@ -40,7 +41,7 @@ func TestStatusesKeepTheirNumbersAndNames(t *testing.T) {
 func TestFramesKeepTheirKinds(t *testing.T) {
 	names := []string{
 		"", "login", "accepted", "denied", "send", "ack", "busy", "push", "part", "got", "sync", "page", "ping", "pong",
-		"settled", "closed", "bye",
+		"settled", "closed", "bye", "challenge", "echo",
 	}
 	for k := 1; k < len(kinds); k++ {
 		f := newFrame(uint64(k))

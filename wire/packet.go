@@ -10,6 +10,12 @@ import (
 // MaxPacket is the most bytes of UDP payload that a packet has.
 const MaxPacket = 1200
 
+// What sealing adds to the frames of a packet, in bytes: see package sealed.
+const (
+	SealedHeader = 1 + 16 + 8
+	SealedTag    = 16
+)
+
 // A Codec is how the frames of a packet are written.
 type Codec uint8
 
@@ -36,14 +42,6 @@ type Packet struct {
 	Codec   Codec
 	Session events.SessionID // zero for Login and its Denied
 	Frames  []Frame
-}
-
-// Header returns the bytes that a packet has before its first frame.
-func Header(c Codec) int {
-	if c == JSON {
-		return 0
-	}
-	return plainHeader
 }
 
 // AppendHeader begins a plain packet.
@@ -74,6 +72,11 @@ func (p *Packet) Encode() []byte {
 	return b
 }
 
+// IsPlain reports whether a packet says that it is in plain mode.
+func IsPlain(data []byte) bool {
+	return len(data) > 0 && (data[0] == typePlain || data[0] == '{')
+}
+
 // PeekSession returns the session of a plain packet without decoding its
 // frames; ok is false if the packet has none, or is not a plain one in protobuf.
 func PeekSession(data []byte) (s events.SessionID, ok bool) {
@@ -99,6 +102,28 @@ func Decode(data []byte) (Packet, error) {
 	default:
 		err = fmt.Errorf("neither a plain packet (first byte %d) nor JSON (first byte '{')", typePlain)
 	}
+	return checked(p, err)
+}
+
+// DecodeSealed reads the frames of a packet that was sealed. Frames alias data;
+// those of unknown kinds are left out. The error wraps ErrMalformed.
+func DecodeSealed(s events.SessionID, data []byte) (Packet, error) {
+	p := Packet{Session: s}
+	var err error
+	if len(data) > 0 && data[0] == '{' {
+		p, err = decodeLines(data)
+	} else {
+		err = p.decodeFrames(data)
+	}
+	if p.Session != s && p.Session != (events.SessionID{}) && err == nil {
+		err = errors.New("a line is of another session than the packet")
+	}
+	p.Session = s
+	return checked(p, err)
+}
+
+// checked holds the frames of a packet against the limits of their types.
+func checked(p Packet, err error) (Packet, error) {
 	for i := 0; err == nil && i < len(p.Frames); i++ {
 		err = check(p.Frames[i])
 	}

@@ -116,7 +116,7 @@ func TestPacketsOfALaterVersionAreReadAsFarAsKnown(t *testing.T) {
 	}{
 		"no frame":                         {plain(), nil},
 		"empty envelope":                   {plain(0x0a, 0), nil},
-		"frame of an unknown kind":         {plain(0x0a, 3, 0x8a, 1, 0), nil},
+		"frame of an unknown kind":         {plain(0x0a, 3, 0x9a, 6, 0), nil},
 		"unknown kind beside a known one":  {plain(0x0a, 9, 0x62, 4, 8, 7, 16, 3, 0xa2, 6, 0), []Frame{ping}},
 		"field of the packet":              {plain(0x12, 1, 9, 0x0a, 6, 0x62, 4, 8, 7, 16, 3), []Frame{ping}},
 		"fields of the frame":              {later(), []Frame{ping}},

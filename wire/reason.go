@@ -21,11 +21,13 @@ const (
 	ReasonShutdown   Reason = 11 // the edge stops: go on elsewhere, or here later
 	ReasonLoggedOut  Reason = 12 // the client said Bye
 	ReasonJournal    Reason = 13 // the session's journal is lost: log in and settle
+	ReasonRevoked    Reason = 14 // the token, its device or its user was revoked
+	ReasonSessions   Reason = 15 // the user has as many sessions as one may have
 )
 
 var reasonNames = []string{
 	"", "busy", "version", "bad_token", "expired", "malformed", "too_large", "recipient", "not_allowed",
-	"replaced", "idle", "shutdown", "logged_out", "journal",
+	"replaced", "idle", "shutdown", "logged_out", "journal", "revoked", "sessions",
 }
 
 // String returns the reason's name as JSON has it.

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"bytes"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -73,8 +74,17 @@ func samples() []sample {
 		{"settled", session, []Frame{&Settled{Session: sampleID(7), Numbers: []uint64{1, 3, 300, 300}, Unknown: true}}},
 		{"closed", session, []Frame{&Closed{Reason: ReasonReplaced, Detail: "the device has logged in anew", RetryAfter: 1000}}},
 		{"bye", session, []Frame{&Bye{}}},
+		{"challenge", session, []Frame{&Challenge{Token: []byte("\x01\x02\x03\x04\x05\x06\x07\x08")}}},
+		{"echo", session, []Frame{&Echo{Token: []byte("\x01\x02\x03\x04\x05\x06\x07\x08")}}},
+		{"accepted-sealed", session, []Frame{&Accepted{
+			Attempt: sampleID(5), Session: session, Journal: "j:1", Store: sampleID(6), Head: 43, First: 2, Heartbeat: 15_000, MaxBody: 16 << 10,
+			Expires: 86_400_000, Cookie: bytes.Repeat([]byte("c"), 24), MaxHeartbeat: 120_000,
+		}}},
+		{"ping-sealed", session, []Frame{&Ping{ID: 4, Cursor: 43, Low: 10, Next: 30_000, Padding: make([]byte, 24)}}},
+		{"sync-spread", session, []Frame{&Sync{ID: 3, Ranges: []Range{{After: 10}}, Spread: 40}}},
 
-		{"empty", session, emptyFrames()},
+		{"empty", session, emptyFrames(1, 16)},
+		{"empty-sealed", session, emptyFrames(17, len(kinds)-1)},
 		{"largest-numbers", session, []Frame{
 			&Busy{From: 1<<64 - 1, RetryAfter: 1<<32 - 1}, &Settled{Numbers: []uint64{1<<64 - 1, 1<<64 - 1}}, &Closed{Reason: 255},
 		}},
@@ -86,10 +96,11 @@ func samples() []sample {
 	return all
 }
 
-// emptyFrames returns a frame of each kind with as few fields as may be.
-func emptyFrames() []Frame {
+// emptyFrames returns a frame of each kind in a range, with as few fields as may
+// be.
+func emptyFrames(first, last int) []Frame {
 	var all []Frame
-	for k := 1; k < len(kinds); k++ {
+	for k := first; k <= last; k++ {
 		f := kinds[k].make()
 		if send, ok := f.(*Send); ok {
 			send.Number = 1
