@@ -14,6 +14,7 @@ import (
 	"timberline/bus/local"
 	"timberline/client"
 	"timberline/cmd/node"
+	"timberline/edge"
 	"timberline/edge/auth"
 	"timberline/events"
 	"timberline/store/pebble"
@@ -51,9 +52,9 @@ func serve(fs vfs.FS, at string) *server {
 	done := make(chan error, 1)
 	go func() {
 		done <- node.Run(ctx, node.Config{
-			Engine: store, Meta: store.Meta(), Sole: true, Tag: store.Tag(), Bus: new(local.Bus),
-			Conns: []wire.PacketConn{conn}, Verify: verify,
-			Now: time.Now, Random: rand.Reader, Logger: slog.New(slog.DiscardHandler),
+			Engine: store, Meta: store.Meta(), Sole: true, Bus: new(local.Bus),
+			Edge: edge.Config{Sockets: []edge.Socket{{PacketConn: conn, Plain: true}}, Tag: store.Tag(), Verify: verify},
+			Now:  time.Now, Random: rand.Reader, Logger: slog.New(slog.DiscardHandler),
 		})
 	}()
 	return &server{store, conn.LocalAddr(), func() {

@@ -12,7 +12,42 @@ import (
 	"timberline/events"
 	"timberline/ingest"
 	"timberline/wire"
+	"timberline/wire/sealed"
 )
+
+// A Socket is where packets come in.
+type Socket struct {
+	wire.PacketConn
+	// Plain says that its packets are neither sealed nor proved: whoever is on
+	// the way reads and forges everything.
+	Plain bool
+}
+
+// A Policy says who may write to whom. Its methods are called in the edge's loop:
+// they must not wait. A message that is not allowed is refused for good.
+type Policy interface {
+	MayWrite(sender, recipient events.User) bool
+}
+
+// Everybody is the Policy by which everybody may write to everybody.
+type Everybody struct{}
+
+// MayWrite implements Policy.
+func (Everybody) MayWrite(events.User, events.User) bool { return true }
+
+// Revocations say which logins count no more; see auth.Revocations. Their methods
+// are called in the edge's loop: they must not wait.
+type Revocations interface {
+	// Generation is another number after each change.
+	Generation() uint64
+	Revoked(auth.Identity) bool
+}
+
+// noRevocations revokes nobody.
+type noRevocations struct{}
+
+func (noRevocations) Generation() uint64         { return 0 }
+func (noRevocations) Revoked(auth.Identity) bool { return false }
 
 // Timelines is what an edge reads. Its reads are strong: they show durable state
 // only (R8).
@@ -42,7 +77,7 @@ type Settler interface {
 
 // Config says what an edge works with. Zero fields have the defaults named.
 type Config struct {
-	Conns     []wire.PacketConn // Run closes them
+	Sockets   []Socket // Run closes them
 	Writer    Writer
 	Settler   Settler
 	Timelines Timelines
@@ -51,47 +86,91 @@ type Config struct {
 	Verify    func(token string, now time.Time) (auth.Identity, error)
 	Store     events.StoreID
 	Tag       events.EdgeTag
-	Random    io.Reader        // for session ids
-	Now       func() time.Time // the wall clock, for tokens
+	Random    io.Reader        // for keys and ids: must be good
+	Now       func() time.Time // the wall clock, for tokens and cookies
 	Logger    *slog.Logger
 
-	Address     string        // the edge's own, told to clients; may be empty
-	Heartbeat   time.Duration // clients ping this often; default: 15 s
-	Idle        time.Duration // a session silent for this long is over; default: 4 heartbeats
-	MaxBody     int           // bytes; default: events.DefaultMaxBody, at most events.HardMaxBody
-	MaxSessions int           // default: 100,000
-	Workers     int           // tasks done at a time; default: 4
-	MaxTasks    int           // tasks waiting; default: 4,096
+	// Keys returns the static keys of sealed sockets, the current one first. They
+	// may change while the edge runs. Required if a socket is sealed.
+	Keys        func() []sealed.ServerKey
+	Secret      sealed.Secret // of this edge alone, the same after each restart
+	Policy      Policy        // default: Everybody
+	Revocations Revocations   // default: none
+
+	Address      string        // the edge's own, told to clients; may be empty
+	Heartbeat    time.Duration // clients ping this often; default: 15 s
+	MaxHeartbeat time.Duration // as rarely as that, if they say so; default: 2 minutes, at least Heartbeat
+	MaxBody      int           // bytes; default: events.DefaultMaxBody, at most events.HardMaxBody
+	MaxSessions  int           // default: 100,000
+	UserSessions int           // of one user; default: 32
+	HalfOpen     int           // connections that nobody has logged in on; default: 4,096
+	SessionRate  int           // packets a second of one session; default: 1,000
+	SourceRate   int           // packets a second of a source that has not logged in; default: 200
+	SyncBytes    int           // of answers to Sync on their way out; default: 64 MiB
+	Workers      int           // tasks done at a time; default: 4
+	MaxTasks     int           // tasks waiting; default: 4,096
 }
 
+// idleHeartbeats is for how many heartbeats a session may be silent.
+const idleHeartbeats = 4
+
 func (c *Config) setDefaults() error {
-	if c.Heartbeat == 0 {
-		c.Heartbeat = 15 * time.Second
+	orElse(&c.Heartbeat, 15*time.Second)
+	orElse(&c.MaxHeartbeat, max(2*time.Minute, c.Heartbeat))
+	orElse(&c.MaxBody, events.DefaultMaxBody)
+	orElse(&c.MaxSessions, 100_000)
+	orElse(&c.UserSessions, 32)
+	orElse(&c.HalfOpen, 4096)
+	orElse(&c.SessionRate, 1000)
+	orElse(&c.SourceRate, 200)
+	orElse(&c.SyncBytes, 64<<20)
+	orElse(&c.Workers, 4)
+	orElse(&c.MaxTasks, 4096)
+	if c.Policy == nil {
+		c.Policy = Everybody{}
 	}
-	if c.Idle == 0 {
-		c.Idle = 4 * c.Heartbeat
+	if c.Revocations == nil {
+		c.Revocations = noRevocations{}
 	}
-	if c.MaxBody == 0 {
-		c.MaxBody = events.DefaultMaxBody
+	return c.check()
+}
+
+// orElse gives a field its default.
+func orElse[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
 	}
-	if c.MaxSessions == 0 {
-		c.MaxSessions = 100_000
-	}
-	if c.Workers == 0 {
-		c.Workers = 4
-	}
-	if c.MaxTasks == 0 {
-		c.MaxTasks = 4096
-	}
+}
+
+// check finds what is wrong. The error names the field.
+func (c *Config) check() error {
 	switch {
-	case len(c.Conns) == 0:
-		return fmt.Errorf("edge config: Conns is empty, want at least one socket")
+	case len(c.Sockets) == 0:
+		return fmt.Errorf("edge config: Sockets is empty, want at least one")
 	case c.Heartbeat < time.Second || c.Heartbeat > time.Hour:
 		return fmt.Errorf("edge config: Heartbeat is %v, want 1s to 1h", c.Heartbeat)
-	case c.Idle <= c.Heartbeat:
-		return fmt.Errorf("edge config: Idle is %v, want more than the heartbeat of %v", c.Idle, c.Heartbeat)
+	case c.MaxHeartbeat < c.Heartbeat || c.MaxHeartbeat > time.Hour:
+		return fmt.Errorf("edge config: MaxHeartbeat is %v, want Heartbeat (%v) to 1h", c.MaxHeartbeat, c.Heartbeat)
 	case c.MaxBody < 1 || c.MaxBody > events.HardMaxBody:
 		return fmt.Errorf("edge config: MaxBody is %d, want 1 to %d", c.MaxBody, events.HardMaxBody)
+	}
+	for _, s := range c.Sockets {
+		switch {
+		case s.Plain:
+		case c.Keys == nil:
+			return fmt.Errorf("edge config: Keys is missing, and a socket is sealed")
+		case c.Secret == (sealed.Secret{}):
+			return fmt.Errorf("edge config: Secret is missing, and a socket is sealed")
+		}
+	}
+	for name, n := range map[string]int{
+		"MaxSessions": c.MaxSessions, "UserSessions": c.UserSessions, "HalfOpen": c.HalfOpen, "SessionRate": c.SessionRate,
+		"SourceRate": c.SourceRate, "SyncBytes": c.SyncBytes, "Workers": c.Workers, "MaxTasks": c.MaxTasks,
+	} {
+		if n < 1 {
+			return fmt.Errorf("edge config: %s is %d, want at least 1", name, n)
+		}
 	}
 	return nil
 }

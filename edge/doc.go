@@ -18,8 +18,14 @@
 // answered busy; logins and syncs likewise; pushes are dropped, and the client
 // learns of them by the head in its next pong.
 //
+// # Strangers
+//
+// On a sealed socket nothing is kept for whoever has not proved its address by a
+// cookie; those who have not logged in share a ring of fixed size. Each source may
+// ask for so many answers a second. See docs/architecture.md, R9.
+//
 // # Limitations
 //
-// Plain mode only: packets are neither sealed nor proved. New refuses no
-// address; whoever opens the sockets decides who can reach them.
+// On a plain socket packets are neither sealed nor proved. New refuses no address;
+// whoever opens the sockets decides who can reach them.
 package edge

@@ -72,7 +72,7 @@ func (e *Edge) Run(ctx, hard context.Context) error {
 	defer stopHearing()
 
 	var g errgroup.Group
-	for i := range e.cfg.Conns {
+	for i := range e.cfg.Sockets {
 		g.Go(func() error {
 			err := e.read(i)
 			if err != nil {
@@ -87,7 +87,7 @@ func (e *Edge) Run(ctx, hard context.Context) error {
 	e.loop(ctx, hard)
 	close(e.gone)
 	cancel()
-	for _, c := range e.cfg.Conns {
+	for _, c := range e.cfg.Sockets {
 		c.Close()
 	}
 	return g.Wait()
@@ -132,7 +132,7 @@ var batches = sync.Pool{New: func() any { return newBatch() }}
 func (e *Edge) read(conn int) error {
 	for {
 		b := batches.Get().(*batch)
-		n, err := e.cfg.Conns[conn].ReadBatch(b.reset())
+		n, err := e.cfg.Sockets[conn].ReadBatch(b.reset())
 		switch {
 		case errors.Is(err, net.ErrClosed):
 			return nil
@@ -201,11 +201,12 @@ func (e *Edge) flush(now time.Time) {
 			}
 		}
 	}
-	for conn, ds := range e.table.packets() {
+	for conn, ds := range e.table.packets(now) {
 		if len(ds) > 0 {
-			e.cfg.Conns[conn].WriteBatch(ds) // a datagram that cannot be sent is lost, as on any network
+			e.cfg.Sockets[conn].WriteBatch(ds) // a datagram that cannot be sent is lost, as on any network
 		}
 	}
+	e.table.sent()
 }
 
 // work does tasks until ctx ends.

@@ -17,12 +17,26 @@ import (
 // retryLogin is what a client is told to wait when there is no room for it.
 const retryLogin = time.Second
 
+// plainLogin takes in a Login in plain mode, where nothing else tells a repeat.
+func (t *table) plainLogin(now time.Time, who stranger, f *wire.Login) {
+	s := t.attempts[attemptOf(f)]
+	switch {
+	case s == nil:
+		t.login(who, f)
+	case s.state == open:
+		s.heard, s.src = now, who.src
+		t.repeated(now, s)
+	}
+}
+
 // login takes in a Login: the token is checked first, then the session is bound
 // to the user, and then the store is read; so no push is missed in between.
-func (t *table) login(now time.Time, who stranger, f *wire.Login) {
-	if s := t.attempts[attemptOf(f)]; s != nil {
-		t.repeated(now, s, who)
-		return
+func (t *table) login(who stranger, f *wire.Login) {
+	if who.half != nil {
+		if who.half.verifying {
+			return // a repeat
+		}
+		who.half.verifying = true
 	}
 	t.counts.logins.Add(1)
 	login := *f
@@ -62,19 +76,17 @@ func attemptOf(f *wire.Login) attempt {
 
 func (t *table) deny(who stranger, f *wire.Login, why wire.Reason, detail string, retry time.Duration) {
 	t.counts.denied.Add(1)
+	if who.half != nil {
+		who.half.verifying = false
+	}
 	t.tell(who, events.SessionID{}, &wire.Denied{
 		Attempt: f.Attempt, Reason: why, Detail: detail, RetryAfter: uint32(retry.Milliseconds()),
 	})
 }
 
-// repeated answers a Login that came again: its answer was lost, or is not
-// there yet.
-func (t *table) repeated(now time.Time, s *session, who stranger) {
-	if s.state != open {
-		return
-	}
-	s.heard, s.src = now, who.src
-	s.accepted()
+// repeated answers a Login that came again: its answer was lost.
+func (t *table) repeated(now time.Time, s *session) {
+	s.accepted(now)
 	for _, f := range s.settled {
 		s.say(f)
 	}
@@ -82,42 +94,131 @@ func (t *table) repeated(now time.Time, s *session, who stranger) {
 
 // verified goes on after the token was checked.
 func (t *table) verified(now time.Time, who stranger, f *wire.Login, id auth.Identity, err error) {
+	why := t.judge(id, err)
 	switch {
-	case errors.Is(err, auth.ErrExpired):
-		t.deny(who, f, wire.ReasonExpired, err.Error(), 0)
-		return
-	case err != nil:
-		t.deny(who, f, wire.ReasonBadToken, err.Error(), 0)
+	case why != wire.ReasonNone:
+		t.deny(who, f, why, detailOf(err), 0)
 		return
 	case t.draining:
 		t.deny(who, f, wire.ReasonShutdown, "", retryLogin)
 		return
-	case t.attempts[attemptOf(f)] != nil:
+	case t.full(id):
+		t.deny(who, f, wire.ReasonSessions, "", retrySessions)
+		return
+	case who.half == nil && t.attempts[attemptOf(f)] != nil:
 		return // a repeat that came while the token was being checked
 	}
-	sid, err := events.NewSessionID(t.cfg.Tag, t.cfg.Random)
-	if err != nil {
+	s := &session{table: t, attempt: attemptOf(f), codec: who.codec, src: who.src, heard: now, idle: idleHeartbeats * t.cfg.Heartbeat, slot: -1}
+	s.owner = ingest.Owner{User: id.User, Device: id.Device}
+	if who.half != nil {
+		t.ring.drop(who.half)
+		s.channel, s.owner.Session = who.half.channel, who.half.session
+	} else if s.owner.Session, err = events.NewSessionID(t.cfg.Tag, t.cfg.Random); err != nil {
 		t.cfg.Logger.Error("no session can be made", "err", err)
 		t.deny(who, f, wire.ReasonBusy, "", retryLogin)
 		return
 	}
-	s := &session{
-		table: t, attempt: attemptOf(f), codec: who.codec, src: who.src, heard: now, slot: -1,
-		owner: ingest.Owner{Session: sid, User: id.User, Device: id.Device},
+	t.identify(now, s, id)
+	t.bind(s)
+	t.open(s, f)
+}
+
+// judge says why a token is not good enough; ReasonNone if it is.
+func (t *table) judge(id auth.Identity, err error) wire.Reason {
+	switch {
+	case errors.Is(err, auth.ErrExpired):
+		return wire.ReasonExpired
+	case errors.Is(err, auth.ErrRevoked), err == nil && t.cfg.Revocations.Revoked(id):
+		return wire.ReasonRevoked
+	case err != nil:
+		return wire.ReasonBadToken
 	}
+	return wire.ReasonNone
+}
+
+func detailOf(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}
+
+// retrySessions is what a client is told to wait whose user has too many sessions.
+const retrySessions = 30 * time.Second
+
+// full reports whether the user has as many sessions as one may have, besides the
+// one that the device has.
+func (t *table) full(id auth.Identity) bool {
+	if t.devices[device{id.User, id.Device}] != nil {
+		return false
+	}
+	return len(t.users[id.User]) >= t.cfg.UserSessions
+}
+
+// identify notes who the session's token speaks for, and until when.
+func (t *table) identify(now time.Time, s *session, id auth.Identity) {
+	s.identity, s.expires = id, time.Time{}
 	if !id.Expires.IsZero() {
 		s.expires = now.Add(id.Expires.Sub(t.cfg.Now()))
 	}
-	t.bind(s)
-	t.open(s, f)
+}
+
+// loginAgain takes in a Login of a session: a repeat, or one that renews the token.
+func (t *table) loginAgain(now time.Time, s *session, f *wire.Login) {
+	switch {
+	case s.state != open, s.renewing:
+		return
+	case f.Attempt == s.attempt.id:
+		t.repeated(now, s)
+		return
+	}
+	s.renewing = true
+	attempt := attemptOf(f)
+	token := f.Token
+	t.want(func(context.Context) func(time.Time) {
+		id, err := t.cfg.Verify(token, t.cfg.Now())
+		return func(now time.Time) { t.renewed(now, s, attempt, id, err) }
+	}, func(time.Time) {
+		s.renewing = false
+		s.say(&wire.Denied{Attempt: attempt.id, Reason: wire.ReasonBusy, RetryAfter: uint32(retryLogin.Milliseconds())})
+	})
+}
+
+// renewed goes on after the new token was checked. A bad one changes nothing.
+func (t *table) renewed(now time.Time, s *session, a attempt, id auth.Identity, err error) {
+	s.renewing = false
+	if s.state != open {
+		return
+	}
+	why := t.judge(id, err)
+	if why == wire.ReasonNone && (id.User != s.owner.User || id.Device != s.owner.Device) {
+		why = wire.ReasonNotAllowed
+	}
+	if why != wire.ReasonNone {
+		s.say(&wire.Denied{Attempt: a.id, Reason: why, Detail: detailOf(err)})
+		return
+	}
+	t.identify(now, s, id)
+	t.name(s, a)
+	s.accepted(now)
+	t.due(now, s)
 }
 
 // bind makes the session hear of its user's pushes.
 func (t *table) bind(s *session) {
 	t.sessions[s.owner.Session] = s
 	t.users[s.owner.User] = append(t.users[s.owner.User], s)
-	if s.attempt != (attempt{}) {
-		t.attempts[s.attempt] = s
+	t.name(s, s.attempt)
+}
+
+// name notes the attempt that a session was last opened or renewed with.
+func (t *table) name(s *session, a attempt) {
+	if t.attempts[s.attempt] == s {
+		delete(t.attempts, s.attempt)
+	}
+	s.attempt = a
+	if s.channel == nil && a != (attempt{}) {
+		t.attempts[a] = s
 	}
 }
 
@@ -159,8 +260,8 @@ func (t *table) readTimeline(ctx context.Context, u events.User, cursor events.S
 
 // abandon gives up a session that has not opened.
 func (t *table) abandon(s *session, f *wire.Login) {
-	who := stranger{src: s.src, codec: s.codec, size: wire.MaxPacket} // it has proved who it is
-	t.deny(who, f, wire.ReasonBusy, "", retryLogin)
+	t.counts.denied.Add(1)
+	s.say(&wire.Denied{Attempt: f.Attempt, Reason: wire.ReasonBusy, RetryAfter: uint32(retryLogin.Milliseconds())})
 	t.end(s, wire.ReasonBusy)
 }
 
@@ -183,7 +284,7 @@ func (t *table) opened(now time.Time, s *session, f *wire.Login, cursor events.S
 	s.mute = !o.found
 	s.journal, s.begins = t.cfg.Writer.Position()
 	s.deliver.start(now, cursor, o.run)
-	s.accepted() // before what it may say of old sessions
+	s.accepted(now) // before what it may say of old sessions
 	t.settle(s, f.Settle)
 	if old != nil {
 		t.end(old, wire.ReasonReplaced)
@@ -193,13 +294,22 @@ func (t *table) opened(now time.Time, s *session, f *wire.Login, cursor events.S
 }
 
 // accepted tells the client that it has a session.
-func (s *session) accepted() {
+func (s *session) accepted(now time.Time) {
 	c := s.table.cfg
-	s.say(&wire.Accepted{
+	f := &wire.Accepted{
 		Attempt: s.attempt.id, Session: s.owner.Session, Journal: s.journal, Offset: s.begins, Store: c.Store,
 		Head: s.deliver.head, First: s.deliver.first, Heartbeat: uint32(c.Heartbeat.Milliseconds()),
 		MaxBody: uint32(c.MaxBody), Address: c.Address,
-	})
+	}
+	if !s.expires.IsZero() {
+		f.Expires = uint64(max(s.expires.Sub(now).Milliseconds(), 1))
+	}
+	if s.channel != nil {
+		cookie := c.Secret.Cookie(s.src.addr.Addr(), c.Now())
+		f.Cookie = cookie[:]
+		f.MaxHeartbeat = uint32(c.MaxHeartbeat.Milliseconds())
+	}
+	s.say(f)
 }
 
 // settle asks what of the device's old sessions stands in the log. Until all is

@@ -3,11 +3,14 @@ package edge
 import (
 	"bytes"
 	"errors"
+	"slices"
 	"time"
 
+	"timberline/edge/auth"
 	"timberline/events"
 	"timberline/ingest"
 	"timberline/wire"
+	"timberline/wire/sealed"
 )
 
 // A state is where a session is in its life.
@@ -26,14 +29,21 @@ type session struct {
 	table   *table
 	owner   ingest.Owner
 	attempt attempt
+	channel *sealed.Channel // nil: in plain mode
 	codec   wire.Codec
-	src     from // where its packets come from, and go to
+	src     from  // where its packets come from, and go to
+	path    *path // where they may come from now; nil: from src
+	meter   meter // of its packets
 	state   state
 	journal events.Journal
 	begins  events.Offset // every send will stand behind it
 	heard   time.Time
-	expires time.Time // when its token does
-	mute    bool      // the cursor is not of this timeline: no send is admitted (R4)
+	idle    time.Duration // it is over after so long without a packet
+	mute    bool          // the cursor is not of this timeline: no send is admitted (R4)
+
+	identity auth.Identity // whom its token names
+	expires  time.Time     // when its token does; zero: never
+	renewing bool          // another token is being checked
 
 	order    ingest.Order
 	settling int             // old sessions still to be settled: until then nothing is admitted
@@ -71,9 +81,9 @@ func (s *session) touch() {
 	}
 }
 
-// pack returns the packets with all that is to be said.
-func (s *session) pack() [][]byte {
-	p := wire.NewPacker(s.codec, s.owner.Session)
+// pack returns the packets with all that is to be said now.
+func (s *session) pack(now time.Time) [][]byte {
+	p := s.begin()
 	if s.ack {
 		p.Add(s.makeAck())
 	}
@@ -84,9 +94,33 @@ func (s *session) pack() [][]byte {
 		}
 		p.Add(f)
 	}
-	s.sync.pack(p)
 	s.frames, s.ack = nil, false
-	return p.Packets()
+	return s.seal(append(p.Packets(), s.takePages(now)...))
+}
+
+// begin returns the table's packer, ready for packets of the session.
+func (s *session) begin() *wire.Packer {
+	p := &s.table.packer
+	if s.channel != nil {
+		p.BeginSealed(s.codec)
+	} else {
+		p.Begin(s.codec, s.owner.Session)
+	}
+	return p
+}
+
+// seal seals packets in their place, if the session is sealed.
+func (s *session) seal(packets [][]byte) [][]byte {
+	for i := range packets {
+		if s.channel == nil {
+			break
+		}
+		var err error
+		if packets[i], err = s.channel.Seal(packets[i]); err != nil {
+			return packets[:i] // worn out: the session is about to end
+		}
+	}
+	return packets
 }
 
 func (s *session) makeAck() *wire.Ack {
@@ -118,11 +152,25 @@ func reasonOf(err error) wire.Reason {
 	return wire.ReasonNotAllowed
 }
 
-var errRecipient = errors.New("recipient is not a user's name")
+// Causes of refusals.
+var (
+	errRecipient  = errors.New("recipient is not a user's name")
+	errNotAllowed = errors.New("sender may not write to that recipient")
+)
 
 // busyFor is what a client is told to wait before it sends again. It adds jitter
 // of its own.
 const busyFor = 100 * time.Millisecond
+
+// slowDown answers a client that says more than its session may: what it wants to
+// send it has to send again, and all else it repeats.
+func (t *table) slowDown(s *session, fs []wire.Frame) {
+	if s.state != open || !slices.ContainsFunc(fs, func(f wire.Frame) bool { _, ok := f.(*wire.Send); return ok }) {
+		return
+	}
+	t.counts.busy.Add(1)
+	s.say(&wire.Busy{From: s.order.Next(), RetryAfter: uint32(busyFor.Milliseconds())})
+}
 
 // send takes in a send, or a fragment of one.
 func (t *table) send(_ time.Time, s *session, f *wire.Send) {
@@ -162,6 +210,10 @@ func (t *table) admit(s *session, send ingest.Fragment, last events.Number) erro
 		t.counts.refused.Add(1)
 		return errRecipient
 	}
+	if !t.cfg.Policy.MayWrite(s.owner.User, send.To) {
+		t.counts.refused.Add(1)
+		return errNotAllowed
+	}
 	e := events.Event{
 		Kind:         events.KindMessage,
 		Conversation: events.Direct(s.owner.User, send.To),
@@ -184,6 +236,7 @@ func (t *table) admit(s *session, send ingest.Fragment, last events.Number) erro
 func (t *table) ping(now time.Time, s *session, f *wire.Ping) {
 	s.order.Heard(f.Low)
 	s.got(now, f.Cursor)
+	s.idle = idleHeartbeats * min(max(time.Duration(f.Next)*time.Millisecond, t.cfg.Heartbeat), t.cfg.MaxHeartbeat)
 	if s.order.Sent() {
 		s.wantAck()
 	}
@@ -232,6 +285,7 @@ func (t *table) unbind(s *session) {
 	}
 	t.timers.drop(s)
 	s.deliver.flight = nil
+	s.dropPages()
 	others := t.users[s.owner.User]
 	for i, other := range others {
 		if other != s {
@@ -262,7 +316,7 @@ func (t *table) gone(s *session) {
 
 // due does what is due for a session and sets the next time.
 func (t *table) due(now time.Time, s *session) {
-	silent := s.heard.Add(t.cfg.Idle)
+	silent := s.heard.Add(s.idle)
 	switch {
 	case !now.Before(silent):
 		t.end(s, wire.ReasonIdle)
@@ -279,4 +333,12 @@ func (t *table) due(now time.Time, s *session) {
 	if len(s.deliver.flight) > 0 {
 		t.timers.set(s, s.deliver.resendAt)
 	}
+	switch {
+	case len(s.sync.packets) == 0:
+	case now.Before(s.sync.next):
+		t.timers.set(s, s.sync.next)
+	default:
+		s.touch() // packets sets the next time
+	}
+	t.goOn(s)
 }

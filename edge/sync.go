@@ -14,12 +14,22 @@ const (
 	maxBudget     = 256 << 10
 )
 
-// syncing is a session's requests for entries: one is being read, and of those
+// Pacing of answers: each leaves in bursts, so that it does not fill the buffers
+// on its way.
+const (
+	burstEvery = time.Millisecond
+	maxBurst   = 64          // packets
+	maxSpread  = time.Second // over which a client may have an answer spread
+)
+
+// syncing is a session's requests for entries: one is being answered, and of those
 // that come meanwhile the newest waits.
 type syncing struct {
-	reading bool
+	busy    bool
 	waiting *wire.Sync
-	pages   []page // read, to be sent
+	packets [][]byte  // of the answer, not sealed, still to be sent
+	burst   int       // how many of them leave at once
+	next    time.Time // when
 }
 
 // A page is one range's part of an answer.
@@ -28,26 +38,21 @@ type page struct {
 	events   [][]byte
 }
 
-// pack adds the pages to packets.
-func (y *syncing) pack(p *wire.Packer) {
-	for _, pg := range y.pages {
-		wire.AppendPages(p, pg.template, pg.events)
-	}
-	y.pages = nil
-}
-
 // sync takes in a request for entries.
 func (t *table) sync(_ time.Time, s *session, f *wire.Sync) {
 	t.counts.syncs.Add(1)
-	if s.sync.reading {
+	switch {
+	case s.sync.busy:
 		s.sync.waiting = f
-		return
+	case t.paced >= t.cfg.SyncBytes:
+		t.answerSync(s, f, []page{t.busyPage(s, f)})
+	default:
+		t.readPages(s, f)
 	}
-	t.readPages(s, f)
 }
 
 func (t *table) readPages(s *session, f *wire.Sync) {
-	s.sync.reading = true
+	s.sync.busy = true
 	user := s.owner.User
 	t.want(func(ctx context.Context) func(time.Time) {
 		pages, err := t.pages(ctx, user, f)
@@ -56,10 +61,10 @@ func (t *table) readPages(s *session, f *wire.Sync) {
 				t.cfg.Logger.Error("timeline cannot be read", "user", user, "err", err)
 				pages = []page{t.busyPage(s, f)}
 			}
-			t.answerSync(s, pages)
+			t.answerSync(s, f, pages)
 		}
 	}, func(time.Time) {
-		t.answerSync(s, []page{t.busyPage(s, f)})
+		t.answerSync(s, f, []page{t.busyPage(s, f)})
 	})
 }
 
@@ -69,21 +74,66 @@ func (t *table) busyPage(s *session, f *wire.Sync) page {
 	}}
 }
 
-// answerSync sends what was read and goes on with the request that waits.
-func (t *table) answerSync(s *session, pages []page) {
-	s.sync.reading = false
+// answerSync puts what was read into packets, which leave in bursts.
+func (t *table) answerSync(s *session, f *wire.Sync, pages []page) {
+	s.sync.busy = true
 	if s.state != open {
 		return
 	}
+	p := s.begin()
 	for _, pg := range pages {
 		s.deliver.head = max(s.deliver.head, pg.template.Head)
+		wire.AppendPages(p, pg.template, pg.events)
 	}
-	s.sync.pages = append(s.sync.pages, pages...)
+	s.sync.packets = p.Packets()
+	t.paced += bytesOf(s.sync.packets)
+	spread := min(time.Duration(f.Spread)*time.Millisecond, maxSpread)
+	bursts := int(max(spread/burstEvery, 1))
+	s.sync.burst = min((len(s.sync.packets)+bursts-1)/bursts, maxBurst)
+	s.sync.next = time.Time{}
 	s.touch()
-	if f := s.sync.waiting; f != nil {
+}
+
+// takePages returns the packets of an answer whose time has come.
+func (s *session) takePages(now time.Time) [][]byte {
+	y := &s.sync
+	if len(y.packets) == 0 || now.Before(y.next) {
+		return nil
+	}
+	burst := y.packets[:min(y.burst, len(y.packets))]
+	y.packets = y.packets[len(burst):]
+	s.table.paced -= bytesOf(burst)
+	if len(y.packets) > 0 {
+		y.next = now.Add(burstEvery)
+		s.table.timers.set(s, y.next)
+		return burst
+	}
+	y.packets, y.busy = nil, false
+	if y.waiting != nil {
+		s.table.timers.set(s, now)
+	}
+	return burst
+}
+
+// goOn answers the request that waits, if it is its turn.
+func (t *table) goOn(s *session) {
+	if f := s.sync.waiting; f != nil && !s.sync.busy {
 		s.sync.waiting = nil
 		t.readPages(s, f)
 	}
+}
+
+// dropPages gives up what is still to be sent.
+func (s *session) dropPages() {
+	s.table.paced -= bytesOf(s.sync.packets)
+	s.sync.packets, s.sync.waiting = nil, nil
+}
+
+func bytesOf(packets [][]byte) (n int) {
+	for _, p := range packets {
+		n += len(p)
+	}
+	return n
 }
 
 // pages is a task's part: it reads the ranges asked for, within the budget. The

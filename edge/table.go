@@ -30,18 +30,23 @@ type table struct {
 	attempts map[attempt]*session        // logins that may be repeated
 	asking   map[events.Journal]*inquiry // settling under way
 	timers   timers
+	ring     *ring
+	sources  *sources
+	began    time.Time // the first time that it was told; meters count from it
 
+	packer     wire.Packer
 	dirty      []*session        // have frames to be sent
 	out        [][]wire.Datagram // by socket
 	tasks      []task
 	journal    events.Journal // of the last report
 	offset     events.Offset
 	distrusted time.Time // heads read before are not to be trusted
+	revoked    uint64    // the generation of the revocations that all sessions passed
+	paced      int       // bytes of answers to Sync on their way out
 	draining   bool
 	drained    bool
 
-	resets     int       // answers to strangers left in this second
-	resetsFrom time.Time // when the second began
+	resets meter // answers to packets of unknown sessions
 }
 
 // A device is one user's device.
@@ -61,13 +66,28 @@ func newTable(c *Config) *table {
 		users:    make(map[events.User][]*session),
 		attempts: make(map[attempt]*session),
 		asking:   make(map[events.Journal]*inquiry),
-		out:      make([][]wire.Datagram, len(c.Conns)),
+		ring:     newRing(c.HalfOpen),
+		sources:  newSources(),
+		revoked:  c.Revocations.Generation(),
+		out:      make([][]wire.Datagram, len(c.Sockets)),
 	}
+}
+
+// since returns the time that meters count in.
+func (t *table) since(now time.Time) time.Duration {
+	if t.began.IsZero() {
+		t.began = now
+	}
+	return now.Sub(t.began)
 }
 
 // packet takes in a datagram. Its bytes are the caller's again afterwards.
 func (t *table) packet(now time.Time, src from, data []byte) {
 	t.counts.packets.Add(1)
+	if !t.cfg.Sockets[src.conn].Plain {
+		t.sealedPacket(now, src, data)
+		return
+	}
 	p, err := wire.Decode(data)
 	if err != nil {
 		t.counts.malformed.Add(1)
@@ -79,16 +99,27 @@ func (t *table) packet(now time.Time, src from, data []byte) {
 	}
 	s := t.sessions[p.Session]
 	switch {
-	case s == nil || s.state != open:
+	case s == nil || s.state != open || s.channel != nil:
 		t.counts.unknownSession.Add(1)
 		t.reset(now, src, p, len(data))
 	case s.codec != p.Codec:
 		t.counts.wrongCodec.Add(1)
 	default:
 		s.heard, s.src = now, src
-		for _, f := range p.Frames {
-			t.frame(now, s, f)
-		}
+		t.frames(now, s, src, p.Frames)
+	}
+}
+
+// frames takes in the frames of a packet of a session. Of one too many the client
+// learns only if it wants an answer.
+func (t *table) frames(now time.Time, s *session, src from, fs []wire.Frame) {
+	if !s.meter.allow(t.since(now), t.cfg.SessionRate) {
+		t.counts.overSession.Add(1)
+		t.slowDown(s, fs)
+		return
+	}
+	for _, f := range fs {
+		t.frame(now, s, src, f)
 	}
 }
 
@@ -96,45 +127,62 @@ func (t *table) packet(now time.Time, src from, data []byte) {
 func (t *table) stranger(now time.Time, src from, p wire.Packet, size int) {
 	for _, f := range p.Frames {
 		if login, ok := f.(*wire.Login); ok {
-			t.login(now, stranger{src: src, codec: p.Codec, size: size}, login)
+			if t.mayAsk(now, src) {
+				t.plainLogin(now, stranger{src: src, codec: p.Codec, size: size}, login)
+			}
 			return
 		}
 	}
 	t.counts.malformed.Add(1)
 }
 
-// A stranger is whoever has proved nothing. It gets no more bytes than it sent.
+// A stranger is whoever has not logged in.
 type stranger struct {
 	src   from
 	codec wire.Codec
-	size  int // of its packet
+	half  *halfOpen // sealed: its address is proved
+	size  int       // plain: of its packet. It has proved nothing, and gets no more
 }
 
-// tell sends a frame to a stranger if it is not larger than what the stranger
-// sent (promise 8).
+// tell sends a frame to a stranger, in plain mode only if it is not larger than
+// what the stranger sent (promise 8).
 func (t *table) tell(to stranger, s events.SessionID, f wire.Frame) {
+	if to.half != nil {
+		if data, err := to.half.seal(to.codec, f); err == nil {
+			t.put(to.src, data)
+		}
+		return
+	}
 	p := wire.Packet{Codec: to.codec, Session: s, Frames: []wire.Frame{f}}
 	if data := p.Encode(); len(data) <= to.size {
-		t.out[to.src.conn] = append(t.out[to.src.conn], wire.Datagram{Addr: to.src.addr, Data: data})
+		t.put(to.src, data)
 	}
 }
 
 // reset tells whoever sent a packet that its session is not known here. Each
 // answer is smaller than what it answers, so that none is answered for ever.
 func (t *table) reset(now time.Time, src from, p wire.Packet, size int) {
-	if now.Sub(t.resetsFrom) >= time.Second {
-		t.resets, t.resetsFrom = maxResets, now
-	}
-	if t.resets > 0 {
-		t.resets--
+	if t.mayReset(now) && t.mayAsk(now, src) {
 		t.counts.resets.Add(1)
 		t.tell(stranger{src: src, codec: p.Codec, size: size - 1}, p.Session, &wire.Closed{})
 	}
 }
 
+// mayReset reports whether one more session may be told to be unknown.
+func (t *table) mayReset(now time.Time) bool { return t.resets.allow(t.since(now), maxResets) }
+
 // frame takes in one frame of a session. It aliases the packet.
-func (t *table) frame(now time.Time, s *session, f wire.Frame) {
+func (t *table) frame(now time.Time, s *session, src from, f wire.Frame) {
+	if login, ok := f.(*wire.Login); ok {
+		t.loginAgain(now, s, login)
+		return
+	}
+	if s.state != open {
+		return
+	}
 	switch f := f.(type) {
+	case *wire.Echo:
+		t.echo(now, s, src, f)
 	case *wire.Send:
 		t.send(now, s, f)
 	case *wire.Got:
@@ -222,30 +270,59 @@ func (t *table) drain() {
 	t.cfg.Writer.Stop()
 }
 
+// revokeWithin is how late revocations are looked at.
+const revokeWithin = 10 * time.Second
+
 // tick does what is due, and returns how long nothing more is.
 func (t *table) tick(now time.Time) time.Duration {
+	t.revoke()
 	for s := t.timers.due(now); s != nil; s = t.timers.due(now) {
 		t.due(now, s)
 	}
 	next := t.retry(now)
+	if len(t.sessions) > 0 && next.Sub(now) > revokeWithin {
+		next = now.Add(revokeWithin)
+	}
 	if len(t.timers) > 0 && t.timers[0].due.Before(next) {
 		next = t.timers[0].due
 	}
 	return next.Sub(now)
 }
 
-// packets returns the datagrams to be sent, by socket, and forgets them at the
-// next call.
-func (t *table) packets() [][]wire.Datagram {
+// revoke ends the sessions whose logins count no more.
+func (t *table) revoke() {
+	generation := t.cfg.Revocations.Generation()
+	if generation == t.revoked {
+		return
+	}
+	t.revoked = generation
+	for _, s := range t.inOrder() {
+		if t.cfg.Revocations.Revoked(s.identity) {
+			t.end(s, wire.ReasonRevoked)
+		}
+	}
+}
+
+// packets returns the datagrams to be sent, by socket. Call sent when they are.
+func (t *table) packets(now time.Time) [][]wire.Datagram {
 	for _, s := range t.dirty {
 		s.dirty = false
-		for _, data := range s.pack() {
-			t.out[s.src.conn] = append(t.out[s.src.conn], wire.Datagram{Addr: s.src.addr, Data: data})
+		for _, data := range s.pack(now) {
+			t.put(s.src, data)
 		}
 	}
 	clear(t.dirty)
 	t.dirty = t.dirty[:0]
-	out := t.out
-	t.out = make([][]wire.Datagram, len(t.cfg.Conns))
-	return out
+	return t.out
+}
+
+// sent takes back the buffers of what packets has returned.
+func (t *table) sent() {
+	for conn, ds := range t.out {
+		for _, d := range ds {
+			t.packer.Recycle(d.Data)
+		}
+		clear(ds)
+		t.out[conn] = ds[:0]
+	}
 }

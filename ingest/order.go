@@ -245,6 +245,9 @@ const maxBitmap = 64
 // Idle reports whether every send that was admitted is answered.
 func (o *Order) Idle() bool { return o.Through() == o.admitted }
 
+// Next returns the number whose turn it is.
+func (o *Order) Next() events.Number { return o.admitted + 1 }
+
 // Sent reports whether any send was admitted.
 func (o *Order) Sent() bool { return o.admitted > 0 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"timberline/cmd/node"
+	"timberline/edge"
 	"timberline/edge/auth"
 	"timberline/sim/network"
 	"timberline/store/pebble"
@@ -58,9 +59,12 @@ func (p *process) run(ctx context.Context) error {
 	p.disk.slow.Store(true)
 	err := node.Run(ctx, node.Config{
 		Engine: through[node.Engine](p.w.seams.Engine, &engine{Engine: p.store, draws: p.w.draws, plan: p.w.plan, later: p.later}),
-		Meta:   p.store.Meta(), Sole: true, Tag: p.store.Tag(),
-		Bus:   &lossyBus{draws: p.w.draws, plan: p.w.plan, later: p.later},
-		Conns: []wire.PacketConn{through[wire.PacketConn](p.w.seams.Conn, p.conn)}, Verify: p.verify, MaxBody: maxBody,
+		Meta:   p.store.Meta(), Sole: true,
+		Bus: &lossyBus{draws: p.w.draws, plan: p.w.plan, later: p.later},
+		Edge: edge.Config{
+			Sockets: []edge.Socket{{PacketConn: through[wire.PacketConn](p.w.seams.Conn, p.conn), Plain: true}},
+			Tag:     p.store.Tag(), Verify: p.verify, MaxBody: maxBody,
+		},
 		Now: p.server.now, Random: p.w.seams.random(p.w.seed, p.name), Logger: slog.New(slog.DiscardHandler),
 	})
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {

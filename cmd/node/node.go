@@ -14,11 +14,9 @@ import (
 
 	"timberline/bus"
 	"timberline/edge"
-	"timberline/edge/auth"
 	"timberline/events"
 	"timberline/ingest"
 	"timberline/projections"
-	"timberline/wire"
 )
 
 // An Engine is a storage engine with all that the roles need of it.
@@ -35,17 +33,11 @@ type Config struct {
 	Meta   projections.Meta
 	// Sole says that the engine proves every older process dead, as the lock of
 	// a data folder does: their journals are ended at once.
-	Sole  bool
-	Tag   events.EdgeTag
-	Bus   bus.Bus
-	Conns []wire.PacketConn // Run closes them
-	// Verify checks a LOGIN's token.
-	Verify func(token string, now time.Time) (auth.Identity, error)
-
-	Address     string        // told to clients as the edge's own; may be empty
-	Heartbeat   time.Duration // of clients; default: see edge.Config, as for the next two
-	MaxBody     int
-	MaxSessions int
+	Sole bool
+	Bus  bus.Bus
+	// Edge is how the edge serves. Run sets what the other roles are to it:
+	// Writer, Settler, Timelines, Bus, Clock, Store, Random, Now, Logger.
+	Edge edge.Config
 
 	// Started is called when the process serves, if it is not nil.
 	Started func()
@@ -65,7 +57,7 @@ const stopWithin = 10 * time.Second
 func Run(ctx context.Context, c Config) error {
 	p, err := build(ctx, &c)
 	if err != nil {
-		for _, conn := range c.Conns {
+		for _, conn := range c.Edge.Sockets {
 			conn.Close()
 		}
 		if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
@@ -116,7 +108,7 @@ func build(ctx context.Context, c *Config) (*process, error) {
 	}
 	p := &process{}
 	p.writer = ingest.NewWriter(ingest.Config{
-		Log: c.Engine, Journals: c.Engine, Clock: clock, Store: c.Meta.Store, Tag: c.Tag, Random: c.Random, Logger: c.Logger,
+		Log: c.Engine, Journals: c.Engine, Clock: clock, Store: c.Meta.Store, Tag: c.Edge.Tag, Random: c.Random, Logger: c.Logger,
 		Appended: c.Bus.PublishHint,
 		Report:   func(r ingest.Report) { p.edge.Report(r) },
 	})
@@ -130,16 +122,20 @@ func build(ctx context.Context, c *Config) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.edge, err = edge.New(edge.Config{
-		Conns: c.Conns, Writer: p.writer, Bus: c.Bus, Clock: clock, Verify: c.Verify,
-		Timelines: projections.NewReader(c.Engine),
-		Settler: &ingest.Settler{
-			Log: c.Engine, Journals: c.Engine, Clock: clock, Logger: c.Logger, Close: p.writer.CloseSession,
-		},
-		Store: c.Meta.Store, Tag: c.Tag, Random: c.Random, Now: c.Now, Logger: c.Logger,
-		Address: c.Address, Heartbeat: c.Heartbeat, MaxBody: c.MaxBody, MaxSessions: c.MaxSessions,
-	})
+	p.edge, err = edge.New(p.edgeConfig(c, clock))
 	return p, err
+}
+
+// edgeConfig returns the edge's configuration with what the other roles are to it.
+func (p *process) edgeConfig(c *Config, clock *events.Clock) edge.Config {
+	ec := c.Edge
+	ec.Writer, ec.Bus, ec.Clock, ec.Store = p.writer, c.Bus, clock, c.Meta.Store
+	ec.Random, ec.Now, ec.Logger = c.Random, c.Now, c.Logger
+	ec.Timelines = projections.NewReader(c.Engine)
+	ec.Settler = &ingest.Settler{
+		Log: c.Engine, Journals: c.Engine, Clock: clock, Logger: c.Logger, Close: p.writer.CloseSession,
+	}
+	return ec
 }
 
 // run runs the roles. The edge stops first and makes the writer stop; when both

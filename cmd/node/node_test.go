@@ -15,6 +15,7 @@ import (
 
 	"timberline/bus/local"
 	"timberline/cmd/node"
+	"timberline/edge"
 	"timberline/edge/auth"
 	"timberline/events"
 	"timberline/store/pebble"
@@ -23,12 +24,12 @@ import (
 )
 
 // verify takes "user/device" for a token: what tokens are is not tested here.
-func verify(token string, _ time.Time) (auth.Identity, error) {
+func verify(token string, now time.Time) (auth.Identity, error) {
 	user, dev, ok := strings.Cut(token, "/")
 	if !ok {
 		return auth.Identity{}, auth.ErrBadToken
 	}
-	return auth.Identity{User: events.User(user), Device: events.Device(dev)}, nil
+	return auth.Identity{User: events.User(user), Device: events.Device(dev), Expires: now.Add(time.Hour)}, nil
 }
 
 // serve runs a node on a file system until stop is called.
@@ -46,9 +47,9 @@ func serve(t *testing.T, fs vfs.FS) (addr netip.AddrPort, stop func()) {
 	done := make(chan error, 1)
 	go func() {
 		done <- node.Run(ctx, node.Config{
-			Engine: store, Meta: store.Meta(), Sole: true, Tag: store.Tag(), Bus: new(local.Bus),
-			Conns: []wire.PacketConn{conn}, Verify: verify,
-			Now: time.Now, Random: rand.Reader, Logger: slog.New(slog.DiscardHandler),
+			Engine: store, Meta: store.Meta(), Sole: true, Bus: new(local.Bus),
+			Edge: plainEdge(conn, store.Tag()),
+			Now:  time.Now, Random: rand.Reader, Logger: slog.New(slog.DiscardHandler),
 		})
 	}()
 	return conn.LocalAddr(), func() {
@@ -181,9 +182,9 @@ func TestStopWhileStartingIsClean(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	err = node.Run(ctx, node.Config{
-		Engine: cancelling{store, cancel}, Meta: store.Meta(), Sole: true, Tag: store.Tag(), Bus: new(local.Bus),
-		Conns: []wire.PacketConn{conn}, Verify: verify,
-		Now: time.Now, Random: rand.Reader, Logger: slog.New(slog.DiscardHandler),
+		Engine: cancelling{store, cancel}, Meta: store.Meta(), Sole: true, Bus: new(local.Bus),
+		Edge: plainEdge(conn, store.Tag()),
+		Now:  time.Now, Random: rand.Reader, Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		t.Errorf("stopped while starting: %v, want a clean end", err)
@@ -191,4 +192,9 @@ func TestStopWhileStartingIsClean(t *testing.T) {
 	if err := conn.Close(); err == nil {
 		t.Error("the socket was left open")
 	}
+}
+
+// plainEdge is how an edge serves in plain mode.
+func plainEdge(conn wire.PacketConn, tag events.EdgeTag) edge.Config {
+	return edge.Config{Sockets: []edge.Socket{{PacketConn: conn, Plain: true}}, Tag: tag, Verify: verify}
 }

@@ -21,6 +21,7 @@ import (
 
 	"timberline/bus/local"
 	"timberline/cmd/node"
+	"timberline/edge"
 	"timberline/edge/auth"
 	"timberline/store/pebble"
 	"timberline/wire"
@@ -89,13 +90,19 @@ func serve(ctx context.Context, c *call, cfg *config, asJSON bool) (err error) {
 		}
 		return err
 	}
+	sockets := make([]edge.Socket, len(conns))
+	for i, conn := range conns {
+		sockets[i] = edge.Socket{PacketConn: conn, Plain: true}
+	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return serveAdmin(ctx, admin, store, logger) })
 	g.Go(func() error {
 		return node.Run(ctx, node.Config{
-			Engine: store, Meta: store.Meta(), Sole: true, Tag: store.Tag(), Bus: new(local.Bus), Conns: conns,
-			Verify:  auth.NewVerifier(key.Public().(ed25519.PublicKey)).Verify,
-			Address: cfg.advertise, Heartbeat: cfg.heartbeat, MaxBody: cfg.maxBody, MaxSessions: cfg.maxSessions,
+			Engine: store, Meta: store.Meta(), Sole: true, Bus: new(local.Bus),
+			Edge: edge.Config{
+				Sockets: sockets, Tag: store.Tag(), Verify: auth.NewVerifier(key.Public().(ed25519.PublicKey)).Verify,
+				Address: cfg.advertise, Heartbeat: cfg.heartbeat, MaxBody: cfg.maxBody, MaxSessions: cfg.maxSessions,
+			},
 			Started: func() { announce(c.stdout, cfg, store, conns, asJSON) },
 			Now:     time.Now, Random: rand.Reader, Logger: logger,
 		})

@@ -18,6 +18,7 @@ import (
 var (
 	ErrBadToken = errors.New("token is not valid here") // get another token
 	ErrExpired  = errors.New("token has expired")       // get a fresh token
+	ErrRevoked  = errors.New("token was revoked")       // ask whoever issues tokens
 )
 
 // An Identity is who a token speaks for, and until when.
