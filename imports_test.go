@@ -28,7 +28,7 @@ var permitted = map[string][]string{
 	"projections":    {"bus", "events", "events/fields"},
 	"edge/auth":      {"events"},
 	"edge":           {"bus", "edge/auth", "events", "ingest", "wire", "wire/sealed"},
-	"client":         {"events", "events/fields", "wire", "wire/udp"},
+	"client":         {"events", "events/fields", "wire", "wire/sealed", "wire/udp"},
 	"bus/local":      {"bus", "events"},
 	"store/pebble":   {"events", "events/fields", "projections"},
 	"sim":            {anything},

@@ -72,7 +72,7 @@ func chat(ctx context.Context, t *testing.T, address string, messages int) {
 	for u := range 10 {
 		users.Go(func() {
 			user := fmt.Sprintf("user-%d", u)
-			c, err := client.Dial(address, client.Options{Token: token(user, "laptop")})
+			c, err := client.Dial(address, client.Options{ServerKey: serverKey, Token: token(user, "laptop")})
 			if err != nil {
 				t.Error(err)
 				return
@@ -106,7 +106,7 @@ type shown struct {
 func show(t *testing.T, address, device string, last events.Seq, o client.Options) *shown {
 	t.Helper()
 	s := &shown{all: make(chan struct{})}
-	o.Token = token("bob", device)
+	o.Token, o.ServerKey = token("bob", device), serverKey
 	o.OnMessage = func(m client.Message) error {
 		s.list = append(s.list, m)
 		if m.Seq == last {

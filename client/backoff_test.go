@@ -171,7 +171,7 @@ func TestAddressesThatCannotBeUsedAreErrors(t *testing.T) {
 		}
 	}
 	for _, address := range []string{"localhost", "", "::1"} {
-		if _, err := Dial(address, Options{Token: func(context.Context) (string, error) { return "", nil }}); err == nil {
+		if _, err := Dial(address, Options{Plain: true, Token: func(context.Context) (string, error) { return "", nil }}); err == nil {
 			t.Errorf("dialed %q, want an error", address)
 		}
 	}
@@ -179,7 +179,10 @@ func TestAddressesThatCannotBeUsedAreErrors(t *testing.T) {
 
 func TestOptionsThatCannotWorkAreErrors(t *testing.T) {
 	token := func(context.Context) (string, error) { return "", nil }
-	for _, o := range []Options{{}, {Token: token, OutboxLimit: -1}, {Token: token, Random: bytes.NewReader(nil)}} {
+	for _, o := range []Options{
+		{Plain: true}, {Token: token}, {Token: token, Plain: true, ServerKey: "x"}, {Token: token, ServerKey: "x"},
+		{Token: token, Plain: true, OutboxLimit: -1}, {Token: token, Plain: true, Random: bytes.NewReader(nil)},
+	} {
 		if _, err := Dial("127.0.0.1:1", o); err == nil {
 			t.Errorf("dialed with %+v, want an error", o)
 		}

@@ -14,6 +14,7 @@ import (
 
 	"timberline/events"
 	"timberline/wire"
+	"timberline/wire/sealed"
 )
 
 // Options say who connects and how. The zero value of a field is its default.
@@ -22,6 +23,13 @@ type Options struct {
 	// another goroutine; a token that is near its end should be renewed.
 	// Required.
 	Token func(ctx context.Context) (string, error)
+	// ServerKey is the server's public key, as "timberline serve" prints it: 43
+	// characters. What is sent can be read only by who has the other half of it.
+	// Required unless Plain.
+	ServerKey string
+	// Plain turns sealing off, for sockets in plain mode: whoever is on the way
+	// reads and forges everything.
+	Plain bool
 	// Store keeps outbox and cursor; default: NewMemory(). Close closes it.
 	Store Store
 	// Codec of the frames; default: wire.Proto.
@@ -54,6 +62,8 @@ type Options struct {
 	Now    func() time.Time
 	Random io.Reader
 	Logger *slog.Logger // default: none
+
+	seal *seal // nil: Plain
 }
 
 // A Message is one entry of the user's timeline.
@@ -142,7 +152,9 @@ func Dial(address string, o Options) (*Client, error) {
 		turn:  make(chan struct{}, 1),
 	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
-	c.loop = newLoop(c, newDevice(o.Codec, randv2.NewChaCha8(seed), saved))
+	d := newDevice(o.Codec, randv2.NewChaCha8(seed), saved)
+	d.link.seal = o.seal
+	c.loop = newLoop(c, d)
 	go c.loop.run()
 	if o.OnMessage != nil {
 		c.tasks.Go(c.deliver)
@@ -156,6 +168,9 @@ func (o *Options) setDefaults(address string) error {
 	}
 	if o.Token == nil {
 		return fmt.Errorf("client options: Token is missing, want a function that returns a JWT")
+	}
+	if o.Plain == (o.ServerKey != "") {
+		return fmt.Errorf("client options: want either ServerKey, the server's public key, or Plain")
 	}
 	if o.OutboxLimit < 0 {
 		return fmt.Errorf("client options: OutboxLimit is %d, want at least 1", o.OutboxLimit)
@@ -175,7 +190,22 @@ func (o *Options) setDefaults(address string) error {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
+	if o.Plain {
+		return nil
+	}
+	key, err := sealed.ParseKey(o.ServerKey)
+	if err != nil {
+		return fmt.Errorf("client options: %w", err)
+	}
+	o.seal = &seal{key: key, random: o.Random}
 	return nil
+}
+
+// NetworkChanged tells that the device is on another network now. The session goes
+// on from a new socket at once, instead of when answers are missed; in plain mode
+// nothing happens.
+func (c *Client) NetworkChanged() {
+	c.do(c.ctx, func(time.Time) { c.loop.d.rebind = c.loop.d.link.seal != nil && c.loop.d.link.phase == joined })
 }
 
 // State returns what the connection is doing.

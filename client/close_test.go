@@ -146,7 +146,7 @@ func TestSendKnowsWhetherItWasTakenWhenTheClientCloses(t *testing.T) {
 		store := NewMemory()
 		c, err := Dial("127.0.0.1:9", Options{
 			Token: func(ctx context.Context) (string, error) { <-ctx.Done(); return "", ctx.Err() },
-			Store: store, Random: bytes.NewReader(bytes.Repeat([]byte{byte(round)}, 32)),
+			Store: store, Plain: true, Random: bytes.NewReader(bytes.Repeat([]byte{byte(round)}, 32)),
 		})
 		if err != nil {
 			t.Fatal(err)

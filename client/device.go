@@ -29,7 +29,9 @@ type device struct {
 	states  []State // tell the app
 	synced  uint32  // the newest request whose answer told the head
 	heads   events.Seq
-	resets  int // how often the inbox began anew
+	resets  int   // how often the inbox began anew
+	rebind  bool  // open another socket, then call rebound
+	warning error // to be logged
 	dropped dropped
 }
 
@@ -77,17 +79,28 @@ func (d *device) prepared(now time.Time, server netip.AddrPort, token string) {
 	if old, ok := d.out.unsettled(); ok {
 		f.Settle = []wire.OldSession{old}
 	}
-	if n := loginSize(d.codec, f); n > wire.MaxPacket {
+	if n := d.loginSize(f); n > wire.MaxPacket {
 		d.end(fmt.Errorf("%w: the token of %d bytes makes a login of %d bytes, a packet has %d", ErrDenied, len(token), n, wire.MaxPacket))
 		return
 	}
 	d.link.prepared(now, server, f)
+	if d.link.seal == nil {
+		return
+	}
+	if err := d.link.greet(now); err != nil {
+		d.end(err)
+	}
 }
 
 // loginSize returns the size of a LOGIN's packet in bytes.
-func loginSize(c wire.Codec, f *wire.Login) int {
-	p := wire.Packet{Codec: c, Frames: []wire.Frame{f}}
-	return len(p.Encode())
+func (d *device) loginSize(f *wire.Login) int {
+	p := d.packer(events.SessionID{})
+	p.Add(f)
+	size := len(p.Packets()[0])
+	if d.link.seal != nil {
+		size += wire.SealedTag
+	}
+	return size
 }
 
 // rest ends the try or the session, and plans the next.
@@ -117,11 +130,20 @@ func (d *device) packet(now time.Time, from netip.AddrPort, data []byte) {
 		d.dropped.stranger++
 		return
 	}
+	if d.link.seal != nil {
+		d.sealedPacket(now, data)
+		return
+	}
 	p, err := wire.Decode(data)
 	if err != nil {
 		d.dropped.malformed++
 		return
 	}
+	d.frames(now, p)
+}
+
+// frames takes in what a packet says.
+func (d *device) frames(now time.Time, p wire.Packet) {
 	for _, f := range p.Frames {
 		if d.joining(now, f) {
 			continue
@@ -198,6 +220,8 @@ func (d *device) frame(now time.Time, f wire.Frame) {
 		d.part(now, f)
 	case *wire.Page:
 		d.page(now, f)
+	case *wire.Challenge:
+		d.link.challenged(f)
 	case *wire.Pong:
 		d.link.pong(now, f.ID, d.jitter)
 		d.in.pong(now, f.Head, f.First)
@@ -284,7 +308,7 @@ func (d *device) tick(now time.Time) {
 	case l.phase == idle && !now.Before(l.retry):
 		l.phase, d.prepare = preparing, true
 		d.enterState(StateConnecting)
-	case l.unanswered(now), l.silent(now):
+	case l.unanswered(now), l.silent(now), l.worn():
 		d.rest(now, 0)
 	}
 	if l.phase != joined {
@@ -299,22 +323,29 @@ func (d *device) tick(now time.Time) {
 // emit returns the packets to be sent now, to link.server.
 func (d *device) emit(now time.Time) [][]byte {
 	var packets [][]byte
+	if hello := d.link.repeatHello(now); hello != nil {
+		packets = append(packets, hello)
+	}
 	if f := d.link.repeatLogin(now); f != nil {
-		p := wire.NewPacker(d.codec, events.SessionID{})
+		p := d.packer(events.SessionID{})
 		p.Add(f)
-		packets = p.Packets()
+		packets = append(packets, d.link.sealPackets(p.Packets())...)
 	}
 	if d.link.phase != joined {
 		return packets
 	}
-	p := wire.NewPacker(d.codec, d.link.session)
+	p := d.packer(d.link.session)
 	frames := 0
 	add := func(f wire.Frame) {
 		p.Add(f)
 		frames++
 	}
+	if s := d.link.seal; s != nil && s.challenge != nil {
+		add(&wire.Echo{Token: s.challenge})
+		s.challenge = nil
+	}
 	if id, ok := d.link.ping(now); ok {
-		add(&wire.Ping{ID: id, Cursor: d.in.have, Low: d.out.low()})
+		add(d.makePing(id))
 		d.in.gotAt = time.Time{}
 	}
 	d.out.transmit(now, func(f *wire.Send) { add(f) })
@@ -325,7 +356,30 @@ func (d *device) emit(now time.Time) [][]byte {
 		add(&wire.Got{Cursor: d.in.have})
 		d.in.gotAt = time.Time{}
 	}
-	return append(packets, p.Packets()...)
+	return append(packets, d.link.sealPackets(p.Packets())...)
+}
+
+// makePing returns a heartbeat. If the last ones were not answered, another socket
+// may find a way: the device's network has changed, or a NAT has forgotten it.
+func (d *device) makePing(id uint32) *wire.Ping {
+	f := &wire.Ping{ID: id, Cursor: d.in.have, Low: d.out.low()}
+	if d.link.seal != nil {
+		f.Padding = pingPadding
+		d.rebind = d.rebind || d.link.pings == rebindAfter
+	}
+	return f
+}
+
+// rebindAfter is how many pings go without an answer before another socket is
+// tried.
+const rebindAfter = 3
+
+// rebound goes on from another socket, with a ping that shows the server where the
+// device is now.
+func (d *device) rebound(now time.Time) {
+	if d.link.phase == joined {
+		d.link.pingAt = now
+	}
 }
 
 // next returns when tick and emit have something to do; zero: never.
@@ -344,6 +398,10 @@ func (d *device) bye() []byte {
 	if d.link.phase != joined {
 		return nil
 	}
-	p := wire.Packet{Codec: d.codec, Session: d.link.session, Frames: []wire.Frame{&wire.Bye{}}}
-	return p.Encode()
+	p := d.packer(d.link.session)
+	p.Add(&wire.Bye{})
+	if packets := d.link.sealPackets(p.Packets()); len(packets) > 0 {
+		return packets[0]
+	}
+	return nil
 }

@@ -18,7 +18,7 @@ const patience = 30 * time.Second
 
 // say sends messages to bob, and waits until they are durable.
 func say(ctx context.Context, address string, texts ...string) error {
-	alice, err := client.Dial(address, client.Options{Token: token("alice", "laptop")})
+	alice, err := client.Dial(address, client.Options{ServerKey: serverKey, Token: token("alice", "laptop")})
 	if err != nil {
 		return err
 	}
@@ -91,7 +91,7 @@ func (f ledgerFile) count(ctx context.Context, address, file, last string) error
 	if err != nil {
 		return err
 	}
-	bob, err := client.Dial(address, client.Options{Token: token("bob", "phone"), Store: exactStore{own, f}})
+	bob, err := client.Dial(address, client.Options{ServerKey: serverKey, Token: token("bob", "phone"), Store: exactStore{own, f}})
 	if err != nil {
 		return err
 	}

@@ -21,7 +21,7 @@ func (t table) read(ctx context.Context, address, file, last string) error {
 	if err != nil {
 		return err
 	}
-	bob, err := client.Dial(address, client.Options{Token: token("bob", "phone"), Store: store})
+	bob, err := client.Dial(address, client.Options{ServerKey: serverKey, Token: token("bob", "phone"), Store: store})
 	if err != nil {
 		return err
 	}

@@ -61,7 +61,7 @@ func FuzzFile(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, data []byte, payload bool) {
 		if payload { // of a record whose checksums are right
-			data = sealed(data)
+			data = sealedFile(data)
 		}
 		var s Saved
 		good, err := replay(data, &s)
@@ -86,7 +86,7 @@ func FuzzFile(f *testing.F) {
 }
 
 // sealed returns a file with one record that holds these bytes.
-func sealed(payload []byte) []byte {
+func sealedFile(payload []byte) []byte {
 	h := make([]byte, recordHeader)
 	binary.BigEndian.PutUint32(h, uint32(len(payload)))
 	binary.BigEndian.PutUint32(h[4:], crc32.Checksum(h[:4], castagnoli))

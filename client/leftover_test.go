@@ -16,7 +16,7 @@ import (
 // use does everything once that a client can do.
 func use(ctx context.Context, t *testing.T, address, user string) weak.Pointer[client.Client] {
 	t.Helper()
-	c, err := client.Dial(address, client.Options{Token: token(user, "phone")})
+	c, err := client.Dial(address, client.Options{ServerKey: serverKey, Token: token(user, "phone")})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,6 +8,7 @@ import (
 
 	"timberline/events"
 	"timberline/wire"
+	"timberline/wire/sealed"
 )
 
 const (
@@ -29,13 +30,14 @@ const (
 
 // A phase is where a link is in its life.
 //
-//	idle ──▶ preparing ──▶ joining ──▶ joined ──▶ (idle)
-//	                                            ──▶ over
+//	idle ──▶ preparing ──▶ greeting ──▶ joining ──▶ joined ──▶ (idle)
+//	                                                         ──▶ over
 type phase uint8
 
 const (
 	idle      phase = iota // waits for the next try
 	preparing              // socket and token are being got
+	greeting               // HELLO is sent until WELCOME comes; not in plain mode
 	joining                // LOGIN is sent until it is answered
 	joined                 // has a session
 	over                   // never tries again
@@ -53,6 +55,7 @@ type link struct {
 	replaced int  // sessions in a row that another LOGIN took over
 
 	server  netip.AddrPort
+	seal    *seal // nil: in plain mode
 	login   *wire.Login
 	loginAt time.Time // when to send it next; zero: no more
 	logins  int
@@ -93,6 +96,9 @@ func (l *link) repeatLogin(now time.Time) *wire.Login {
 
 // unanswered reports whether the LOGIN was sent in vain too often.
 func (l *link) unanswered(now time.Time) bool {
+	if l.phase == greeting {
+		return l.seal.hellos >= maxLogins && !now.Before(l.seal.helloAt)
+	}
 	return l.phase == joining && l.logins >= maxLogins && !now.Before(l.loginAt)
 }
 
@@ -106,6 +112,9 @@ func (l *link) accepted(now time.Time, f *wire.Accepted, jitter func(time.Durati
 	l.begun, l.heard = now, now
 	l.heartbeat = min(max(time.Duration(f.Heartbeat)*time.Millisecond, time.Second), 10*time.Minute)
 	l.pings = 0
+	if l.seal != nil && len(f.Cookie) == sealed.CookieSize {
+		l.seal.cookie = sealed.Cookie(f.Cookie)
+	}
 	l.beat(now, jitter)
 	if len(l.login.Settle) > 0 {
 		l.settle, l.logins = l.login.Settle[0].Session, 1
@@ -213,13 +222,16 @@ func (l *link) denied(f *wire.Denied) (asked time.Duration, end error) {
 
 // closed decides what to do when the server has ended the session.
 //
-// What replaced it may be a LOGIN of the device's own that came late, also from a
+// In plain mode what replaced it may be a LOGIN of the device's own that came late, also from a
 // process that has ended: so the device logs in again, a few times. If it is
 // another client with the same device, each replaces the other, and the older one
 // gives up first.
 func (l *link) closed(now time.Time, f *wire.Closed) (asked time.Duration, end error) {
 	switch f.Reason {
 	case wire.ReasonReplaced:
+		if l.seal != nil {
+			return 0, ErrReplaced // no LOGIN of another connection can be late
+		}
 		if now.Sub(l.begun) > calm {
 			l.replaced = 0
 		}
@@ -240,6 +252,8 @@ func (l *link) next() time.Time {
 	switch l.phase {
 	case idle:
 		return l.retry
+	case greeting:
+		return l.seal.helloAt
 	case joining:
 		return l.loginAt
 	case joined:

@@ -31,7 +31,7 @@ func (l *life) live(ctx context.Context, t *testing.T, address string, messages 
 	if l.exact {
 		store = exactStore{own, l.ledger}
 	}
-	c, err := client.Dial(address, client.Options{Token: token("bob", "phone"), Store: store})
+	c, err := client.Dial(address, client.Options{ServerKey: serverKey, Token: token("bob", "phone"), Store: store})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -27,17 +27,18 @@ type loop struct {
 	told     chan uint64
 	notified chan struct{} // closed when the goroutine of notices is over
 
-	adds    []*sendCall // taken in, not kept yet
-	unsaved []Change    // that the Store failed to keep
-	saveAt  time.Time   // not before; zero: at once
-	pending []notice    // for the app
-	states  int         // among them
-	waiters []*waiter
-	resets  int          // of the device, that waiters know of
-	pull    chan<- batch // who waits for messages; nil: nobody
-	phase   time.Duration
-	timer   *time.Timer
-	tasks   sync.WaitGroup // the goroutines that prepare and read
+	adds      []*sendCall // taken in, not kept yet
+	unsaved   []Change    // that the Store failed to keep
+	saveAt    time.Time   // not before; zero: at once
+	pending   []notice    // for the app
+	states    int         // among them
+	waiters   []*waiter
+	resets    int          // of the device, that waiters know of
+	pull      chan<- batch // who waits for messages; nil: nobody
+	rebinding bool         // another socket is being opened
+	phase     time.Duration
+	timer     *time.Timer
+	tasks     sync.WaitGroup // the goroutines that prepare and read
 }
 
 // incoming is datagrams from a socket, or why it is over.
@@ -195,6 +196,11 @@ func (l *loop) receive(in incoming) {
 	now := l.now()
 	if in.err != nil {
 		l.c.o.Logger.Warn("socket failed", "err", in.err)
+		if l.d.link.seal != nil && l.d.link.phase == joined && !l.rebinding {
+			l.closeConn()
+			l.d.rebind = true // the session need not end for that
+			return
+		}
 		l.d.rest(now, 0)
 		return
 	}
@@ -215,6 +221,15 @@ func (l *loop) step() {
 		l.d.hangUp = false
 		l.closeConn()
 	}
+	if l.d.warning != nil {
+		l.c.o.Logger.Warn("no connection", "err", l.d.warning)
+		l.d.warning = nil
+	}
+	if l.d.rebind && !l.rebinding {
+		l.rebinding = true
+		l.tasks.Go(l.rebind)
+	}
+	l.d.rebind = false
 	if l.d.prepare {
 		l.d.prepare = false
 		try := l.d.link.vain

@@ -2,6 +2,7 @@ package client_test
 
 import (
 	"context"
+	"crypto/ecdh"
 	"crypto/rand"
 	"log/slog"
 	"net/netip"
@@ -19,6 +20,7 @@ import (
 	"timberline/events"
 	"timberline/store/pebble"
 	"timberline/wire"
+	"timberline/wire/sealed"
 	"timberline/wire/udp"
 )
 
@@ -29,6 +31,20 @@ func verify(token string, _ time.Time) (auth.Identity, error) {
 		return auth.Identity{}, auth.ErrBadToken
 	}
 	return auth.Identity{User: events.User(user), Device: events.Device(dev)}, nil
+}
+
+// staticKey is the key of the servers here, serverKey what clients know of it.
+var (
+	staticKey = newStaticKey()
+	serverKey = staticKey.Public.String()
+)
+
+func newStaticKey() sealed.ServerKey {
+	private, err := ecdh.X25519().GenerateKey(rand.Reader)
+	if err != nil {
+		panic(err)
+	}
+	return sealed.NewServerKey(private)
 }
 
 // A server is a whole one in the process.
@@ -53,8 +69,11 @@ func serve(fs vfs.FS, at string) *server {
 	go func() {
 		done <- node.Run(ctx, node.Config{
 			Engine: store, Meta: store.Meta(), Sole: true, Bus: new(local.Bus),
-			Edge: edge.Config{Sockets: []edge.Socket{{PacketConn: conn, Plain: true}}, Tag: store.Tag(), Verify: verify},
-			Now:  time.Now, Random: rand.Reader, Logger: slog.New(slog.DiscardHandler),
+			Edge: edge.Config{
+				Sockets: []edge.Socket{{PacketConn: conn}}, Tag: store.Tag(), Verify: verify,
+				Keys: func() []sealed.ServerKey { return []sealed.ServerKey{staticKey} }, Secret: sealed.Secret{1},
+			},
+			Now: time.Now, Random: rand.Reader, Logger: slog.New(slog.DiscardHandler),
 		})
 	}()
 	return &server{store, conn.LocalAddr(), func() {
@@ -87,7 +106,7 @@ func testRealServer(t *testing.T, codec wire.Codec) {
 	defer stop()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	alice, err := client.Dial(address, client.Options{Token: token("alice", "laptop"), Codec: codec})
+	alice, err := client.Dial(address, client.Options{ServerKey: serverKey, Token: token("alice", "laptop"), Codec: codec})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -107,7 +126,7 @@ func testRealServer(t *testing.T, codec wire.Codec) {
 	var got []client.Message
 	all := make(chan struct{})
 	bob, err := client.Dial(address, client.Options{
-		Token: token("bob", "phone"), Codec: codec,
+		ServerKey: serverKey, Token: token("bob", "phone"), Codec: codec,
 		OnMessage: func(m client.Message) error {
 			if got = append(got, m); len(got) == rounds*len(bodies) {
 				close(all)

@@ -21,7 +21,7 @@ func TestMoreRefusalsThanAPacketHoldsAreAllTold(t *testing.T) {
 			defer cancel()
 			var refused atomic.Int32
 			alice, err := client.Dial(address, client.Options{
-				Token: token("alice", "laptop"), Codec: codec,
+				ServerKey: serverKey, Token: token("alice", "laptop"), Codec: codec,
 				OnResult: func(r client.Result) {
 					if errors.Is(r.Err, client.ErrRefused) {
 						refused.Add(1)

@@ -30,7 +30,7 @@ func TestSendsOutliveRestartsOfClientAndServer(t *testing.T) {
 			t.Fatal(err)
 		}
 		c, err := client.Dial(s.addr.String(), client.Options{
-			Token: token("alice", "laptop"), Store: file,
+			ServerKey: serverKey, Token: token("alice", "laptop"), Store: file,
 			OnResult: func(r client.Result) {
 				results[r.Message] = r.Err
 				select {
@@ -98,7 +98,7 @@ func TestAppMayAnswerWhereItTakesMessages(t *testing.T) {
 	answered := make(chan struct{})
 	var bob *client.Client
 	ready := make(chan struct{})
-	o := client.Options{Token: token("bob", "phone"), OutboxLimit: 1}
+	o := client.Options{ServerKey: serverKey, Token: token("bob", "phone"), OutboxLimit: 1}
 	o.OnMessage = func(m client.Message) error {
 		<-ready
 		if m.Event.Sender == "bob" {

@@ -32,6 +32,35 @@ func (l *loop) prepare(try int) {
 	}
 }
 
+// rebind is the task that opens another socket for a session that goes on.
+func (l *loop) rebind() {
+	var server netip.AddrPort
+	if l.c.do(l.c.ctx, func(time.Time) { server = l.d.link.server }) != nil {
+		return
+	}
+	conn, err := l.c.listen(server)
+	install := func(now time.Time) {
+		l.rebinding = false
+		switch {
+		case err != nil:
+			l.c.o.Logger.Warn("no other socket", "err", err)
+			if l.conn == nil {
+				l.d.rest(now, 0)
+			}
+		case l.d.link.phase != joined:
+			conn.Close() // the session is over meanwhile
+		default:
+			l.closeConn()
+			l.conn = conn
+			l.tasks.Go(func() { l.read(conn) })
+			l.d.rebound(now)
+		}
+	}
+	if l.c.do(l.c.ctx, install) != nil && err == nil {
+		conn.Close()
+	}
+}
+
 // readBatch is how many datagrams are read at a time.
 const readBatch = 8
 

@@ -164,6 +164,7 @@ func (s *story) hooks(o *Options) {
 
 func (s *story) dial(o Options) {
 	s.t.Helper()
+	o.Plain = true
 	c, err := Dial(serverAddr.String(), o)
 	if err != nil {
 		s.t.Fatal(err)

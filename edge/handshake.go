@@ -108,7 +108,7 @@ func (t *table) respond(src from, h *sealed.Hello, key sealed.ServerKey) {
 		t.cfg.Logger.Error("no connection can be made", "err", err)
 		return
 	}
-	half := &halfOpen{session: id, hello: name, src: src}
+	half := &halfOpen{session: id, hello: name, src: src, turn: t.nextTurn()}
 	t.ring.add(half)
 	hello, w := *h, sealed.Welcome{Session: id, Reset: t.cfg.Secret.ResetToken(id)}
 	t.want(func(context.Context) func(time.Time) {

@@ -39,6 +39,10 @@ func (t *table) login(who stranger, f *wire.Login) {
 		who.half.verifying = true
 	}
 	t.counts.logins.Add(1)
+	turn := t.nextTurn()
+	if who.half != nil {
+		turn = who.half.turn
+	}
 	login := *f
 	login.Settle = slices.Clone(f.Settle)
 	switch {
@@ -54,7 +58,7 @@ func (t *table) login(who stranger, f *wire.Login) {
 	}
 	t.want(func(context.Context) func(time.Time) {
 		id, err := t.cfg.Verify(login.Token, t.cfg.Now())
-		return func(now time.Time) { t.verified(now, who, &login, id, err) }
+		return func(now time.Time) { t.verified(now, who, turn, &login, id, err) }
 	}, func(time.Time) {
 		t.deny(who, &login, wire.ReasonBusy, "", retryLogin)
 	})
@@ -93,7 +97,7 @@ func (t *table) repeated(now time.Time, s *session) {
 }
 
 // verified goes on after the token was checked.
-func (t *table) verified(now time.Time, who stranger, f *wire.Login, id auth.Identity, err error) {
+func (t *table) verified(now time.Time, who stranger, turn uint64, f *wire.Login, id auth.Identity, err error) {
 	why := t.judge(id, err)
 	switch {
 	case why != wire.ReasonNone:
@@ -108,7 +112,8 @@ func (t *table) verified(now time.Time, who stranger, f *wire.Login, id auth.Ide
 	case who.half == nil && t.attempts[attemptOf(f)] != nil:
 		return // a repeat that came while the token was being checked
 	}
-	s := &session{table: t, attempt: attemptOf(f), codec: who.codec, src: who.src, heard: now, idle: idleHeartbeats * t.cfg.Heartbeat, slot: -1}
+	s := &session{table: t, turn: turn, attempt: attemptOf(f), codec: who.codec, src: who.src, heard: now, slot: -1}
+	s.idle = idleHeartbeats * t.cfg.Heartbeat
 	s.owner = ingest.Owner{User: id.User, Device: id.Device}
 	if who.half != nil {
 		t.ring.drop(who.half)
@@ -280,6 +285,11 @@ func (t *table) opened(now time.Time, s *session, f *wire.Login, cursor events.S
 	}
 	dev := device{s.owner.User, s.owner.Device}
 	old := t.devices[dev]
+	if old != nil && old.turn > s.turn {
+		s.say(&wire.Denied{Attempt: f.Attempt, Reason: wire.ReasonReplaced})
+		t.end(s, wire.ReasonReplaced)
+		return
+	}
 	s.state = open
 	s.mute = !o.found
 	s.journal, s.begins = t.cfg.Writer.Position()

@@ -18,6 +18,7 @@ type halfOpen struct {
 	welcome   []byte          // for whoever repeats the HELLO
 	verifying bool            // a token is being checked
 	slot      int             // in the ring
+	turn      uint64          // see session
 }
 
 // A helloFrom is what a HELLO and its repeats have in common.

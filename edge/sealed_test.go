@@ -355,3 +355,19 @@ func TestSessionThatSaysTooMuchIsToldToWait(t *testing.T) {
 		t.Errorf("12 packets where 10 a second are allowed: %q", got)
 	}
 }
+
+// A process that was killed may leave a LOGIN on its way, which then comes after
+// that of the next process.
+func TestLateLoginOfAnEarlierConnectionReplacesNobody(t *testing.T) {
+	tl := newSealedTale(t)
+	before := tl.guest("192.0.2.1:1000")
+	before.put(before.begun.Hello(tl.table.cfg.Secret.Cookie(before.at.Addr(), tl.now)))
+	late := before.seal(&wire.Login{Version: 1, Attempt: events.MessageID{1}, Token: "alice/phone"})
+	after := tl.guest("192.0.2.1:1001")
+	after.enter("alice/phone")
+	before.put(late)
+	before.want("the device has a later connection", "welcome, denied replaced")
+	after.listen()
+	after.say(&wire.Ping{ID: 1})
+	after.want("the later one stays", "pong 1 head 0")
+}

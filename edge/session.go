@@ -27,6 +27,7 @@ const (
 // A session is one login of one device. It does no I/O and reads no clock.
 type session struct {
 	table   *table
+	turn    uint64 // which connection it is: a device's later one replaces the one before, however late its LOGIN is
 	owner   ingest.Owner
 	attempt attempt
 	channel *sealed.Channel // nil: in plain mode

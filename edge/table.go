@@ -46,7 +46,8 @@ type table struct {
 	draining   bool
 	drained    bool
 
-	resets meter // answers to packets of unknown sessions
+	turns  uint64 // of connections so far
+	resets meter  // answers to packets of unknown sessions
 }
 
 // A device is one user's device.
@@ -71,6 +72,12 @@ func newTable(c *Config) *table {
 		revoked:  c.Revocations.Generation(),
 		out:      make([][]wire.Datagram, len(c.Sockets)),
 	}
+}
+
+// nextTurn returns the place of a new connection among all.
+func (t *table) nextTurn() uint64 {
+	t.turns++
+	return t.turns
 }
 
 // since returns the time that meters count in.

@@ -37,6 +37,7 @@ func newLife(d *device) (*life, error) {
 	l.over, l.kill = context.WithCancel(context.Background())
 	var err error
 	l.client, err = client.Dial(serverAddr.String(), client.Options{
+		Plain: true,
 		Token: d.w.token(d.plan.user, d.plan.name),
 		Store: l, Codec: d.plan.codec, OutboxLimit: 32,
 		OnMessage: l.message, OnResult: l.result, OnReset: d.reader.Reset,

@@ -207,6 +207,7 @@ func python(t *testing.T, args ...string) []string {
 func sendAll(t *testing.T, addr netip.AddrPort, from, to string, texts ...string) {
 	t.Helper()
 	c, err := client.Dial(addr.String(), client.Options{
+		Plain: true,
 		Token: func(context.Context) (string, error) { return from, nil },
 	})
 	if err != nil {

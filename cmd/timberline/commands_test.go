@@ -12,7 +12,7 @@ import (
 func TestTokenLetsADeviceInWithoutTheKey(t *testing.T) {
 	p, _ := newServer(t)
 	token := strings.TrimSpace(tl(t, "token", "--data", p.Data, "--user", "alice", "--device", "phone").want(t, exitOK, ".", "").out)
-	flags := []string{"--server", p.Listen[0], "--token", token}
+	flags := []string{"--server", p.Listen[0], "--server-key", p.ServerKey, "--token", token}
 	tl(t, with("send", flags, "--to", "bob", "by token")...).want(t, exitOK, "", "")
 	tlUntil(t, 1, "by token", with("inbox", flags)...)
 	tl(t, with("inbox", flags, "--as", "bob")...).want(t, exitUsage, "", "the token is alice's")
@@ -28,7 +28,7 @@ func TestTokenLetsADeviceInWithoutTheKey(t *testing.T) {
 func TestTokenOfAnotherServerIsRefused(t *testing.T) {
 	one, _ := newServer(t)
 	two, _ := newServer(t)
-	flags := []string{"--server", one.Listen[0], "--data", two.Data}
+	flags := []string{"--server", one.Listen[0], "--server-key", one.ServerKey, "--data", two.Data}
 	tl(t, with("send", flags, "--as", "alice", "--to", "bob", "hi")...).want(t, exitFailed, "", "is "+one.Listen[0]+" the server whose key signed the token?")
 	tl(t, with("inbox", flags, "--as", "alice")...).want(t, exitFailed, "", "whose key signed")
 }
@@ -63,9 +63,9 @@ func TestMessageThatCannotBeStoredIsAnError(t *testing.T) {
 	long := strings.Repeat("x", 20_000)
 	tl(t, with("send", flags, "--as", "alice", "--to", "bob", long)...).want(t, exitFailed, "", "(the server's --max-body is the limit)")
 	tl(t, "send", "--server", "127.0.0.1:9", "--data", flags[3], "--timeout", "300ms", "--as", "alice", "--to", "bob", "hi").
-		want(t, exitFailed, "", "is the server running there?")
+		want(t, exitFailed, "", "is the server running there")
 	tl(t, "inbox", "--server", "127.0.0.1:9", "--data", flags[3], "--timeout", "300ms", "--as", "alice").
-		want(t, exitFailed, "", "is the server running there?")
+		want(t, exitFailed, "", "is the server running there")
 	tl(t, with("inbox", flags, "--as", "alice", "--after", "5")...).want(t, exitUsage, "", "--after is 5, but the timeline does not reach that far")
 }
 

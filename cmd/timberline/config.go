@@ -22,6 +22,7 @@ const (
 type config struct {
 	data          string
 	listen        string // addresses, separated by commas
+	listenPlain   string // likewise, in plain mode
 	advertise     string
 	plainAnywhere bool
 	heartbeat     time.Duration
@@ -34,8 +35,9 @@ type config struct {
 func (c *config) define(fs *flag.FlagSet) {
 	fs.StringVar(&c.data, "data", defaultData, "`folder` of all data and keys; made if there is none")
 	fs.StringVar(&c.listen, "listen", defaultServer, "UDP `addresses` to listen on, separated by commas: 127.0.0.1:4747,[::1]:4747")
+	fs.StringVar(&c.listenPlain, "listen-plain", "", "UDP `addresses` to listen on in plain mode, where nothing is encrypted: for reading packets by eye")
 	fs.StringVar(&c.advertise, "advertise", "", "`address` (host:port) that clients are told to use, where a NAT hides the one listened on")
-	fs.BoolVar(&c.plainAnywhere, "plain-anywhere", false, "listen on other addresses than the loopback, though nothing is encrypted: whoever is on the way can read and forge everything")
+	fs.BoolVar(&c.plainAnywhere, "plain-anywhere", false, "let --listen-plain have other addresses than the loopback: whoever is on the way can read and forge everything")
 	fs.DurationVar(&c.heartbeat, "heartbeat", 15*time.Second, "how often clients ping: 1s to 1h")
 	fs.IntVar(&c.maxBody, "max-body", events.DefaultMaxBody, fmt.Sprintf("largest body of a message, in `bytes`: at most %d", events.HardMaxBody))
 	fs.IntVar(&c.maxSessions, "max-sessions", 100_000, "most sessions at a time; further logins are told that the server is busy")
@@ -54,9 +56,14 @@ func (c *config) check() error {
 	if c.data == "" {
 		return wrong("data", "is empty, want a folder")
 	}
-	for _, a := range c.addresses() {
-		if err := checkAddress(a); err != nil {
-			return wrong("listen", "is %q: %v", c.listen, err)
+	if c.listen == "" && c.listenPlain == "" {
+		return wrong("listen", "is empty, want an address, such as %s", defaultServer)
+	}
+	for name, list := range map[string]string{"listen": c.listen, "listen-plain": c.listenPlain} {
+		for _, a := range addresses(list) {
+			if err := checkAddress(a); err != nil {
+				return wrong(name, "is %q: %v", list, err)
+			}
 		}
 	}
 	if c.advertise != "" {
@@ -77,13 +84,15 @@ func (c *config) check() error {
 	return nil
 }
 
-// addresses returns those to listen on.
-func (c *config) addresses() []string {
-	list := strings.Split(c.listen, ",")
-	for i := range list {
-		list[i] = strings.TrimSpace(list[i])
+// addresses returns those of a list, none if it is empty.
+func addresses(list string) (all []string) {
+	if list == "" {
+		return nil
 	}
-	return list
+	for a := range strings.SplitSeq(list, ",") {
+		all = append(all, strings.TrimSpace(a))
+	}
+	return all
 }
 
 func checkAddress(a string) error {

@@ -48,7 +48,7 @@ func (d *demoDevice) open(codec string) error {
 // options returns those of a device of the user.
 func (d *demoDevice) options(id auth.Identity, reader *check.Reader) client.Options {
 	return client.Options{
-		Codec: d.codec,
+		Codec: d.codec, ServerKey: d.run.server.key,
 		Token: func(context.Context) (string, error) {
 			id.Expires = time.Now().Add(tokenLife)
 			return auth.Sign(d.key, id)

@@ -19,6 +19,7 @@ import (
 type demoServer struct {
 	data string
 	addr netip.AddrPort // the same for every start
+	key  string         // the public one, likewise
 	log  string         // what it says
 	cmd  *exec.Cmd      // nil: it does not run
 }
@@ -78,6 +79,7 @@ func (s *demoServer) listening(ctx context.Context, out io.Reader) error {
 		if err != nil {
 			return fmt.Errorf("the server did not start: %w", err)
 		}
+		s.key = at.ServerKey
 		s.addr, err = netip.ParseAddrPort(at.Listen[0])
 		return err
 	case <-late.C:

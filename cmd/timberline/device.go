@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,16 +15,20 @@ import (
 	"timberline/edge/auth"
 	"timberline/events"
 	"timberline/wire"
+	"timberline/wire/sealed"
 )
 
 // A deviceConfig is what the commands can be told that log in as a device.
 type deviceConfig struct {
-	server, as, device, token, data, codec string
+	server, serverKey, as, device, token, data, codec string
+	plain                                             bool
 }
 
 // define adds the fields to the flags of a command.
 func (d *deviceConfig) define(c *call) {
 	c.flags.StringVar(&d.server, "server", defaultServer, "`address` (host:port) of the server")
+	c.flags.StringVar(&d.serverKey, "server-key", "", "the server's public `key`, as it prints it; default: that of the server in --data")
+	c.flags.BoolVar(&d.plain, "plain", false, "talk to a socket in plain mode: nothing is encrypted")
 	c.flags.StringVar(&d.as, "as", "", "`name` of the user to speak for; the token is made with the key in --data")
 	c.flags.StringVar(&d.token, "token", "", "`JWT` to log in with, instead of --as")
 	c.flags.StringVar(&d.data, "data", defaultData, "the server's data `folder`")
@@ -48,7 +53,7 @@ func (d *deviceConfig) options(fallback string) (client.Options, auth.Identity, 
 	if d.token != "" {
 		id, err := d.given()
 		o.Token = func(context.Context) (string, error) { return d.token, nil }
-		return o, id, err
+		return o, id, errors.Join(err, d.pin(&o))
 	}
 	if d.as == "" {
 		return o, auth.Identity{}, wrong("as", "is missing, want the name of a user (or --token)")
@@ -61,11 +66,37 @@ func (d *deviceConfig) options(fallback string) (client.Options, auth.Identity, 
 		return o, id, err
 	}
 	key, err := signingKey(d.data)
+	if err == nil {
+		err = d.pin(&o)
+	}
 	o.Token = func(context.Context) (string, error) {
 		id.Expires = time.Now().Add(tokenLife)
 		return auth.Sign(key, id)
 	}
 	return o, id, err
+}
+
+// pin sets the server's key, if packets are to be sealed.
+func (d *deviceConfig) pin(o *client.Options) error {
+	o.Plain, o.ServerKey = d.plain, d.serverKey
+	switch {
+	case d.plain && d.serverKey != "":
+		return wrong("plain", "is given with --server-key: leave one of them away")
+	case d.serverKey != "":
+		if _, err := sealed.ParseKey(d.serverKey); err != nil {
+			return wrong("server-key", "is of no use: %v", err)
+		}
+	case !d.plain:
+		key, err := auth.LoadServerKey(serverKeyPath(d.data))
+		if errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("there is no key of a server in %s: name it with --server-key, or its folder with --data (%w)", d.data, err)
+		}
+		if err != nil {
+			return err
+		}
+		o.ServerKey = sealed.NewServerKey(key).Public.String()
+	}
+	return nil
 }
 
 // tokenLife is how long the tokens are valid that a command makes for itself. It
@@ -153,7 +184,7 @@ func fileName(s string) string {
 func explain(err error, server string) error {
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
-		return fmt.Errorf("no answer from %s in time: is the server running there?", server)
+		return fmt.Errorf("no answer from %s in time: is the server running there, and has it the key of --data or --server-key?", server)
 	case errors.Is(err, client.ErrDenied) && strings.Contains(err.Error(), wire.ReasonExpired.String()):
 		return err
 	case errors.Is(err, client.ErrDenied):

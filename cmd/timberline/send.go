@@ -136,7 +136,7 @@ func (s *sender) sendAll(ctx context.Context) error {
 		case <-s.ended:
 			return explain(s.client.Err(), s.server)
 		case <-late.C:
-			return fmt.Errorf("no answer from %s within %v for %d of %d messages, which may be stored or not: is the server running there?", s.server, s.timeout, len(s.waiting), s.sent)
+			return fmt.Errorf("no answer from %s within %v for %d of %d messages, which may be stored or not: is the server running there, and has it the key of --data or --server-key?", s.server, s.timeout, len(s.waiting), s.sent)
 		case <-ctx.Done():
 			return ctx.Err()
 		}

@@ -24,7 +24,7 @@ import (
 	"timberline/edge"
 	"timberline/edge/auth"
 	"timberline/store/pebble"
-	"timberline/wire"
+	"timberline/wire/sealed"
 	"timberline/wire/udp"
 )
 
@@ -56,10 +56,12 @@ nothing that was acknowledged is lost however it ends.`,
 }
 
 // The files in a data folder.
-func storePath(data string) string   { return filepath.Join(data, "store") }
-func keyPath(data string) string     { return filepath.Join(data, "token.key") }
-func adminPath(data string) string   { return filepath.Join(data, "admin.sock") }
-func devicesPath(data string) string { return filepath.Join(data, "devices") }
+func storePath(data string) string     { return filepath.Join(data, "store") }
+func keyPath(data string) string       { return filepath.Join(data, "token.key") }
+func serverKeyPath(data string) string { return filepath.Join(data, "server.key") }
+func secretPath(data string) string    { return filepath.Join(data, "edge.secret") }
+func adminPath(data string) string     { return filepath.Join(data, "admin.sock") }
+func devicesPath(data string) string   { return filepath.Join(data, "devices") }
 
 func serve(ctx context.Context, c *call, cfg *config, asJSON bool) (err error) {
 	logger := slog.New(slog.NewTextHandler(c.stderr, nil))
@@ -75,39 +77,45 @@ func serve(ctx context.Context, c *call, cfg *config, asJSON bool) (err error) {
 			err = folderError(cfg.data, err)
 		}
 	}()
-	key, err := auth.LoadOrCreateKey(keyPath(cfg.data))
+	ec, err := edgeConfig(cfg, store)
 	if err != nil {
 		return folderError(cfg.data, err)
 	}
-	conns, err := listen(cfg)
-	if err != nil {
+	if ec.Sockets, err = listen(cfg); err != nil {
 		return err
 	}
 	admin, err := listenAdmin(cfg.data)
 	if err != nil {
-		for _, conn := range conns {
-			conn.Close()
-		}
+		closeAll(ec.Sockets)
 		return err
-	}
-	sockets := make([]edge.Socket, len(conns))
-	for i, conn := range conns {
-		sockets[i] = edge.Socket{PacketConn: conn, Plain: true}
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return serveAdmin(ctx, admin, store, logger) })
 	g.Go(func() error {
 		return node.Run(ctx, node.Config{
 			Engine: store, Meta: store.Meta(), Sole: true, Bus: new(local.Bus),
-			Edge: edge.Config{
-				Sockets: sockets, Tag: store.Tag(), Verify: auth.NewVerifier(key.Public().(ed25519.PublicKey)).Verify,
-				Address: cfg.advertise, Heartbeat: cfg.heartbeat, MaxBody: cfg.maxBody, MaxSessions: cfg.maxSessions,
-			},
-			Started: func() { announce(c.stdout, cfg, store, conns, asJSON) },
+			Edge:    ec,
+			Started: func() { announce(c.stdout, cfg, store, &ec, asJSON) },
 			Now:     time.Now, Random: rand.Reader, Logger: logger,
 		})
 	})
 	return g.Wait()
+}
+
+// edgeConfig returns how the edge serves, with the keys in the data folder.
+func edgeConfig(cfg *config, store *pebble.Store) (edge.Config, error) {
+	signing, err := auth.LoadOrCreateKey(keyPath(cfg.data))
+	static, err2 := auth.LoadOrCreateServerKey(serverKeyPath(cfg.data))
+	secret, err3 := auth.LoadOrCreateSecret(secretPath(cfg.data))
+	if err := errors.Join(err, err2, err3); err != nil {
+		return edge.Config{}, err
+	}
+	keys := []sealed.ServerKey{sealed.NewServerKey(static)}
+	return edge.Config{
+		Tag: store.Tag(), Verify: auth.NewVerifier(signing.Public().(ed25519.PublicKey)).Verify,
+		Keys: func() []sealed.ServerKey { return keys }, Secret: secret,
+		Address: cfg.advertise, Heartbeat: cfg.heartbeat, MaxBody: cfg.maxBody, MaxSessions: cfg.maxSessions,
+	}, nil
 }
 
 func openStore(c *call, cfg *config, logger *slog.Logger) (*pebble.Store, error) {
@@ -132,53 +140,78 @@ func folderError(data string, err error) error {
 	return fmt.Errorf("data folder %s: %w", data, err)
 }
 
-// listen opens the sockets.
-func listen(cfg *config) (conns []wire.PacketConn, err error) {
-	for _, address := range cfg.addresses() {
+// listen opens the sockets, the sealed ones first.
+func listen(cfg *config) (sockets []edge.Socket, err error) {
+	open := func(flag, address string, plain bool) error {
 		conn, err := udp.Listen(address)
-		if err == nil {
-			conns = append(conns, conn)
-			err = cfg.allow(conn.LocalAddr())
-		} else {
-			err = fmt.Errorf("--listen: %w", err)
-		}
 		if err != nil {
-			for _, conn := range conns {
-				conn.Close()
-			}
-			return nil, err
+			return fmt.Errorf("--%s: %w", flag, err)
 		}
+		sockets = append(sockets, edge.Socket{PacketConn: conn, Plain: plain})
+		if plain {
+			return cfg.allowPlain(conn.LocalAddr())
+		}
+		return nil
 	}
-	return conns, nil
+	for _, address := range addresses(cfg.listen) {
+		err = errors.Join(err, open("listen", address, false))
+	}
+	for _, address := range addresses(cfg.listenPlain) {
+		err = errors.Join(err, open("listen-plain", address, true))
+	}
+	if err != nil {
+		closeAll(sockets)
+		return nil, err
+	}
+	return sockets, nil
 }
 
-// allow refuses plain sockets that strangers can reach (R9).
-func (c *config) allow(a netip.AddrPort) error {
+func closeAll(sockets []edge.Socket) {
+	for _, socket := range sockets {
+		socket.Close()
+	}
+}
+
+// allowPlain refuses plain sockets that strangers can reach (R9).
+func (c *config) allowPlain(a netip.AddrPort) error {
 	if a.Addr().Unmap().IsLoopback() || c.plainAnywhere {
 		return nil
 	}
-	return wrong("listen", "has %v, which is not on the loopback: nothing is encrypted yet, so whoever is on the way can read and forge everything; if you want that, say so with --plain-anywhere", a)
+	return wrong("listen-plain", "has %v, which is not on the loopback: nothing is encrypted there, so whoever is on the way can read and forge everything; if you want that, say so with --plain-anywhere", a)
 }
 
 // started is what a program may want to know of a server.
 type started struct {
-	Listen []string `json:"listen"`
-	Data   string   `json:"data"`
-	Store  string   `json:"store"`
-	PID    int      `json:"pid"`
+	Listen      []string `json:"listen"`
+	ListenPlain []string `json:"listen_plain,omitempty"`
+	ServerKey   string   `json:"server_key"`
+	Data        string   `json:"data"`
+	Store       string   `json:"store"`
+	PID         int      `json:"pid"`
 }
 
 // announce says where the server is and how to talk to it.
-func announce(w io.Writer, cfg *config, store *pebble.Store, conns []wire.PacketConn, asJSON bool) {
-	s := started{Data: cfg.data, Store: store.Meta().Store.String(), PID: os.Getpid()}
-	for _, conn := range conns {
-		s.Listen = append(s.Listen, conn.LocalAddr().String())
+func announce(w io.Writer, cfg *config, store *pebble.Store, ec *edge.Config, asJSON bool) {
+	s := started{Data: cfg.data, Store: store.Meta().Store.String(), PID: os.Getpid(), ServerKey: ec.Keys()[0].Public.String()}
+	for _, socket := range ec.Sockets {
+		if at := socket.LocalAddr().String(); socket.Plain {
+			s.ListenPlain = append(s.ListenPlain, at)
+		} else {
+			s.Listen = append(s.Listen, at)
+		}
 	}
 	if asJSON {
 		(&call{stdout: w}).printJSON(s) // if nobody reads it, the server serves all the same
 		return
 	}
-	fmt.Fprintf(w, `Timberline %s listens on %s (plain: nothing is encrypted)
+	fmt.Fprintf(w, "Timberline %s", currentVersion().Version)
+	if len(s.Listen) > 0 {
+		fmt.Fprintf(w, " listens on %s, server key %s", strings.Join(s.Listen, ", "), s.ServerKey)
+	}
+	if len(s.ListenPlain) > 0 {
+		fmt.Fprintf(w, " listens on %s in plain mode: nothing is encrypted there", strings.Join(s.ListenPlain, ", "))
+	}
+	fmt.Fprintf(w, `
 data: %s, store %s
 
 To chat, paste these into two more terminals:
@@ -186,18 +219,22 @@ To chat, paste these into two more terminals:
   %s
 
 Ctrl-C stops it.
-`, currentVersion().Version, strings.Join(s.Listen, ", "), s.Data, s.Store,
-		chatLine(cfg, s.Listen[0], "alice", "bob"), chatLine(cfg, s.Listen[0], "bob", "alice"))
+`, s.Data, s.Store, chatLine(cfg, &s, "alice", "bob"), chatLine(cfg, &s, "bob", "alice"))
 }
 
 // chatLine returns a command for one user to chat with another.
-func chatLine(cfg *config, address, as, to string) string {
+func chatLine(cfg *config, s *started, as, to string) string {
 	line := fmt.Sprintf("%s chat --as %s --to %s", program(), as, to)
+	plain := len(s.Listen) == 0
+	address := append(s.Listen, s.ListenPlain...)[0]
 	if cfg.advertise != "" {
 		address = cfg.advertise
 	}
 	if address != defaultServer {
 		line += " --server " + quoted(address)
+	}
+	if plain {
+		line += " --plain"
 	}
 	if cfg.data != defaultData {
 		line += " --data " + quoted(cfg.data)

@@ -113,14 +113,27 @@ func TestServerListensOnIPv6(t *testing.T) {
 
 func TestPlainSocketsStayOnTheLoopback(t *testing.T) {
 	data := filepath.Join(t.TempDir(), "d")
-	tl(t, "serve", "--data", data, "--listen", "0.0.0.0:0").want(t, exitUsage, "", "--plain-anywhere")
-	tl(t, "serve", "--data", data, "--listen", ":0").want(t, exitUsage, "", "not on the loopback")
+	tl(t, "serve", "--data", data, "--listen-plain", "0.0.0.0:0").want(t, exitUsage, "", "--plain-anywhere")
+	tl(t, "serve", "--data", data, "--listen-plain", ":0").want(t, exitUsage, "", "not on the loopback")
+}
+
+func TestPlainSocketIsForThoseWhoAskForIt(t *testing.T) {
+	p := startProcess(t, "--data", filepath.Join(t.TempDir(), "d"), "--listen", "127.0.0.1:0", "--listen-plain", "127.0.0.1:0")
+	if len(p.Listen) != 1 || len(p.ListenPlain) != 1 || p.ServerKey == "" {
+		t.Fatalf("started as %+v, want a sealed and a plain socket", p.started)
+	}
+	to := []string{"--as", "alice", "--to", "bob", "--data", p.Data}
+	tl(t, with("send", to, "--plain", "--server", p.ListenPlain[0], "by eye")...).want(t, exitOK, "", "")
+	tl(t, with("send", to, "--server", p.Listen[0], "sealed")...).want(t, exitOK, "", "")
+	tl(t, with("send", to, "--server", p.Listen[0], "--server-key", p.ServerKey, "with its key")...).want(t, exitOK, "", "")
+	tl(t, with("send", to, "--plain", "--server-key", p.ServerKey, "x")...).want(t, exitUsage, "", "--server-key")
+	tl(t, with("send", to, "--server-key", "x", "x")...).want(t, exitUsage, "", "43 characters")
 }
 
 func TestAdvertisedAddressIsTold(t *testing.T) {
 	var out bytes.Buffer
 	cfg := config{advertise: "chat.example:4747"}
-	if line := chatLine(&cfg, "10.0.0.1:9", "alice", "bob"); !strings.Contains(line, "--server chat.example:4747") {
+	if line := chatLine(&cfg, &started{Listen: []string{"10.0.0.1:9"}}, "alice", "bob"); !strings.Contains(line, "--server chat.example:4747") {
 		t.Errorf("%s%s", &out, line)
 	}
 }
