@@ -19,9 +19,9 @@ import (
 
 // Options say who connects and how. The zero value of a field is its default.
 type Options struct {
-	// Token returns the JWT to log in with. It is called for every login, from
-	// another goroutine; a token that is near its end should be renewed.
-	// Required.
+	// Token returns the JWT to log in with. It is called for every login, and when
+	// nine tenths of the time of a session's token are over, from another
+	// goroutine but never twice at a time. It may take 30 s. Required.
 	Token func(ctx context.Context) (string, error)
 	// ServerKey is the server's public key, as "timberline serve" prints it: 43
 	// characters. What is sent can be read only by who has the other half of it.
@@ -121,6 +121,7 @@ type Client struct {
 	stop   chan struct{} // ends the loop
 	gone   chan struct{} // closed when the loop is over
 	turn   chan struct{} // held by who takes messages
+	asking chan struct{} // held by who asks for a token
 	loop   *loop
 
 	closing sync.Once
@@ -150,6 +151,8 @@ func Dial(address string, o Options) (*Client, error) {
 		stop:  make(chan struct{}),
 		gone:  make(chan struct{}),
 		turn:  make(chan struct{}, 1),
+
+		asking: make(chan struct{}, 1),
 	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	d := newDevice(o.Codec, randv2.NewChaCha8(seed), saved)

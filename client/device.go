@@ -31,6 +31,7 @@ type device struct {
 	heads   events.Seq
 	resets  int   // how often the inbox began anew
 	rebind  bool  // open another socket, then call rebound
+	refresh bool  // get a token, then call gotToken
 	warning error // to be logged
 	dropped dropped
 }
@@ -173,20 +174,29 @@ func (d *device) joining(now time.Time, f wire.Frame) bool {
 			d.accepted(now, f)
 		case d.link.phase == joined && f.Session != d.link.session:
 			d.rest(now, 0) // a repeat of the LOGIN met a server that had forgotten the session
+		case d.link.renewing():
+			d.renewed(now, f)
 		}
 		return true
 	case *wire.Denied:
-		if d.link.phase != joining || f.Attempt != d.link.login.Attempt {
-			return true
-		}
-		if asked, err := d.link.denied(f); err != nil {
-			d.end(err)
-		} else {
-			d.rest(now, asked)
+		switch {
+		case f.Attempt != d.link.login.Attempt:
+		case d.link.phase == joining:
+			d.denied(now, f)
+		case d.link.renewing():
+			d.renewed(now, nil)
 		}
 		return true
 	}
 	return false
+}
+
+func (d *device) denied(now time.Time, f *wire.Denied) {
+	if asked, err := d.link.denied(f); err != nil {
+		d.end(err)
+	} else {
+		d.rest(now, asked)
+	}
 }
 
 func (d *device) accepted(now time.Time, f *wire.Accepted) {
@@ -223,7 +233,7 @@ func (d *device) frame(now time.Time, f wire.Frame) {
 	case *wire.Challenge:
 		d.link.challenged(f)
 	case *wire.Pong:
-		d.link.pong(now, f.ID, d.jitter)
+		d.link.pong(now, f.ID, f.Head > d.in.head, d.jitter)
 		d.in.pong(now, f.Head, f.First)
 	case *wire.Closed:
 		if asked, err := d.link.closed(now, f); err != nil {
@@ -314,6 +324,7 @@ func (d *device) tick(now time.Time) {
 	if l.phase != joined {
 		return
 	}
+	d.refresh = d.refresh || l.renew(now)
 	if d.out.timeOut(now, &l.rtt) {
 		l.doubt(now)
 	}
@@ -327,7 +338,11 @@ func (d *device) emit(now time.Time) [][]byte {
 		packets = append(packets, hello)
 	}
 	if f := d.link.repeatLogin(now); f != nil {
-		p := d.packer(events.SessionID{})
+		var session events.SessionID
+		if d.link.renewing() {
+			session = d.link.session
+		}
+		p := d.packer(session)
 		p.Add(f)
 		packets = append(packets, d.link.sealPackets(p.Packets())...)
 	}
@@ -364,6 +379,7 @@ func (d *device) emit(now time.Time) [][]byte {
 func (d *device) makePing(id uint32) *wire.Ping {
 	f := &wire.Ping{ID: id, Cursor: d.in.have, Low: d.out.low()}
 	if d.link.seal != nil {
+		f.Next = uint32(d.link.pace.interval.Milliseconds())
 		f.Padding = pingPadding
 		d.rebind = d.rebind || d.link.pings == rebindAfter
 	}
@@ -378,7 +394,8 @@ const rebindAfter = 3
 // device is now.
 func (d *device) rebound(now time.Time) {
 	if d.link.phase == joined {
-		d.link.pingAt = now
+		d.link.pace = newPace(d.link.pace.least, d.link.pace.most)
+		d.link.pingAt, d.link.moved = now, true
 	}
 }
 

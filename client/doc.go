@@ -38,7 +38,15 @@
 // that the app has not taken wait in a queue; when it is full the device stops
 // asking for more and goes on when there is room.
 //
+// # Networks
+//
+// What is sent can be read only by the server whose key Options.ServerKey pins. A
+// session outlives a change of network: the client goes on from another socket
+// when heartbeats are not answered, or at once when NetworkChanged tells. The
+// heartbeat's interval grows, up to what the server allows, for as long as the
+// NATs on the way stand it.
+//
 // # Limitations
 //
-// Plain mode only: nothing is encrypted. One Store serves one device of one user.
+// One Store serves one device of one user.
 package client

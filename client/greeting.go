@@ -161,9 +161,15 @@ func (d *device) packer(session events.SessionID) *wire.Packer {
 	return wire.NewPacker(d.codec, session)
 }
 
-// challenged notes what is to be echoed.
+// challenged notes what is to be echoed. The device has another address than
+// before: a NAT may have forgotten the one that it had.
 func (l *link) challenged(f *wire.Challenge) {
-	if l.seal != nil {
-		l.seal.challenge = bytes.Clone(f.Token)
+	if l.seal == nil {
+		return
 	}
+	if l.pings > 0 {
+		l.pace.after(l.silence, false)
+		l.silence = 0
+	}
+	l.seal.challenge = bytes.Clone(f.Token)
 }

@@ -8,7 +8,6 @@ import (
 
 	"timberline/events"
 	"timberline/wire"
-	"timberline/wire/sealed"
 )
 
 const (
@@ -64,13 +63,18 @@ type link struct {
 	begun   time.Time
 	settle  events.SessionID // still to be settled before anything is sent; zero: nothing is
 
-	rtt       rtt
-	heartbeat time.Duration
-	heard     time.Time // when the server's last packet came
-	pingAt    time.Time
-	pingID    uint32
-	pingSent  time.Time // when the ping with that id went out
-	pings     int       // unanswered ones
+	rtt      rtt
+	pace     pace
+	heard    time.Time // when the server's last packet came
+	pingAt   time.Time
+	pingID   uint32
+	pingSent time.Time     // when the ping with that id went out
+	silence  time.Duration // how long nothing had come before it; 0: that says nothing of the way
+	pings    int           // unanswered ones
+	moved    bool          // the next ping is the first from another socket
+
+	renewAt time.Time // when to get a fresh token; zero: never, or one is being got
+	expires time.Time // when the session ends with its token; zero: never
 }
 
 // prepared goes on when socket and token are there: now it is the LOGIN's turn.
@@ -110,11 +114,9 @@ func (l *link) accepted(now time.Time, f *wire.Accepted, jitter func(time.Durati
 	l.phase, l.session, l.expired = joined, f.Session, false
 	l.journal = wire.OldSession{Session: f.Session, Journal: f.Journal, Offset: f.Offset}
 	l.begun, l.heard = now, now
-	l.heartbeat = min(max(time.Duration(f.Heartbeat)*time.Millisecond, time.Second), 10*time.Minute)
+	l.pace = newPace(heartbeat(f.Heartbeat), heartbeat(f.MaxHeartbeat))
 	l.pings = 0
-	if l.seal != nil && len(f.Cookie) == sealed.CookieSize {
-		l.seal.cookie = sealed.Cookie(f.Cookie)
-	}
+	l.granted(now, f, jitter)
 	l.beat(now, jitter)
 	if len(l.login.Settle) > 0 {
 		l.settle, l.logins = l.login.Settle[0].Session, 1
@@ -134,10 +136,15 @@ func (l *link) settled(s events.SessionID) bool {
 	return true
 }
 
+// heartbeat returns an interval that the server names, within reason.
+func heartbeat(ms uint32) time.Duration {
+	return min(max(time.Duration(ms)*time.Millisecond, time.Second), 10*time.Minute)
+}
+
 // beat plans the next heartbeat: a little early, and not together with all
 // others.
 func (l *link) beat(now time.Time, jitter func(time.Duration) time.Duration) {
-	l.pingAt = now.Add(l.heartbeat - jitter(l.heartbeat/5))
+	l.pingAt = now.Add(l.pace.interval - jitter(l.pace.interval/5))
 }
 
 // ping returns the id of the ping to send now; ok is false if it is not time.
@@ -148,6 +155,11 @@ func (l *link) ping(now time.Time) (id uint32, ok bool) {
 	if l.heard.After(l.pingSent) {
 		l.pings = 0 // it lives
 	}
+	l.silence = 0
+	if l.pings == 0 && !l.moved {
+		l.silence = now.Sub(l.heard)
+	}
+	l.moved = false
 	l.pings++
 	l.pingID++
 	l.pingSent = now
@@ -167,10 +179,12 @@ func (l *link) doubt(now time.Time) {
 	}
 }
 
-// pong takes in the answer to a ping.
-func (l *link) pong(now time.Time, id uint32, jitter func(time.Duration) time.Duration) {
+// pong takes in the answer to a ping. late says that it tells of entries whose
+// pushes have not come.
+func (l *link) pong(now time.Time, id uint32, late bool, jitter func(time.Duration) time.Duration) {
 	if id == l.pingID && l.pings > 0 {
 		l.rtt.measured(now.Sub(l.pingSent))
+		l.pace.after(l.silence, !late)
 	}
 	l.pings = 0
 	l.beat(now, jitter)
@@ -188,6 +202,7 @@ func (l *link) rest(now time.Time, asked time.Duration, jitter func(time.Duratio
 	pause := asked + jitter(min(firstPause<<min(l.failures, 16), maxPause))
 	l.failures++
 	l.phase, l.session, l.loginAt = idle, events.SessionID{}, time.Time{}
+	l.renewAt = time.Time{}
 	l.retry = now.Add(pause)
 }
 
@@ -257,7 +272,7 @@ func (l *link) next() time.Time {
 	case joining:
 		return l.loginAt
 	case joined:
-		return sooner(l.pingAt, l.loginAt)
+		return sooner(sooner(l.pingAt, l.loginAt), l.renewAt)
 	}
 	return time.Time{}
 }

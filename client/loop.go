@@ -225,6 +225,10 @@ func (l *loop) step() {
 		l.c.o.Logger.Warn("no connection", "err", l.d.warning)
 		l.d.warning = nil
 	}
+	if l.d.refresh {
+		l.d.refresh = false
+		l.tasks.Go(l.refresh)
+	}
 	if l.d.rebind && !l.rebinding {
 		l.rebinding = true
 		l.tasks.Go(l.rebind)

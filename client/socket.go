@@ -61,6 +61,34 @@ func (l *loop) rebind() {
 	}
 }
 
+// refresh is the task that gets a token for a session that goes on.
+func (l *loop) refresh() {
+	token, err := l.c.token(l.c.ctx)
+	l.c.do(l.c.ctx, func(now time.Time) {
+		if err != nil {
+			l.c.o.Logger.Warn("the token is not renewed", "err", err)
+		}
+		l.d.gotToken(now, token, err)
+	})
+}
+
+// token asks the app for a token.
+func (c *Client) token(ctx context.Context) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, tokenPatience)
+	defer cancel()
+	select {
+	case c.asking <- struct{}{}:
+		defer func() { <-c.asking }()
+	case <-ctx.Done():
+		return "", ctx.Err()
+	}
+	token, err := c.o.Token(ctx)
+	if err != nil {
+		return "", fmt.Errorf("get a token: %w", err)
+	}
+	return token, nil
+}
+
 // readBatch is how many datagrams are read at a time.
 const readBatch = 8
 
@@ -104,8 +132,8 @@ func (c *Client) prepare(try int) (p preparation, err error) {
 	if p.server, err = resolve(ctx, c.address, try); err != nil {
 		return p, err
 	}
-	if p.token, err = c.o.Token(ctx); err != nil {
-		return p, fmt.Errorf("get a token: %w", err)
+	if p.token, err = c.token(ctx); err != nil {
+		return p, err
 	}
 	if p.conn, err = c.listen(p.server); err != nil {
 		return p, fmt.Errorf("open a socket: %w", err)

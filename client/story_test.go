@@ -23,13 +23,14 @@ type wireEnd struct {
 	in   chan wire.Datagram
 	gone chan struct{}
 	once sync.Once
+	open func(data []byte) (wire.Packet, error)
 
 	mu   sync.Mutex
 	sent []wire.Packet
 }
 
 func newWireEnd() *wireEnd {
-	return &wireEnd{in: make(chan wire.Datagram, 64), gone: make(chan struct{})}
+	return &wireEnd{in: make(chan wire.Datagram, 64), gone: make(chan struct{}), open: wire.Decode}
 }
 
 func (w *wireEnd) ReadBatch(ds []wire.Datagram) (int, error) {
@@ -47,7 +48,7 @@ func (w *wireEnd) WriteBatch(ds []wire.Datagram) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, d := range ds {
-		p, err := wire.Decode(bytes.Clone(d.Data))
+		p, err := w.open(bytes.Clone(d.Data))
 		if err != nil {
 			panic(err)
 		}
@@ -87,6 +88,7 @@ type story struct {
 	store   Store
 	lives   byte       // clients so far
 	ends    []*wireEnd // the sockets the client has opened
+	vault   *vault     // sealed: the server's end; nil: plain mode
 	session events.SessionID
 	heartMS uint32
 	frames  []wire.Frame // sent by the client, not taken by the test
@@ -164,7 +166,7 @@ func (s *story) hooks(o *Options) {
 
 func (s *story) dial(o Options) {
 	s.t.Helper()
-	o.Plain = true
+	o.Plain = s.vault == nil
 	c, err := Dial(serverAddr.String(), o)
 	if err != nil {
 		s.t.Fatal(err)
@@ -212,8 +214,12 @@ func (s *story) token(context.Context) (string, error) {
 func (s *story) listen() (wire.PacketConn, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.ends = append(s.ends, newWireEnd())
-	return s.ends[len(s.ends)-1], nil
+	end := newWireEnd()
+	if s.vault != nil {
+		end.open = s.vault.open
+	}
+	s.ends = append(s.ends, end)
+	return end, nil
 }
 
 func (s *story) note(f func()) {
@@ -299,9 +305,17 @@ func (s *story) say(fs ...wire.Frame) {
 func (s *story) sayAs(from netip.AddrPort, session events.SessionID, fs ...wire.Frame) {
 	p := wire.Packet{Session: session, Frames: fs}
 	data := p.Encode()
+	if s.vault != nil {
+		data = s.vault.seal(s.t, fs)
+	}
 	if len(data) > wire.MaxPacket {
 		s.t.Fatalf("the story has a packet of %d bytes", len(data))
 	}
+	s.put(from, data)
+}
+
+// put hands a datagram to the client.
+func (s *story) put(from netip.AddrPort, data []byte) {
 	s.end().in <- wire.Datagram{Addr: from, Data: data}
 	synctest.Wait()
 }

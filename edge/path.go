@@ -67,13 +67,15 @@ func (t *table) challenge(now time.Time, s *session) {
 }
 
 // echo moves the session to the address that has shown to be the client's. What it
-// was told at the old one may be lost.
+// was told at the old one may be lost: the answer to the ping that brought the
+// challenge is.
 func (t *table) echo(now time.Time, s *session, src from, f *wire.Echo) {
 	if s.path == nil || s.path.src.addr != src.addr || !bytes.Equal(f.Token, s.path.token[:]) {
 		return
 	}
 	s.src, s.path = src, nil
 	t.counts.moves.Add(1)
+	s.pong(0)
 	if s.order.Sent() {
 		s.wantAck()
 	}

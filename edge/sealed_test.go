@@ -239,7 +239,7 @@ func TestSessionMovesWithItsClientOnlyOnceItEchoes(t *testing.T) {
 	bob.at = netip.MustParseAddrPort("198.51.100.9:2000")
 	bob.sent, bob.got = 0, 0
 	bob.say(&wire.Ping{ID: 1, Padding: make([]byte, 24)})
-	bob.want("its new address is asked, the answer went to the old one", "*wire.Challenge")
+	bob.want("its new address is asked, the answer went to the old one", "*wire.Challenge, pong 0 head 0")
 	if bob.got > bob.sent {
 		t.Errorf("%d bytes to an address that sent %d", bob.got, bob.sent)
 	}
