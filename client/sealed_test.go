@@ -162,14 +162,13 @@ func TestDeviceProvesItsAddressAndThenLogsIn(t *testing.T) {
 
 func TestForgedAnswersChangeNothing(t *testing.T) {
 	tellSealed(t, func(s *story) {
-		h, _ := s.hello()
-		other := h
+		s.hello()
 		stranger := newVault(t)
 		i, err := sealed.NewInitiator(stranger.key.Public, stranger.random)
 		if err != nil {
 			t.Fatal(err)
 		}
-		other, err = sealed.ParseHello(i.Hello(sealed.Cookie{}))
+		other, err := sealed.ParseHello(i.Hello(sealed.Cookie{}))
 		if err != nil {
 			t.Fatal(err)
 		}

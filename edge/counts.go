@@ -10,19 +10,21 @@ type Count struct {
 
 // counts are kept by cause; the loop writes them, anybody reads them.
 type counts struct {
-	packets, malformed, unknownSession, wrongCodec atomic.Uint64
-	forged, replayed, plainOnSealed                atomic.Uint64
-	overSource, overSession                        atomic.Uint64
-	hellos, retries, challenges, moves, resets     atomic.Uint64
-	logins, denied, sends, refused, busy           atomic.Uint64
-	pushes, pushesDropped, pushesGivenUp           atomic.Uint64
-	syncs                                          atomic.Uint64
+	packets, malformed, oversized              atomic.Uint64
+	unknownSession, wrongCodec                 atomic.Uint64
+	forged, replayed, plainOnSealed            atomic.Uint64
+	overSource, overSession                    atomic.Uint64
+	hellos, retries, challenges, moves, resets atomic.Uint64
+	logins, denied, sends, refused, busy       atomic.Uint64
+	pushes, pushesDropped, pushesGivenUp       atomic.Uint64
+	syncs                                      atomic.Uint64
 }
 
 func (c *counts) list() []Count {
 	return []Count{
 		{"packets", c.packets.Load()},
 		{"packets_malformed", c.malformed.Load()},
+		{"packets_oversized", c.oversized.Load()},
 		{"packets_forged", c.forged.Load()},
 		{"packets_replayed", c.replayed.Load()},
 		{"packets_plain_on_sealed", c.plainOnSealed.Load()},

@@ -91,6 +91,10 @@ func (t *table) since(now time.Time) time.Duration {
 // packet takes in a datagram. Its bytes are the caller's again afterwards.
 func (t *table) packet(now time.Time, src from, data []byte) {
 	t.counts.packets.Add(1)
+	if len(data) > wire.MaxPacket {
+		t.counts.oversized.Add(1)
+		return
+	}
 	if !t.cfg.Sockets[src.conn].Plain {
 		t.sealedPacket(now, src, data)
 		return
