@@ -83,21 +83,25 @@ func (d *device) sealedPacket(now time.Time, data []byte) {
 func (d *device) retry(now time.Time, data []byte) {
 	s := d.link.seal
 	r, err := s.handshake.Retry(data)
-	switch {
-	case err != nil:
+	if err != nil {
 		d.dropped.malformed++
-	case r.Cause == sealed.CauseVersion:
-		d.warning = fmt.Errorf("the server speaks version %d of the protocol, this client version %d", r.Version, sealed.Version)
-		d.rest(now, 0)
-	case r.Cause == sealed.CauseKey:
-		d.warning = fmt.Errorf("the server does not have the key %v", s.key)
-		d.rest(now, 0)
-	default:
+		return
+	}
+	switch r.Cause {
+	case sealed.CauseCookie:
 		s.cookie = r.Cookie
 		if s.retries++; s.retries <= maxRetries {
 			s.helloAt, s.hellos = now, 0
 		}
+		return
+	case sealed.CauseVersion:
+		d.warning = fmt.Errorf("the server speaks version %d of the protocol, this client version %d", r.Version, sealed.Version)
+	case sealed.CauseKey:
+		d.warning = fmt.Errorf("the server does not have the key %v", s.key)
+	default:
+		d.warning = fmt.Errorf("the server does not take this client, for cause %d, which this version does not know", r.Cause)
 	}
+	d.rest(now, 0)
 }
 
 // welcome goes on with the LOGIN: the server has proved that it has its key.

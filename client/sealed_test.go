@@ -199,7 +199,7 @@ func TestForgedAnswersChangeNothing(t *testing.T) {
 }
 
 func TestServerWithAnotherKeyOrVersionIsTriedAgainLater(t *testing.T) {
-	for _, cause := range []sealed.Cause{sealed.CauseKey, sealed.CauseVersion} {
+	for _, cause := range []sealed.Cause{sealed.CauseKey, sealed.CauseVersion, 99} {
 		tellSealed(t, func(s *story) {
 			h, _ := s.hello()
 			s.retry(h, sealed.Retry{Version: 2, Cause: cause})
