@@ -74,7 +74,11 @@ func (i *Initiator) Finish(data []byte) (*Channel, Welcome, error) {
 	if len(data) < WelcomeSize || data[0] != TypeWelcome || Echo(data[1:]) != i.hello.Echo() {
 		return nil, Welcome{}, fmt.Errorf("%w: not a WELCOME for this HELLO", ErrMalformed)
 	}
-	payload, send, recv, err := i.state.ReadMessage(nil, data[1+echoSize:])
+	message := data[1+echoSize:]
+	if _, err := suite.DH(i.state.LocalEphemeral().Private, message[:dhSize]); err != nil {
+		return nil, Welcome{}, fmt.Errorf("%w: %w", ErrHandshake, err) // ReadMessage would not undo what it did before
+	}
+	payload, send, recv, err := i.state.ReadMessage(nil, message)
 	if err != nil {
 		return nil, Welcome{}, fmt.Errorf("%w: %w", ErrHandshake, err)
 	}
