@@ -71,7 +71,7 @@ func (i *Initiator) Retry(data []byte) (Retry, error) { return parseRetry(data, 
 // its key, and can be called again after an error, which wraps ErrMalformed or
 // ErrHandshake.
 func (i *Initiator) Finish(data []byte) (*Channel, Welcome, error) {
-	if len(data) < WelcomeSize || data[0] != TypeWelcome || Echo(data[1:]) != i.hello.Echo() {
+	if !is(data, TypeWelcome, WelcomeSize) || Echo(data[1:]) != i.hello.Echo() {
 		return nil, Welcome{}, fmt.Errorf("%w: not a WELCOME for this HELLO", ErrMalformed)
 	}
 	message := data[1+echoSize:]

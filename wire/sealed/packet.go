@@ -46,6 +46,12 @@ const (
 // says: they are dropped and counted.
 var ErrMalformed = errors.New("malformed packet")
 
+// is reports whether a packet is of a type, and no smaller than those are nor
+// larger than any packet.
+func is(data []byte, kind byte, least int) bool {
+	return len(data) >= least && len(data) <= wire.MaxPacket && data[0] == kind
+}
+
 // A Cookie proves an address: whoever shows it has received it there. Zero: none.
 type Cookie [CookieSize]byte
 
@@ -72,8 +78,8 @@ type Hello struct {
 // ParseHello reads a HELLO. It proves nothing.
 func ParseHello(data []byte) (Hello, error) {
 	var h Hello
-	if len(data) < HelloSize || data[0] != TypeHello {
-		return h, fmt.Errorf("%w: a HELLO has at least %d bytes, this has %d", ErrMalformed, HelloSize, len(data))
+	if !is(data, TypeHello, HelloSize) {
+		return h, fmt.Errorf("%w: a HELLO has %d to %d bytes, this has %d", ErrMalformed, HelloSize, wire.MaxPacket, len(data))
 	}
 	h.Version = data[1]
 	h.Key = KeyID(data[2:helloPrologue])
@@ -139,7 +145,7 @@ func parseRetry(data []byte, echo Echo) (Retry, error) {
 // PeekData returns the session that a DATA packet names; ok is false if it is no
 // DATA packet. It proves nothing.
 func PeekData(data []byte) (s events.SessionID, ok bool) {
-	if len(data) < DataSize || data[0] != TypeData {
+	if !is(data, TypeData, DataSize) {
 		return s, false
 	}
 	return events.SessionID(data[1:]), true
