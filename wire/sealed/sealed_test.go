@@ -257,6 +257,7 @@ func TestCookieProvesItsAddressForAWhile(t *testing.T) {
 	secret, other := &Secret{1}, &Secret{2}
 	now := time.Unix(1_800_000_000, 0)
 	home, away := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
+	link := netip.MustParseAddr("fe80::1")
 	c := secret.Cookie(home, now)
 	for _, test := range []struct {
 		what   string
@@ -274,6 +275,14 @@ func TestCookieProvesItsAddressForAWhile(t *testing.T) {
 		{"from elsewhere", secret, c, away, now, false},
 		{"another edge's", other, c, home, now, false},
 		{"none", secret, Cookie{}, home, now, false},
+		{"after the clock was set back", secret, c, home, now.Add(-24 * time.Hour), false},
+		{"after the clock was set far ahead", secret, c, home, now.Add(100 * 365 * 24 * time.Hour), false},
+		{"of a clock before 1970", secret, secret.Cookie(home, time.Unix(-10, 0)), home, time.Unix(-9, 0), true},
+		{"of no time, by a clock that begins anew", secret, Cookie{}, home, time.Unix(1, 0), false},
+		{"of the last second there is", secret, Cookie(bytes.Repeat([]byte{0xff}, CookieSize)), home, time.Unix(0, 0), false},
+		{"on another link", secret, secret.Cookie(link.WithZone("eth0"), now), link.WithZone("eth1"), now, false},
+		{"on the same link", secret, secret.Cookie(link.WithZone("eth0"), now), link.WithZone("eth0"), now, true},
+		{"from the IPv6 address of the same digits", secret, c, netip.AddrFrom16([16]byte{12: 192, 13: 0, 14: 2, 15: 1}), now, false},
 		{"a later one made of it", secret, Cookie(append([]byte{c[0], c[1], c[2], c[3], c[4], c[5], c[6], c[7] + 1}, c[8:]...)), home, now.Add(time.Minute), false},
 	} {
 		if got := test.secret.Fresh(test.cookie, test.addr, test.now); got != test.fresh {

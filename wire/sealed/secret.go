@@ -38,8 +38,10 @@ func (s *Secret) Fresh(c Cookie, a netip.Addr, now time.Time) bool {
 }
 
 func (s *Secret) cookieMAC(c Cookie, a netip.Addr) []byte {
-	ip := a.Unmap().As16()
-	return s.mac("cookie", append(c[:8:8], ip[:]...))[:CookieSize-8]
+	a = a.Unmap()
+	ip := a.As16()
+	data := append(c[:8:8], ip[:]...)
+	return s.mac("cookie", append(data, a.Zone()...))[:CookieSize-8]
 }
 
 // mac returns 16 bytes that only who has the secret can make.
