@@ -15,11 +15,14 @@ type PublicKey [dhSize]byte
 type KeyID [keyIDSize]byte
 
 // ParseKey reads a public key in its text form: 43 characters of unpadded base64
-// for URLs.
+// for URLs. A point of small order is no key.
 func ParseKey(text string) (PublicKey, error) {
 	raw, err := base64.RawURLEncoding.DecodeString(text)
 	if err != nil || len(raw) != dhSize {
 		return PublicKey{}, fmt.Errorf("server key %q: want %d bytes in base64 for URLs, %d characters of A-Z a-z 0-9 - _", text, dhSize, base64.RawURLEncoding.EncodedLen(dhSize))
+	}
+	if _, err := suite.DH(raw, raw); err != nil { // with whatever private key
+		return PublicKey{}, fmt.Errorf("server key %q: it would keep nothing secret, so no server has it", text)
 	}
 	return PublicKey(raw), nil
 }

@@ -60,3 +60,14 @@ func TestForgedWelcomeWithAPointOfSmallOrderSpoilsNothing(t *testing.T) {
 		}
 	})
 }
+
+func TestKeyOfSmallOrderIsNoServersKey(t *testing.T) {
+	eachSmallOrder(t, func(point [dhSize]byte) {
+		if _, err := ParseKey(PublicKey(point).String()); err == nil {
+			t.Errorf("point %x was taken for a server's key", point)
+		}
+		if _, err := NewInitiator(point, source(1)); !errors.Is(err, ErrHandshake) {
+			t.Errorf("a handshake with the key %x: %v, want ErrHandshake", point, err)
+		}
+	})
+}
