@@ -12,9 +12,10 @@ import (
 	"timberline/wire"
 )
 
-// MaxPackets bounds the packets of a channel in each direction: with so many of
-// full size AES-GCM is as good as RFC 9001 asks for (section 6.6, an attacker's
-// advantage below 2⁻⁵⁶). Then the session is over.
+// MaxPackets bounds the packets of a channel in each direction. Then the session
+// is over. With so many of 512 bytes AES-GCM is as good as RFC 9001 asks for
+// (appendix B.1: 2³⁵ blocks, an attacker's advantage below 2⁻⁵⁷); were all of them
+// of full size, the advantage would be below 2⁻⁵⁴.
 const MaxPackets = 1 << 30
 
 // What can be wrong with a packet.
