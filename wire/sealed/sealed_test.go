@@ -368,9 +368,18 @@ func FuzzAnswers(f *testing.F) {
 	f.Add(AppendReset(nil, welcome.Session, welcome.Reset))
 	client, server := connect(f)
 	f.Add(seal(f, server, "hello"))
+	f.Add(append(bytes.Clone(answer[:1+echoSize]), make([]byte, WelcomeSize)...))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		if _, _, err := i.Finish(data); err == nil && !bytes.Equal(data, answer) {
+		i, err := NewInitiator(key.Public, source(1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _, err = i.Finish(data)
+		if err == nil && !bytes.Equal(data, answer) {
 			t.Errorf("a WELCOME that no server made was taken: %x", data)
+		}
+		if _, w, err2 := i.Finish(answer); err != nil && (err2 != nil || w != welcome) {
+			t.Errorf("the true WELCOME after %x: %v", data, err2)
 		}
 		i.Retry(data)
 		IsReset(data, welcome.Session, welcome.Reset)
