@@ -13,10 +13,9 @@ import (
 )
 
 // MaxPackets bounds the packets of a channel in each direction. Then the session
-// is over. With so many of 512 bytes AES-GCM is as good as RFC 9001 asks for
-// (appendix B.1: 2³⁵ blocks, an attacker's advantage below 2⁻⁵⁷); were all of them
-// of full size, the advantage would be below 2⁻⁵⁴.
-const MaxPackets = 1 << 30
+// is over. With so many of up to 2 KiB, AES-GCM is as good as RFC 9001 asks for
+// (appendix B.1: an attacker's advantage below 2⁻⁵⁷).
+const MaxPackets = 1 << 28
 
 // What can be wrong with a packet.
 var (

@@ -110,7 +110,7 @@ func refusedDatas(client, edge *noiseChannel) []refusedVector {
 		{"data-too-small", "edge", "there is no room for a tag", mustStayAsWas, toEdge[:DataSize-1], nil},
 		{"data-header-only", "edge", "there is nothing behind the header", mustStayAsWas, toEdge[:wire.SealedHeader], nil},
 		{"data-too-large", "edge", "well sealed, but of 1,201 bytes", mustStayAsWas, sealed(8, wire.MaxPacket-DataSize+1), nil},
-		{"data-counter-too-high", "edge", "well sealed, but with counter 2^30", mustStayAsWas, sealed(1<<30, 0), nil},
+		{"data-counter-too-high", "edge", "well sealed, but with counter 2^28", mustStayAsWas, sealed(1<<28, 0), nil},
 		{"data-counter-highest", "edge", "well sealed, but with counter 2^64-1", mustStayAsWas, sealed(1<<64-1, 0), nil},
 		{"data-key-of-other-direction", "edge", "sealed with the key of the edge's own packets", mustStayAsWas, refusedData(&wrongKey), nil},
 		{"data-sent-back", "edge", "a packet of the edge itself", mustStayAsWas, toClient, nil},
@@ -189,9 +189,9 @@ var windowCounters = []uint64{
 	2049, 1536, 1537, 1538, 1537, 2048, 2048, 2049,
 	100_000, 2048, 2049, 99_488, 99_489, 99_489, 99_999, 99_999, 100_000,
 	100_511, 99_999, 100_000, 100_001, 100_510,
-	1 << 29, 100_512, 1<<29 - 512, 1<<29 - 511, 1<<29 - 511, 1<<29 - 1,
-	1<<30 - 1, 1 << 29, 1<<30 - 512, 1<<30 - 513, 1<<30 - 2, 1<<30 - 1,
-	1 << 30, 1<<30 + 1, 1 << 53, 1<<30 - 3, 1<<30 - 3,
+	1 << 27, 100_512, 1<<29 - 512, 1<<29 - 511, 1<<29 - 511, 1<<29 - 1,
+	1<<28 - 1, 1 << 27, 1<<28 - 512, 1<<28 - 513, 1<<28 - 2, 1<<28 - 1,
+	1 << 28, 1<<28 + 1, 1 << 53, 1<<28 - 3, 1<<28 - 3,
 }
 
 // windowVectors says what becomes of them by the words of docs/protocol.md §12.
@@ -200,7 +200,7 @@ func windowVectors() []windowVector {
 	taken := make(map[uint64]bool)
 	highest := uint64(0)
 	for _, c := range windowCounters {
-		v := windowVector{c, c < 1<<30 && !taken[c] && c+512 > highest}
+		v := windowVector{c, c < 1<<28 && !taken[c] && c+512 > highest}
 		if v.Taken {
 			taken[c], highest = true, max(highest, c)
 		}

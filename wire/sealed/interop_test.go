@@ -101,7 +101,7 @@ func exchange(t *testing.T, r *rand.ChaCha8, other *noiseChannel, ours *Channel)
 func TestNonceIsFourZerosAndTheCounter(t *testing.T) {
 	client, server := connect(t)
 	for counter, want := range map[uint64]string{
-		0: "000000000000000000000000", 1: "000000000000000000000001", 0x01020304: "000000000000000001020304", MaxPackets - 1: "00000000000000003fffffff",
+		0: "000000000000000000000000", 1: "000000000000000000000001", 0x01020304: "000000000000000001020304", MaxPackets - 1: "00000000000000000fffffff",
 	} {
 		raw, err := hex.DecodeString(want)
 		if err != nil {
