@@ -117,7 +117,7 @@ func (c *call) help() {
 	fmt.Fprintf(c.stdout, "\nexample:\n  %s\n\nflags:\n", strings.TrimSpace(cmd.example))
 	c.flags.VisitAll(func(f *flag.Flag) {
 		value, usage := flag.UnquoteUsage(f)
-		if f.DefValue != "" && f.DefValue != "false" && f.DefValue != "0" {
+		if f.DefValue != "" && f.DefValue != "false" && f.DefValue != "0" && f.DefValue != "0s" {
 			usage += " (default " + f.DefValue + ")"
 		}
 		fmt.Fprintf(c.stdout, "  --%s\n        %s\n", strings.TrimSpace(f.Name+" "+value), usage)

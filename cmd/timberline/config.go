@@ -25,10 +25,20 @@ type config struct {
 	listenPlain   string // likewise, in plain mode
 	advertise     string
 	plainAnywhere bool
-	heartbeat     time.Duration
-	maxBody       int
-	maxSessions   int
 	shards        uint
+	limits
+}
+
+// limits are how much a server takes from whom.
+type limits struct {
+	heartbeat    time.Duration
+	maxHeartbeat time.Duration // 0: two minutes, or heartbeat if that is more
+	maxBody      int
+	maxSessions  int
+	userSessions int
+	halfOpen     int
+	sessionRate  int
+	sourceRate   int
 }
 
 // define adds the fields to a set of flags, with their defaults.
@@ -38,10 +48,19 @@ func (c *config) define(fs *flag.FlagSet) {
 	fs.StringVar(&c.listenPlain, "listen-plain", "", "UDP `addresses` to listen on in plain mode, where nothing is encrypted: for reading packets by eye")
 	fs.StringVar(&c.advertise, "advertise", "", "`address` (host:port) that clients are told to use, where a NAT hides the one listened on")
 	fs.BoolVar(&c.plainAnywhere, "plain-anywhere", false, "let --listen-plain have other addresses than the loopback: whoever is on the way can read and forge everything")
-	fs.DurationVar(&c.heartbeat, "heartbeat", 15*time.Second, "how often clients ping: 1s to 1h")
-	fs.IntVar(&c.maxBody, "max-body", events.DefaultMaxBody, fmt.Sprintf("largest body of a message, in `bytes`: at most %d", events.HardMaxBody))
-	fs.IntVar(&c.maxSessions, "max-sessions", 100_000, "most sessions at a time; further logins are told that the server is busy")
 	fs.UintVar(&c.shards, "shards", 1, fmt.Sprintf("shards of a store that is created, 1 to %d; it keeps them for ever", events.Slots))
+	c.limits.define(fs)
+}
+
+func (l *limits) define(fs *flag.FlagSet) {
+	fs.DurationVar(&l.heartbeat, "heartbeat", 15*time.Second, "how often clients ping: 1s to 1h")
+	fs.DurationVar(&l.maxHeartbeat, "max-heartbeat", 0, "how rarely clients may ping if they say so: --heartbeat to 1h; 0 means 2m, or --heartbeat if that is more")
+	fs.IntVar(&l.maxBody, "max-body", events.DefaultMaxBody, fmt.Sprintf("largest body of a message, in `bytes`: at most %d", events.HardMaxBody))
+	fs.IntVar(&l.maxSessions, "max-sessions", 100_000, "most sessions at a time; further logins are told that the server is busy")
+	fs.IntVar(&l.userSessions, "user-sessions", 32, "most sessions of one user at a time; further devices are told that there are too many")
+	fs.IntVar(&l.halfOpen, "half-open", 4096, "most connections that nobody has logged in on; a new one takes the place of the oldest")
+	fs.IntVar(&l.sessionRate, "session-rate", 1000, "most `packets` a second of one session; it is told to slow down")
+	fs.IntVar(&l.sourceRate, "source-rate", 200, "most `packets` a second of one source that has not logged in; others are dropped")
 }
 
 // serverFlags returns the fields with their defaults.
@@ -71,15 +90,32 @@ func (c *config) check() error {
 			return wrong("advertise", "is %q: %v", c.advertise, err)
 		}
 	}
-	switch {
-	case c.heartbeat < time.Second || c.heartbeat > time.Hour:
-		return wrong("heartbeat", "is %v, want 1s to 1h", c.heartbeat)
-	case c.maxBody < 1 || c.maxBody > events.HardMaxBody:
-		return wrong("max-body", "is %d, want 1 to %d bytes", c.maxBody, events.HardMaxBody)
-	case c.maxSessions < 1:
-		return wrong("max-sessions", "is %d, want at least 1", c.maxSessions)
-	case c.shards < 1 || c.shards > events.Slots:
+	if c.shards < 1 || c.shards > events.Slots {
 		return wrong("shards", "is %d, want 1 to %d", c.shards, events.Slots)
+	}
+	return c.limits.check()
+}
+
+func (l *limits) check() error {
+	switch {
+	case l.heartbeat < time.Second || l.heartbeat > time.Hour:
+		return wrong("heartbeat", "is %v, want 1s to 1h", l.heartbeat)
+	case l.maxHeartbeat != 0 && (l.maxHeartbeat < l.heartbeat || l.maxHeartbeat > time.Hour):
+		return wrong("max-heartbeat", "is %v, want --heartbeat (%v) to 1h", l.maxHeartbeat, l.heartbeat)
+	case l.maxBody < 1 || l.maxBody > events.HardMaxBody:
+		return wrong("max-body", "is %d, want 1 to %d bytes", l.maxBody, events.HardMaxBody)
+	}
+	const million = 1_000_000
+	for _, limit := range []struct {
+		flag        string
+		value, most int
+	}{
+		{"max-sessions", l.maxSessions, 100 * million}, {"user-sessions", l.userSessions, 100 * million},
+		{"half-open", l.halfOpen, million}, {"session-rate", l.sessionRate, million}, {"source-rate", l.sourceRate, million},
+	} {
+		if limit.value < 1 || limit.value > limit.most {
+			return wrong(limit.flag, "is %d, want 1 to %d", limit.value, limit.most)
+		}
 	}
 	return nil
 }

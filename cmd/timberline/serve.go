@@ -114,7 +114,9 @@ func edgeConfig(cfg *config, store *pebble.Store) (edge.Config, error) {
 	return edge.Config{
 		Tag: store.Tag(), Verify: auth.NewVerifier(signing.Public().(ed25519.PublicKey)).Verify,
 		Keys: func() []sealed.ServerKey { return keys }, Secret: secret,
-		Address: cfg.advertise, Heartbeat: cfg.heartbeat, MaxBody: cfg.maxBody, MaxSessions: cfg.maxSessions,
+		Address: cfg.advertise, Heartbeat: cfg.heartbeat, MaxHeartbeat: cfg.maxHeartbeat, MaxBody: cfg.maxBody,
+		MaxSessions: cfg.maxSessions, UserSessions: cfg.userSessions, HalfOpen: cfg.halfOpen,
+		SessionRate: cfg.sessionRate, SourceRate: cfg.sourceRate,
 	}, nil
 }
 
