@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"time"
 
 	"timberline/client"
 	"timberline/edge/auth"
@@ -50,8 +49,7 @@ func (d *demoDevice) options(id auth.Identity, reader *check.Reader) client.Opti
 	return client.Options{
 		Codec: d.codec, ServerKey: d.run.server.key,
 		Token: func(context.Context) (string, error) {
-			id.Expires = time.Now().Add(tokenLife)
-			return auth.Sign(d.key, id)
+			return auth.Sign(d.key, fresh(id, tokenLife))
 		},
 		OnMessage: func(m client.Message) error {
 			reader.Entry(m.Seq, &m.Event)

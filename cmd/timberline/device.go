@@ -65,13 +65,16 @@ func (d *deviceConfig) options(fallback string) (client.Options, auth.Identity, 
 	if err := checkIdentity(id, "as"); err != nil {
 		return o, id, err
 	}
-	key, err := signingKey(d.data)
+	_, err := signingKey(d.data)
 	if err == nil {
 		err = d.pin(&o)
 	}
 	o.Token = func(context.Context) (string, error) {
-		id.Expires = time.Now().Add(tokenLife)
-		return auth.Sign(key, id)
+		key, err := signingKey(d.data) // it may be another one by now
+		if err != nil {
+			return "", err
+		}
+		return auth.Sign(key, fresh(id, tokenLife))
 	}
 	return o, id, err
 }
@@ -185,10 +188,13 @@ func explain(err error, server string) error {
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
 		return fmt.Errorf("no answer from %s in time: is the server running there, and has it the key of --data or --server-key?", server)
-	case errors.Is(err, client.ErrDenied) && strings.Contains(err.Error(), wire.ReasonExpired.String()):
+	case errors.Is(err, client.ErrDenied) && (says(err, wire.ReasonExpired) || says(err, wire.ReasonRevoked)):
 		return err
 	case errors.Is(err, client.ErrDenied):
 		return fmt.Errorf("%w (is %s the server whose key signed the token?)", err, server)
 	}
 	return err
 }
+
+// says reports whether a server has given a reason for its refusal.
+func says(err error, r wire.Reason) bool { return strings.Contains(err.Error(), ": "+r.String()) }

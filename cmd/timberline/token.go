@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/ed25519"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -17,7 +18,7 @@ var tokenCommand = &command{
 	summary: "make a token that a device logs in with",
 	about: `
 The token is a JWT, signed with the key in the server's data folder: whoever has it
-speaks for the user until it expires. Hand it to the device over a safe way.`,
+speaks for the user until it expires or is revoked. Hand it to the device over a safe way.`,
 	example: "timberline token --user alice --device phone --ttl 24h",
 	run: func(_ context.Context, c *call) error {
 		data := c.flags.String("data", defaultData, "the server's data `folder`")
@@ -28,7 +29,7 @@ speaks for the user until it expires. Hand it to the device over a safe way.`,
 		if err := c.parse(0); err != nil {
 			return err
 		}
-		id := auth.Identity{User: events.User(*user), Device: events.Device(*device), Expires: time.Now().Add(*ttl)}
+		id := fresh(auth.Identity{User: events.User(*user), Device: events.Device(*device)}, *ttl)
 		if err := checkIdentity(id, "user"); err != nil {
 			return err
 		}
@@ -71,13 +72,21 @@ func printToken(c *call, data string, id auth.Identity, asJSON bool) error {
 	}
 	return c.printJSON(struct {
 		Token   string        `json:"token"`
+		ID      string        `json:"id"`
 		User    events.User   `json:"user"`
 		Device  events.Device `json:"device"`
 		Expires time.Time     `json:"expires"`
-	}{token, id.User, id.Device, id.Expires.Truncate(time.Second).UTC()})
+	}{token, id.ID, id.User, id.Device, id.Expires.Truncate(time.Second).UTC()})
 }
 
-// signingKey reads the key of a data folder.
+// fresh returns an identity whose token is to be made now.
+func fresh(id auth.Identity, life time.Duration) auth.Identity {
+	id.ID, id.Issued = rand.Text(), time.Now()
+	id.Expires = id.Issued.Add(life)
+	return id
+}
+
+// signingKey reads the current key of a data folder.
 func signingKey(data string) (ed25519.PrivateKey, error) {
 	key, err := auth.LoadKey(keyPath(data))
 	switch {
