@@ -22,7 +22,9 @@ import (
 // commands that read the store ask the server, by a socket in the data folder
 // that only the folder's owner can use.
 //
-//	GET /log?journal=NUMBER&from=OFFSET   events, a line of JSON each
+//	GET /log?journal=NUMBER&from=OFFSET         events, a line of JSON each
+//	GET /revocations                            the path of the list of revocations
+//	POST /reload?what=server|token|revocations  read again what a command has changed
 
 // maxSocketPath is the longest path of a Unix socket, in bytes.
 const maxSocketPath = 107
@@ -52,7 +54,7 @@ func listenAdmin(data string) (net.Listener, error) {
 }
 
 // serveAdmin answers other commands until ctx ends.
-func serveAdmin(ctx context.Context, l net.Listener, store *pebble.Store, logger *slog.Logger) error {
+func serveAdmin(ctx context.Context, l net.Listener, store *pebble.Store, keys *keyring, logger *slog.Logger) error {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /log", func(w http.ResponseWriter, r *http.Request) {
 		q, err := parseLogQuery(r.URL.Query())
@@ -65,6 +67,8 @@ func serveAdmin(ctx context.Context, l net.Listener, store *pebble.Store, logger
 			fmt.Fprintf(w, "%s%v\n", errorLine, err)
 		}
 	})
+	mux.HandleFunc("GET /revocations", keys.tellList)
+	mux.HandleFunc("POST /reload", keys.reload)
 	server := &http.Server{
 		Handler: mux, ReadHeaderTimeout: 10 * time.Second,
 		BaseContext: func(net.Listener) context.Context { return ctx },
@@ -97,13 +101,13 @@ var errNoServer = errors.New("no server runs here")
 
 // askAdmin asks the server that runs on a data folder. The error is errNoServer
 // if there is none. The caller closes the answer.
-func askAdmin(ctx context.Context, data, path string, q url.Values) (io.ReadCloser, error) {
+func askAdmin(ctx context.Context, method, data, path string, q url.Values) (io.ReadCloser, error) {
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
 		var d net.Dialer
 		return d.DialContext(ctx, "unix", adminPath(data))
 	}
 	client := http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://admin"+path+"?"+q.Encode(), nil)
+	r, err := http.NewRequestWithContext(ctx, method, "http://admin"+path+"?"+q.Encode(), nil)
 	if err != nil {
 		return nil, err
 	}
@@ -119,4 +123,17 @@ func askAdmin(ctx context.Context, data, path string, q url.Values) (io.ReadClos
 		return nil, fmt.Errorf("the server of %s answers %s: %s", data, answer.Status, text)
 	}
 	return answer.Body, nil
+}
+
+// tellServer makes the server that runs on a data folder read something again, so
+// that it counts at once. It reports whether there is one.
+func tellServer(ctx context.Context, data, what string) (bool, error) {
+	answer, err := askAdmin(ctx, http.MethodPost, data, "/reload", url.Values{"what": {what}})
+	switch {
+	case errors.Is(err, errNoServer):
+		return false, nil
+	case err != nil:
+		return false, err
+	}
+	return true, answer.Close()
 }

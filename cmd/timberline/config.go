@@ -27,6 +27,7 @@ type config struct {
 	plainAnywhere bool
 	shards        uint
 	limits
+	trust
 }
 
 // limits are how much a server takes from whom.
@@ -41,6 +42,12 @@ type limits struct {
 	sourceRate   int
 }
 
+// trust is whose tokens a server takes, besides its own; empty: nobody's.
+type trust struct {
+	hs256, rs256, jwks string
+	revocations        string // the list of those it takes no more; empty: that of the data folder
+}
+
 // define adds the fields to a set of flags, with their defaults.
 func (c *config) define(fs *flag.FlagSet) {
 	fs.StringVar(&c.data, "data", defaultData, "`folder` of all data and keys; made if there is none")
@@ -50,6 +57,7 @@ func (c *config) define(fs *flag.FlagSet) {
 	fs.BoolVar(&c.plainAnywhere, "plain-anywhere", false, "let --listen-plain have other addresses than the loopback: whoever is on the way can read and forge everything")
 	fs.UintVar(&c.shards, "shards", 1, fmt.Sprintf("shards of a store that is created, 1 to %d; it keeps them for ever", events.Slots))
 	c.limits.define(fs)
+	c.trust.define(fs)
 }
 
 func (l *limits) define(fs *flag.FlagSet) {
@@ -61,6 +69,13 @@ func (l *limits) define(fs *flag.FlagSet) {
 	fs.IntVar(&l.halfOpen, "half-open", 4096, "most connections that nobody has logged in on; a new one takes the place of the oldest")
 	fs.IntVar(&l.sessionRate, "session-rate", 1000, "most `packets` a second of one session; it is told to slow down")
 	fs.IntVar(&l.sourceRate, "source-rate", 200, "most `packets` a second of one source that has not logged in; others are dropped")
+}
+
+func (t *trust) define(fs *flag.FlagSet) {
+	fs.StringVar(&t.hs256, "token-hs256", "", "`file` with a secret of at least 32 bytes: tokens signed with it (HS256) are taken, too")
+	fs.StringVar(&t.rs256, "token-rs256", "", "`file` with an RSA public key in PEM: tokens signed with its other half (RS256) are taken, too")
+	fs.StringVar(&t.jwks, "token-jwks", "", "`file` with a JWK set: tokens signed with its keys (EdDSA, RS256, HS256) are taken, too")
+	fs.StringVar(&t.revocations, "revocations", "", "`file` that lists which tokens count no more (default revoked, in the data folder)")
 }
 
 // serverFlags returns the fields with their defaults.

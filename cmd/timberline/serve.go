@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/ed25519"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -24,7 +23,6 @@ import (
 	"timberline/edge"
 	"timberline/edge/auth"
 	"timberline/store/pebble"
-	"timberline/wire/sealed"
 	"timberline/wire/udp"
 )
 
@@ -32,9 +30,11 @@ var serveCommand = &command{
 	name:    "serve",
 	summary: "run a server: edge, projector and push in one process",
 	about: `
-Everything it stores is in one data folder, with the key that signs tokens. It
-listens on the loopback unless told otherwise. SIGINT and SIGTERM stop it cleanly;
-nothing that was acknowledged is lost however it ends.`,
+Everything it stores is in one data folder, with its keys. It takes tokens that it
+signed itself, and those of the keys in the --token files. All these files, and the
+list of revocations, are read again when they change. It listens on the loopback
+unless told otherwise. SIGINT and SIGTERM stop it cleanly; nothing that was
+acknowledged is lost however it ends.`,
 	example: "timberline serve --data ./timberline-data --listen 127.0.0.1:4747,[::1]:4747",
 	run: func(ctx context.Context, c *call) error {
 		var cfg config
@@ -60,6 +60,7 @@ func storePath(data string) string     { return filepath.Join(data, "store") }
 func keyPath(data string) string       { return filepath.Join(data, "token.key") }
 func serverKeyPath(data string) string { return filepath.Join(data, "server.key") }
 func secretPath(data string) string    { return filepath.Join(data, "edge.secret") }
+func revokedPath(data string) string   { return filepath.Join(data, "revoked") }
 func adminPath(data string) string     { return filepath.Join(data, "admin.sock") }
 func devicesPath(data string) string   { return filepath.Join(data, "devices") }
 
@@ -77,7 +78,11 @@ func serve(ctx context.Context, c *call, cfg *config, asJSON bool) (err error) {
 			err = folderError(cfg.data, err)
 		}
 	}()
-	ec, err := edgeConfig(cfg, store)
+	keys, err := openKeyring(cfg)
+	if err != nil {
+		return err
+	}
+	ec, err := edgeConfig(cfg, store, keys)
 	if err != nil {
 		return folderError(cfg.data, err)
 	}
@@ -90,7 +95,8 @@ func serve(ctx context.Context, c *call, cfg *config, asJSON bool) (err error) {
 		return err
 	}
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return serveAdmin(ctx, admin, store, logger) })
+	g.Go(func() error { return serveAdmin(ctx, admin, store, keys, logger) })
+	g.Go(func() error { return keys.run(ctx, logger) })
 	g.Go(func() error {
 		return node.Run(ctx, node.Config{
 			Engine: store, Meta: store.Meta(), Sole: true, Bus: new(local.Bus),
@@ -102,18 +108,15 @@ func serve(ctx context.Context, c *call, cfg *config, asJSON bool) (err error) {
 	return g.Wait()
 }
 
-// edgeConfig returns how the edge serves, with the keys in the data folder.
-func edgeConfig(cfg *config, store *pebble.Store) (edge.Config, error) {
-	signing, err := auth.LoadOrCreateKey(keyPath(cfg.data))
-	static, err2 := auth.LoadOrCreateServerKey(serverKeyPath(cfg.data))
-	secret, err3 := auth.LoadOrCreateSecret(secretPath(cfg.data))
-	if err := errors.Join(err, err2, err3); err != nil {
+// edgeConfig returns how the edge serves, with the secret in the data folder.
+func edgeConfig(cfg *config, store *pebble.Store, keys *keyring) (edge.Config, error) {
+	secret, err := auth.LoadOrCreateSecret(secretPath(cfg.data))
+	if err != nil {
 		return edge.Config{}, err
 	}
-	keys := []sealed.ServerKey{sealed.NewServerKey(static)}
 	return edge.Config{
-		Tag: store.Tag(), Verify: auth.NewVerifier(signing.Public().(ed25519.PublicKey)).Verify,
-		Keys: func() []sealed.ServerKey { return keys }, Secret: secret,
+		Tag: store.Tag(), Verify: auth.NewVerifierOf(keys.tokenKeys).Verify,
+		Keys: keys.server.Get, Secret: secret, Revocations: keys.revoked,
 		Address: cfg.advertise, Heartbeat: cfg.heartbeat, MaxHeartbeat: cfg.maxHeartbeat, MaxBody: cfg.maxBody,
 		MaxSessions: cfg.maxSessions, UserSessions: cfg.userSessions, HalfOpen: cfg.halfOpen,
 		SessionRate: cfg.sessionRate, SourceRate: cfg.sourceRate,
@@ -238,10 +241,15 @@ func chatLine(cfg *config, s *started, as, to string) string {
 	if plain {
 		line += " --plain"
 	}
-	if cfg.data != defaultData {
-		line += " --data " + quoted(cfg.data)
+	return line + dataFlag(cfg.data)
+}
+
+// dataFlag returns the flag that names a data folder, where it is needed.
+func dataFlag(data string) string {
+	if data == defaultData {
+		return ""
 	}
-	return line
+	return " --data " + quoted(data)
 }
 
 // program returns what to type to run this program again.
