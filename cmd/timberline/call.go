@@ -73,6 +73,15 @@ func (c *call) parse(max int) error {
 	return nil
 }
 
+// leadingWords takes the arguments that come before the flags: what a command of
+// several actions is to do.
+func (c *call) leadingWords() (words []string) {
+	for len(c.args) > 0 && !strings.HasPrefix(c.args[0], "-") {
+		words, c.args = append(words, c.args[0]), c.args[1:]
+	}
+	return words
+}
+
 // noFlagsBehind refuses a text with what looks like a flag of the command, unless
 // "--" says that it is none.
 func (c *call) noFlagsBehind() error {

@@ -24,7 +24,8 @@ type command struct {
 // commands lists them, in the order in which they are told.
 func commands() []*command {
 	return []*command{
-		serveCommand, tokenCommand, chatCommand, sendCommand, inboxCommand, logCommand, demoCommand, versionCommand,
+		serveCommand, tokenCommand, keyCommand,
+		chatCommand, sendCommand, inboxCommand, logCommand, demoCommand, versionCommand,
 	}
 }
 
