@@ -24,7 +24,7 @@ type command struct {
 // commands lists them, in the order in which they are told.
 func commands() []*command {
 	return []*command{
-		serveCommand, tokenCommand, keyCommand,
+		serveCommand, tokenCommand, revokeCommand, keyCommand,
 		chatCommand, sendCommand, inboxCommand, logCommand, demoCommand, versionCommand,
 	}
 }
