@@ -12,7 +12,7 @@ import (
 
 // listenDual returns a socket of both families, as "[::]:4747" gives one, but on
 // the loopback address of IPv4 alone.
-func listenDual(t *testing.T) *Conn {
+func (s system) listenDual(t *testing.T) *Conn {
 	t.Helper()
 	fd, err := syscall.Socket(syscall.AF_INET6, syscall.SOCK_DGRAM|syscall.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -30,21 +30,27 @@ func listenDual(t *testing.T) *Conn {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { conn.Close() })
-	return &Conn{udp: conn.(*net.UDPConn)}
+	c, err := newConn(conn.(*net.UDPConn), s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c
 }
 
 // A session is known by its peer's address: the same peer must not have two.
 func TestPeerOfIPv4HasItsOwnAddressAtASocketOfBothFamilies(t *testing.T) {
-	dual, peer := listenDual(t), listen(t, "127.0.0.1:0")
-	address := netip.AddrPortFrom(dual.LocalAddr().Addr().Unmap(), dual.LocalAddr().Port())
-	write(t, peer, wire.Datagram{Addr: address, Data: []byte("hello")})
-	got := read(t, dual)
-	if got.Addr != peer.LocalAddr() {
-		t.Errorf("the peer is %v, want %v", got.Addr, peer.LocalAddr())
-	}
-	write(t, dual, wire.Datagram{Addr: got.Addr, Data: []byte("answer")})
-	if answer := read(t, peer); string(answer.Data) != "answer" {
-		t.Errorf("%q arrived, want the answer", answer.Data)
-	}
+	each(t, func(t *testing.T, on system) {
+		dual, peer := on.listenDual(t), on.listen(t, "127.0.0.1:0")
+		address := netip.AddrPortFrom(dual.LocalAddr().Addr().Unmap(), dual.LocalAddr().Port())
+		write(t, peer, wire.Datagram{Addr: address, Data: []byte("hello")})
+		got := read(t, dual)
+		if got.Addr != peer.LocalAddr() {
+			t.Errorf("the peer is %v, want %v", got.Addr, peer.LocalAddr())
+		}
+		write(t, dual, wire.Datagram{Addr: got.Addr, Data: []byte("answer")})
+		if answer := read(t, peer); string(answer.Data) != "answer" {
+			t.Errorf("%q arrived, want the answer", answer.Data)
+		}
+	})
 }

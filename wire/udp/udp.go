@@ -1,4 +1,5 @@
-// Package udp is the real socket behind wire.PacketConn.
+// Package udp is the real socket behind wire.PacketConn. On Linux one system call
+// moves a batch of datagrams, elsewhere one.
 //
 // # Concurrency
 //
@@ -10,6 +11,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"syscall"
 
 	"timberline/wire"
@@ -20,7 +22,19 @@ import (
 const socketBuffer = 4 << 20
 
 // A Conn is a UDP socket.
-type Conn struct{ udp *net.UDPConn }
+type Conn struct {
+	udp *net.UDPConn
+	via transfer
+}
+
+// A transfer moves datagrams between a socket and memory.
+type transfer interface {
+	// read waits for at least one datagram and fills ds with as many as it can.
+	read(ds []wire.Datagram) (int, error)
+	// write sends the first of ds, or more, and returns how many. If it sends none
+	// it returns why; unless the socket is closed that is about ds[0] alone.
+	write(ds []wire.Datagram) (int, error)
+}
 
 // Listen opens a socket on an address such as "127.0.0.1:4747" or "[::1]:0".
 func Listen(address string) (*Conn, error) {
@@ -29,44 +43,67 @@ func Listen(address string) (*Conn, error) {
 		return nil, fmt.Errorf("listen address %q: %w", address, err)
 	}
 	conn, err := net.ListenUDP("udp", addr)
+	if err != nil {
+		return nil, listenError(address, err)
+	}
+	return newConn(conn, newTransfer)
+}
+
+// listenError says what to do about a socket that cannot be opened.
+func listenError(address string, err error) error {
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return nil, fmt.Errorf("listen on %s: the port is in use: stop whoever has it, or choose another port (%w)", address, err)
+		return fmt.Errorf("listen on %s: the port is in use: stop whoever has it, or choose another port (%w)", address, err)
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
-		return nil, fmt.Errorf("listen on %s: this machine does not have that address (%w)", address, err)
-	case err != nil:
-		return nil, fmt.Errorf("listen on %s: %w", address, err)
+		return fmt.Errorf("listen on %s: this machine does not have that address (%w)", address, err)
 	}
+	return fmt.Errorf("listen on %s: %w", address, err)
+}
+
+func newConn(conn *net.UDPConn, via func(*net.UDPConn) (transfer, error)) (*Conn, error) {
 	conn.SetReadBuffer(socketBuffer)  // as much as the system allows
 	conn.SetWriteBuffer(socketBuffer) // likewise
-	return &Conn{udp: conn}, nil
+	t, err := via(conn)
+	if err != nil {
+		return nil, errors.Join(listenError(conn.LocalAddr().String(), err), conn.Close())
+	}
+	return &Conn{udp: conn, via: t}, nil
 }
 
 // ReadBatch implements wire.PacketConn.
 func (c *Conn) ReadBatch(ds []wire.Datagram) (int, error) {
 	for {
-		n, addr, err := c.udp.ReadFromUDPAddrPort(ds[0].Data)
+		n, err := c.via.read(ds)
 		switch {
 		case err == nil:
-			ds[0].Data = ds[0].Data[:n]
-			ds[0].Addr = netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port())
-			return 1, nil
+			return n, nil
 		case errors.Is(err, net.ErrClosed):
 			return 0, net.ErrClosed
-		case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.EMSGSIZE):
-			// Something about a datagram sent or received: not about the socket.
-		default:
+		case !aboutOne(err):
 			return 0, fmt.Errorf("read from %s: %w", c.LocalAddr(), err)
 		}
 	}
 }
 
+// aboutOne reports whether the error of a read is about a datagram sent or
+// received, not about the socket.
+func aboutOne(err error) bool {
+	return slices.ContainsFunc([]error{
+		syscall.ECONNREFUSED, syscall.ECONNRESET, syscall.EHOSTUNREACH, syscall.ENETUNREACH, syscall.EMSGSIZE,
+	}, func(one error) bool { return errors.Is(err, one) })
+}
+
 // WriteBatch implements wire.PacketConn.
 func (c *Conn) WriteBatch(ds []wire.Datagram) error {
-	for _, d := range ds {
-		if _, err := c.udp.WriteToUDPAddrPort(d.Data, d.Addr); errors.Is(err, net.ErrClosed) {
+	for len(ds) > 0 {
+		n, err := c.via.write(ds)
+		switch {
+		case errors.Is(err, net.ErrClosed):
 			return net.ErrClosed
+		case err != nil:
+			n = 1 // lost
 		}
+		ds = ds[n:]
 	}
 	return nil
 }
