@@ -1,5 +1,6 @@
 // Package udp is the real socket behind wire.PacketConn. On Linux one system call
-// moves a batch of datagrams, elsewhere one.
+// moves a batch of datagrams, and several sockets can share a port; elsewhere it
+// is one datagram a call, and one socket.
 //
 // # Concurrency
 //
@@ -47,6 +48,25 @@ func Listen(address string) (*Conn, error) {
 		return nil, listenError(address, err)
 	}
 	return newConn(conn, newTransfer)
+}
+
+// ListenGroup opens n sockets that share one address and port, which may be 0 as
+// for Listen; on systems other than Linux, one socket. The system spreads peers
+// over them by their addresses, and keeps each peer at its socket.
+//
+// A port that anybody else has is in use, even if it is shared there. Once it is
+// open, a program of the same user can join only by asking for SO_REUSEPORT at
+// once: Listen and ListenGroup never do.
+func ListenGroup(address string, n int) ([]*Conn, error) {
+	first, err := Listen(address)
+	if err != nil {
+		return nil, err
+	}
+	others, err := first.share(n - 1)
+	if err != nil {
+		return nil, errors.Join(err, first.Close())
+	}
+	return append([]*Conn{first}, others...), nil
 }
 
 // listenError says what to do about a socket that cannot be opened.
