@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -18,12 +17,19 @@ import (
 // An Edge serves sessions on its sockets.
 type Edge struct {
 	cfg   Config
-	inbox chan func(now time.Time) // what the loop does next; senders wait when it is full
-	tasks chan task                // for the workers; never waits: see dispatch
-	gone  chan struct{}            // closed when the loop is over
+	inbox chan job      // what the loop does next; senders wait when it is full
+	free  chan *batch   // readers wait while there is none: datagrams stay in the sockets
+	tasks chan task     // for the workers; never waits: see flush
+	gone  chan struct{} // closed when the loop is over
 
 	distrust atomic.Bool // pushes were lost on the way: read heads again
 	table    *table      // of the loop
+}
+
+// A job is what the loop does next: it takes in a batch, or calls do.
+type job struct {
+	batch *batch
+	do    func(now time.Time)
 }
 
 // inboxSize bounds what waits for the loop.
@@ -36,9 +42,13 @@ func New(c Config) (*Edge, error) {
 	}
 	e := &Edge{
 		cfg:   c,
-		inbox: make(chan func(time.Time), inboxSize),
+		inbox: make(chan job, inboxSize),
+		free:  make(chan *batch, len(c.Sockets)*batchesPerSocket),
 		tasks: make(chan task, c.MaxTasks),
 		gone:  make(chan struct{}),
+	}
+	for range cap(e.free) {
+		e.free <- new(batch)
 	}
 	e.table = newTable(&e.cfg)
 	return e, nil
@@ -47,16 +57,16 @@ func New(c Config) (*Edge, error) {
 // Report tells the edge what an append settled. It is the Report of the Writer's
 // configuration.
 func (e *Edge) Report(r ingest.Report) {
-	e.post(func(now time.Time) { e.table.reported(now, r) })
+	e.post(job{do: func(now time.Time) { e.table.reported(now, r) }})
 }
 
 // Counts returns how often each thing has happened. The order is fixed.
 func (e *Edge) Counts() []Count { return e.table.counts.list() }
 
-// post hands work to the loop; it waits for room.
-func (e *Edge) post(do func(now time.Time)) {
+// post hands a job to the loop; it waits for room.
+func (e *Edge) post(j job) {
 	select {
-	case e.inbox <- do:
+	case e.inbox <- j:
 	case <-e.gone:
 	}
 }
@@ -96,56 +106,60 @@ func (e *Edge) Run(ctx, hard context.Context) error {
 // onPushes never waits: what finds no room is lost, and noted as such.
 func (e *Edge) onPushes(ps []bus.Push) {
 	select {
-	case e.inbox <- func(now time.Time) { e.table.pushed(now, ps) }:
+	case e.inbox <- job{do: func(now time.Time) { e.table.pushed(now, ps) }}:
 	default:
 		e.distrust.Store(true)
 	}
 }
 
-// A batch is the buffers of one read. The loop gives it back when it is done
-// with the frames in it.
+// A batch is what one read has got, and its buffers. The loop gives it back when
+// it is done with the frames in it.
 type batch struct {
-	datagrams []wire.Datagram
-	buffers   []byte
+	conn      int
+	n         int // datagrams that came
+	datagrams [batchSize]wire.Datagram
+	buffers   [batchSize][wire.MaxPacket + 1]byte
 }
 
 const (
-	batchSize  = 64 // datagrams
-	bufferSize = wire.MaxPacket + 1
+	batchSize        = 64 // datagrams
+	batchesPerSocket = 8
 )
 
-func newBatch() *batch {
-	return &batch{datagrams: make([]wire.Datagram, batchSize), buffers: make([]byte, batchSize*bufferSize)}
-}
-
-// reset makes the datagrams ready to be read into.
-func (b *batch) reset() []wire.Datagram {
+// room returns the datagrams to be read into.
+func (b *batch) room() []wire.Datagram {
 	for i := range b.datagrams {
-		b.datagrams[i].Data = b.buffers[i*bufferSize : (i+1)*bufferSize : (i+1)*bufferSize]
+		b.datagrams[i].Data = b.buffers[i][:]
 	}
-	return b.datagrams
+	return b.datagrams[:]
 }
-
-var batches = sync.Pool{New: func() any { return newBatch() }}
 
 // read passes on what comes in on one socket.
 func (e *Edge) read(conn int) error {
 	for {
-		b := batches.Get().(*batch)
-		n, err := e.cfg.Sockets[conn].ReadBatch(b.reset())
-		switch {
+		switch err := e.readBatch(conn); {
 		case errors.Is(err, net.ErrClosed):
 			return nil
 		case err != nil:
 			return err
 		}
-		e.post(func(now time.Time) {
-			for _, d := range b.datagrams[:n] {
-				e.table.packet(now, from{conn: conn, addr: d.Addr}, d.Data)
-			}
-			batches.Put(b)
-		})
 	}
+}
+
+// readBatch passes on one batch.
+func (e *Edge) readBatch(conn int) (err error) {
+	var b *batch
+	select {
+	case b = <-e.free:
+	case <-e.gone:
+		return net.ErrClosed
+	}
+	b.conn = conn
+	if b.n, err = e.cfg.Sockets[conn].ReadBatch(b.room()); err != nil {
+		return err
+	}
+	e.post(job{batch: b})
+	return nil
 }
 
 // loop owns the table.
@@ -155,8 +169,8 @@ func (e *Edge) loop(ctx, hard context.Context) {
 	done := ctx.Done()
 	for {
 		select {
-		case do := <-e.inbox:
-			do(time.Now())
+		case j := <-e.inbox:
+			e.perform(time.Now(), j)
 			e.more()
 		case <-timer.C:
 		case <-done:
@@ -178,16 +192,23 @@ func (e *Edge) loop(ctx, hard context.Context) {
 	}
 }
 
-// more does what else is waiting, so that its frames share packets.
+// more does what else is waiting by now, so that its frames share packets.
 func (e *Edge) more() {
-	for range inboxSize {
-		select {
-		case do := <-e.inbox:
-			do(time.Now())
-		default:
-			return
-		}
+	for range len(e.inbox) { // nobody else receives
+		e.perform(time.Now(), <-e.inbox)
 	}
+}
+
+// perform does a job.
+func (e *Edge) perform(now time.Time, j job) {
+	if j.batch == nil {
+		j.do(now)
+		return
+	}
+	for _, d := range j.batch.datagrams[:j.batch.n] {
+		e.table.packet(now, from{conn: j.batch.conn, addr: d.Addr}, d.Data)
+	}
+	e.free <- j.batch
 }
 
 // flush starts what the table wants done and sends what it has to say.
@@ -214,8 +235,7 @@ func (e *Edge) work(ctx context.Context) error {
 	for {
 		select {
 		case t := <-e.tasks:
-			apply := t.do(ctx)
-			e.post(apply)
+			e.post(job{do: t.do(ctx)})
 		case <-ctx.Done():
 			return nil
 		}

@@ -1,0 +1,106 @@
+package edge
+
+import (
+	"bytes"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"timberline/wire"
+	"timberline/wire/sealed"
+	"timberline/wire/udp"
+)
+
+func listenUDP(t *testing.T) *udp.Conn {
+	t.Helper()
+	c, err := udp.Listen("127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+func newEdge(t *testing.T, conn wire.PacketConn) *Edge {
+	t.Helper()
+	e, err := New(Config{
+		Sockets: []Socket{{PacketConn: conn}},
+		Keys:    func() []sealed.ServerKey { return nil }, Secret: sealed.Secret{1},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+// From the socket to the table, whose own work is next to none here: nothing of
+// these packets is known.
+func TestPacketsReachTheTableWithoutAllocating(t *testing.T) {
+	if raceEnabled {
+		t.Skip("allocations are counted without -race")
+	}
+	server, peer := listenUDP(t), listenUDP(t)
+	e := newEdge(t, server)
+	for _, size := range []int{1, 8, batchSize} {
+		ds := make([]wire.Datagram, size)
+		for i := range ds {
+			ds[i] = wire.Datagram{Addr: server.LocalAddr(), Data: bytes.Repeat([]byte{0xff}, 160)}
+		}
+		before, runs := e.table.counts.malformed.Load(), uint64(0)
+		n := testing.AllocsPerRun(100, func() {
+			runs++
+			if err := peer.WriteBatch(ds); err != nil {
+				t.Error(err)
+			}
+			for got := 0; got < size; {
+				if err := e.readBatch(0); err != nil {
+					t.Fatal(err)
+				}
+				j := <-e.inbox
+				got += j.batch.n
+				e.perform(time.Now(), j)
+			}
+		})
+		if n != 0 {
+			t.Errorf("%v allocations for %d packets, want none", n, size)
+		}
+		if got, want := e.table.counts.malformed.Load()-before, runs*uint64(size); got != want {
+			t.Errorf("the table got %d packets, want %d", got, want)
+		}
+	}
+}
+
+// While the loop is busy, datagrams wait where the system bounds and drops them.
+func TestReaderWaitsWhileTheLoopIsBusy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		conn := new(flood)
+		e := newEdge(t, conn)
+		var g errgroup.Group
+		g.Go(func() error { return e.read(0) })
+		for done := range 3 * batchesPerSocket {
+			synctest.Wait()
+			if want := batchesPerSocket + done; conn.reads != want {
+				t.Errorf("the loop is done with %d batches, and %d were read, want %d", done, conn.reads, want)
+			}
+			e.perform(time.Now(), <-e.inbox)
+		}
+		close(e.gone)
+		if err := g.Wait(); err != nil {
+			t.Errorf("the reader ended with %v", err)
+		}
+	})
+}
+
+// A flood is a socket that always has another datagram.
+type flood struct {
+	wire.PacketConn
+	reads int
+}
+
+func (f *flood) ReadBatch(ds []wire.Datagram) (int, error) {
+	f.reads++
+	ds[0].Data = append(ds[0].Data[:0], 0xff)
+	return 1, nil
+}
