@@ -25,6 +25,7 @@ type config struct {
 	listenPlain   string // likewise, in plain mode
 	advertise     string
 	plainAnywhere bool
+	sockets       int // for each address of listen; 0: one for each core
 	shards        uint
 	limits
 	trust
@@ -55,6 +56,7 @@ func (c *config) define(fs *flag.FlagSet) {
 	fs.StringVar(&c.listenPlain, "listen-plain", "", "UDP `addresses` to listen on in plain mode, where nothing is encrypted: for reading packets by eye")
 	fs.StringVar(&c.advertise, "advertise", "", "`address` (host:port) that clients are told to use, where a NAT hides the one listened on")
 	fs.BoolVar(&c.plainAnywhere, "plain-anywhere", false, "let --listen-plain have other addresses than the loopback: whoever is on the way can read and forge everything")
+	fs.IntVar(&c.sockets, "sockets", 0, "`number` of sockets for each address of --listen, on Linux; 0: one for each core")
 	fs.UintVar(&c.shards, "shards", 1, fmt.Sprintf("shards of a store that is created, 1 to %d; it keeps them for ever", events.Slots))
 	c.limits.define(fs)
 	c.trust.define(fs)
@@ -77,6 +79,9 @@ func (t *trust) define(fs *flag.FlagSet) {
 	fs.StringVar(&t.jwks, "token-jwks", "", "`file` with a JWK set: tokens signed with its keys (EdDSA, RS256, HS256) are taken, too")
 	fs.StringVar(&t.revocations, "revocations", "", "`file` that lists which tokens count no more (default revoked, in the data folder)")
 }
+
+// maxSockets bounds the sockets for an address.
+const maxSockets = 256
 
 // serverFlags returns the fields with their defaults.
 func serverFlags() *flag.FlagSet {
@@ -105,7 +110,10 @@ func (c *config) check() error {
 			return wrong("advertise", "is %q: %v", c.advertise, err)
 		}
 	}
-	if c.shards < 1 || c.shards > events.Slots {
+	switch {
+	case c.sockets < 0 || c.sockets > maxSockets:
+		return wrong("sockets", "is %d, want 0 to %d", c.sockets, maxSockets)
+	case c.shards < 1 || c.shards > events.Slots:
 		return wrong("shards", "is %d, want 1 to %d", c.shards, events.Slots)
 	}
 	return c.limits.check()

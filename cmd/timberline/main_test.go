@@ -178,6 +178,7 @@ func TestWrongCommandLinesSayWhatIsWrong(t *testing.T) {
 		{"serve --half-open 9999999", "--half-open is 9999999, want 1 to 1000000"},
 		{"serve --max-heartbeat 5s", "--max-heartbeat is 5s, want --heartbeat (15s) to 1h"},
 		{"serve --max-heartbeat 2h", "--max-heartbeat is 2h0m0s"},
+		{"serve --sockets -1", "--sockets is -1, want 0 to 256"},
 		{"serve --shards 5000", "--shards is 5000, want 1 to 4096"},
 		{"serve --data=", "--data is empty"},
 		{"serve --config /does/not/exist", "/does/not/exist"},

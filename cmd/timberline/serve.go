@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -12,6 +13,8 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -145,24 +148,27 @@ func folderError(data string, err error) error {
 	return fmt.Errorf("data folder %s: %w", data, err)
 }
 
-// listen opens the sockets, the sealed ones first.
+// listen opens the sockets, the sealed ones first, several on each address: each
+// has a reader of its own.
 func listen(cfg *config) (sockets []edge.Socket, err error) {
-	open := func(flag, address string, plain bool) error {
-		conn, err := udp.Listen(address)
+	open := func(flag, address string, n int, plain bool) error {
+		group, err := udp.ListenGroup(address, n)
 		if err != nil {
 			return fmt.Errorf("--%s: %w", flag, err)
 		}
-		sockets = append(sockets, edge.Socket{PacketConn: conn, Plain: plain})
+		for _, conn := range group {
+			sockets = append(sockets, edge.Socket{PacketConn: conn, Plain: plain})
+		}
 		if plain {
-			return cfg.allowPlain(conn.LocalAddr())
+			return cfg.allowPlain(group[0].LocalAddr())
 		}
 		return nil
 	}
 	for _, address := range addresses(cfg.listen) {
-		err = errors.Join(err, open("listen", address, false))
+		err = errors.Join(err, open("listen", address, cmp.Or(cfg.sockets, runtime.GOMAXPROCS(0)), false))
 	}
 	for _, address := range addresses(cfg.listenPlain) {
-		err = errors.Join(err, open("listen-plain", address, true))
+		err = errors.Join(err, open("listen-plain", address, 1, true))
 	}
 	if err != nil {
 		closeAll(sockets)
@@ -201,7 +207,7 @@ func announce(w io.Writer, cfg *config, store *pebble.Store, ec *edge.Config, as
 	for _, socket := range ec.Sockets {
 		if at := socket.LocalAddr().String(); socket.Plain {
 			s.ListenPlain = append(s.ListenPlain, at)
-		} else {
+		} else if !slices.Contains(s.Listen, at) { // by several sockets
 			s.Listen = append(s.Listen, at)
 		}
 	}

@@ -93,6 +93,23 @@ func TestPortInUseSaysWhatToDo(t *testing.T) {
 	}
 }
 
+// Sockets that share a port are several for the system only.
+func TestServerWithManySocketsHasOneAddress(t *testing.T) {
+	p := startProcess(t, "--data", filepath.Join(t.TempDir(), "d"), "--listen", "127.0.0.1:0", "--sockets", "4")
+	if len(p.Listen) != 1 {
+		t.Fatalf("listens on %v, want one address", p.Listen)
+	}
+	for _, sockets := range []string{"1", "4"} {
+		tl(t, "serve", "--data", filepath.Join(t.TempDir(), "d"), "--listen", p.Listen[0], "--sockets", sockets).want(t, exitFailed, "", "in use")
+	}
+	flags := []string{"--server", p.Listen[0], "--data", p.Data}
+	for i := range 6 { // each from another port, so to one socket or another
+		text := fmt.Sprintf("number %d", i)
+		tl(t, with("send", flags, "--as", "alice", "--to", "bob", text)...).want(t, exitOK, "", "")
+		tlUntil(t, 1, text, with("inbox", flags, "--as", "bob")...)
+	}
+}
+
 func TestServerListensOnIPv6(t *testing.T) {
 	if c, err := net.ListenPacket("udp6", "[::1]:0"); err != nil {
 		t.Fatalf("this machine has no IPv6 loopback, which the test needs: %v", err)
