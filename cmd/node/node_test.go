@@ -2,6 +2,7 @@ package node_test
 
 import (
 	"context"
+	"crypto/ecdh"
 	"crypto/rand"
 	"fmt"
 	"log/slog"
@@ -20,6 +21,7 @@ import (
 	"timberline/events"
 	"timberline/store/pebble"
 	"timberline/wire"
+	"timberline/wire/sealed"
 	"timberline/wire/udp"
 )
 
@@ -32,8 +34,14 @@ func verify(token string, now time.Time) (auth.Identity, error) {
 	return auth.Identity{User: events.User(user), Device: events.Device(dev), Expires: now.Add(time.Hour)}, nil
 }
 
-// serve runs a node on a file system until stop is called.
+// serve runs a node on a file system, in plain mode, until stop is called.
 func serve(t *testing.T, fs vfs.FS) (addr netip.AddrPort, stop func()) {
+	t.Helper()
+	return serveEdge(t, fs, plainEdge)
+}
+
+// serveEdge is serve with an edge of any kind.
+func serveEdge(t *testing.T, fs vfs.FS, newEdge func(wire.PacketConn, events.EdgeTag) edge.Config) (addr netip.AddrPort, stop func()) {
 	t.Helper()
 	store, err := pebble.Open("data", pebble.Options{FS: fs})
 	if err != nil {
@@ -48,7 +56,7 @@ func serve(t *testing.T, fs vfs.FS) (addr netip.AddrPort, stop func()) {
 	go func() {
 		done <- node.Run(ctx, node.Config{
 			Engine: store, Meta: store.Meta(), Sole: true, Bus: new(local.Bus),
-			Edge: plainEdge(conn, store.Tag()),
+			Edge: newEdge(conn, store.Tag()),
 			Now:  time.Now, Random: rand.Reader, Logger: slog.New(slog.DiscardHandler),
 		})
 	}()
@@ -197,4 +205,21 @@ func TestStopWhileStartingIsClean(t *testing.T) {
 // plainEdge is how an edge serves in plain mode.
 func plainEdge(conn wire.PacketConn, tag events.EdgeTag) edge.Config {
 	return edge.Config{Sockets: []edge.Socket{{PacketConn: conn, Plain: true}}, Tag: tag, Verify: verify}
+}
+
+// serveSealed is serve in sealed mode. It returns the server's key, too, in text.
+func serveSealed(t *testing.T, fs vfs.FS) (addr netip.AddrPort, serverKey string, stop func()) {
+	t.Helper()
+	private, err := ecdh.X25519().GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := sealed.NewServerKey(private)
+	addr, stop = serveEdge(t, fs, func(conn wire.PacketConn, tag events.EdgeTag) edge.Config {
+		return edge.Config{
+			Sockets: []edge.Socket{{PacketConn: conn}}, Tag: tag, Verify: verify,
+			Keys: func() []sealed.ServerKey { return []sealed.ServerKey{key} }, Secret: sealed.Secret{1},
+		}
+	})
+	return addr, key.Public.String(), stop
 }

@@ -203,11 +203,11 @@ func python(t *testing.T, args ...string) []string {
 	return strings.Split(strings.TrimRight(string(out), "\n"), "\n")
 }
 
-// sendAll sends texts with the Go client.
-func sendAll(t *testing.T, addr netip.AddrPort, from, to string, texts ...string) {
+// sendAll sends texts with the Go client; without a server's key in plain mode.
+func sendAll(t *testing.T, addr netip.AddrPort, serverKey, from, to string, texts ...string) {
 	t.Helper()
 	c, err := client.Dial(addr.String(), client.Options{
-		Plain: true,
+		Plain: serverKey == "", ServerKey: serverKey,
 		Token: func(context.Context) (string, error) { return from, nil },
 	})
 	if err != nil {
@@ -238,7 +238,7 @@ func TestPythonClientLogsInSendsReceivesAndSyncs(t *testing.T) {
 		texts = append(texts, fmt.Sprintf("answer %d", n))
 	}
 	texts = append(texts, strings.Repeat("a long tale, ", 700))
-	sendAll(t, addr, "bob/phone", "alice", texts...)
+	sendAll(t, addr, "", "bob/phone", "alice", texts...)
 	for _, text := range texts {
 		want = append(want, fmt.Sprintf("%d bob: %s", len(want)+1, text))
 	}
@@ -262,28 +262,137 @@ print(alice.entries[1])
 	}
 }
 
-func TestPythonClientLosesNothingOnABadNetwork(t *testing.T) {
-	addr, stop := serve(t, vfs.NewMem())
-	defer stop()
+// startProxy puts a bad network before a server, and returns its port.
+func startProxy(t *testing.T, server netip.AddrPort) (port string) {
+	t.Helper()
 	faults := proxy.Faults{Loss: 0.1, Duplicate: 0.05, Reorder: 0.1}
-	p, err := proxy.New(proxy.Config{Server: addr, Up: faults, Down: faults, Seed: 2})
+	p, err := proxy.New(proxy.Config{Server: server, Up: faults, Down: faults, Seed: 2})
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(t.Context())
+	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- p.Run(ctx) }()
-	defer func() {
+	t.Cleanup(func() {
 		cancel()
 		<-done
-	}()
+	})
+	return fmt.Sprint(p.Addr().Port())
+}
+
+func TestPythonClientLosesNothingOnABadNetwork(t *testing.T) {
+	addr, stop := serve(t, vfs.NewMem())
+	defer stop()
+	port := startProxy(t, addr)
 	var texts, want []string
 	for n := range 20 {
 		texts = append(texts, fmt.Sprintf("message %d", n))
 		want = append(want, fmt.Sprintf("%d alice: message %d", n+1, n))
 	}
-	got := python(t, append([]string{"client.py", fmt.Sprint(p.Addr().Port()), "alice/py", "bob"}, texts...)...)
+	got := python(t, append([]string{"client.py", port, "alice/py", "bob"}, texts...)...)
 	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
+	}
+}
+
+func TestPythonSealedClientPassesTheTestPackets(t *testing.T) {
+	got := python(t, "sealed.py", "--vectors", "../../wire/testdata/sealed")
+	var passed, failed int
+	if _, err := fmt.Sscanf(got[len(got)-1], "%d passed, %d failed", &passed, &failed); err != nil || passed < 370 || failed > 0 {
+		t.Errorf("sealed.py --vectors says %q, want at least 370 passed, and all", got)
+	}
+}
+
+func TestPythonSealedClientLogsInSendsReceivesAndSyncs(t *testing.T) {
+	addr, key, stop := serveSealed(t, vfs.NewMem())
+	defer stop()
+	port := fmt.Sprint(addr.Port())
+	got := python(t, "sealed.py", port, key, "alice/py", "bob", "hi bob", "wie geht's? 👋")
+	want := []string{"1 alice: hi bob", "2 alice: wie geht's? 👋"}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("alice's timeline (-want +got):\n%s", d)
+	}
+	texts := []string{"answer 1", "answer 2", "answer 3", strings.Repeat("a long tale, ", 300)}
+	sendAll(t, addr, key, "bob/phone", "alice", texts...)
+	for _, text := range texts {
+		want = append(want, fmt.Sprintf("%d bob: %s", len(want)+1, text))
+	}
+	if d := cmp.Diff(want, python(t, "sealed.py", port, key, "alice/py")); d != "" {
+		t.Errorf("alice's timeline, synced (-want +got):\n%s", d)
+	}
+}
+
+func TestPythonSealedClientLosesNothingOnABadNetwork(t *testing.T) {
+	addr, key, stop := serveSealed(t, vfs.NewMem())
+	defer stop()
+	port := startProxy(t, addr)
+	var texts, want []string
+	for n := range 8 {
+		texts = append(texts, fmt.Sprintf("message %d", n))
+		want = append(want, fmt.Sprintf("%d alice: message %d", n+1, n))
+	}
+	got := python(t, append([]string{"sealed.py", port, key, "alice/py", "bob"}, texts...)...)
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
+	}
+}
+
+func TestPythonSealedClientGoesOnFromAnotherSocket(t *testing.T) {
+	addr, key, stop := serveSealed(t, vfs.NewMem())
+	defer stop()
+	got := python(t, "-c", fmt.Sprintf(`
+from sealed import Sealed
+
+class Roaming(Sealed):
+    challenges = 0
+
+    def on_challenge(self, f):
+        self.challenges += 1
+        super().on_challenge(f)
+
+alice, bob = Roaming(%d, %q, "alice/py"), Sealed(%[1]d, %[2]q, "bob/py")
+session = alice.session
+alice.move()
+alice.ping()
+bob.send("alice", "pushed")
+assert alice.hear(20, lambda: alice.have() == 1), "no push came"
+print(alice.challenges, alice.session == session, alice.entries[1])
+`, addr.Port(), key))
+	if d := cmp.Diff([]string{"1 True ('bob', 'pushed')"}, got); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
+	}
+}
+
+func TestPythonSealedClientConnectsAnewAndSettles(t *testing.T) {
+	addr, key, stop := serveSealed(t, vfs.NewMem())
+	defer stop()
+	got := python(t, "-c", fmt.Sprintf(`
+from sealed import DATA, Sealed
+
+class Deaf(Sealed):
+    deaf = False
+
+    def on_ack(self, f):
+        if self.deaf:
+            self.deaf = False
+            self.close()
+        else:
+            super().on_ack(f)
+
+alice = Deaf(%d, %q, "alice/py")
+first = alice.session
+alice.send("bob", "before")
+alice.close()
+alice.send("bob", "after a RESET")
+second = alice.session
+alice.deaf = True
+alice.send("bob", "without an ack")
+for junk in b"", b"junk", bytes([DATA]), alice.connection.reader.head + bytes(60):
+    assert alice.frames(junk) == []
+alice.sync()
+print(len({first, second, alice.session}), [text for _, (_, text) in sorted(alice.entries.items())])
+`, addr.Port(), key))
+	if d := cmp.Diff([]string{"3 ['before', 'after a RESET', 'without an ack']"}, got); d != "" {
 		t.Errorf("(-want +got):\n%s", d)
 	}
 }

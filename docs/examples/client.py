@@ -5,7 +5,8 @@
 
 It logs in, sends each TEXT to PEER until it is durable, syncs the whole timeline
 and prints it, one "seq sender: text" a line. Written from docs/protocol.md. It
-keeps nothing on disk, so it need not settle: a client that does should.
+keeps nothing on disk, so it need not settle: a client that does should. sealed.py
+puts sealed mode around it.
 """
 
 import base64, json, os, socket, sys, time
@@ -19,8 +20,8 @@ def text_of(id):
 
 
 def protobuf(data):
-    """Returns the fields of a message: numbers and bytes, by field number."""
-    fields, at = {}, 0
+    """Returns the fields of a message, numbers and bytes: pairs with the field's number."""
+    fields, at = [], 0
 
     def varint():
         nonlocal at
@@ -36,7 +37,7 @@ def protobuf(data):
         value = varint()
         if tag & 7 == 2:
             value, at = data[at : at + value], at + value
-        fields[tag >> 3] = value
+        fields.append((tag >> 3, value))
     return fields
 
 
@@ -47,18 +48,38 @@ class Client:
         self.session, self.number, self.through, self.refused, self.pongs = None, 0, 0, {}, 0
         self.head, self.entries, self.parts, self.syncs = 0, {}, {}, 0
         self.unseen = set()  # messages of our own that are durable, and in no timeline yet
-        login = {"version": 1, "attempt": text_of(os.urandom(16)), "token": token}
-        self.repeat("login", login, lambda: self.session)
+        self.token = token
+        self.login()
+
+    def login(self):
+        self.repeat("login", self.login_frame(), lambda: self.session)
+
+    def login_frame(self):
+        return {"version": 1, "attempt": text_of(os.urandom(16)), "token": self.token}
 
     def say(self, name, frame):
         line = {name: frame, **({"session": self.session} if self.session else {})}
-        self.socket.send(json.dumps(line).encode())
+        self.transmit(json.dumps(line).encode())
+
+    def transmit(self, packet):
+        try:
+            self.socket.send(packet)
+        except ConnectionRefusedError:
+            pass  # as good as lost
+
+    def frames(self, packet):
+        """Returns the frames of a packet, as pairs of name and fields."""
+        return [pair for line in packet.decode().splitlines() for pair in json.loads(line).items()]
 
     def repeat(self, name, frame, done, tries=20):
-        """Says it until it is done, with pauses that grow."""
+        """Says it until it is done."""
+        self.again(name, lambda: self.say(name, frame() if callable(frame) else frame), done, tries)
+
+    def again(self, name, act, done, tries):
+        """Acts until it is done, with pauses that grow."""
         pause = 0.5
         for _ in range(tries):
-            self.say(name, frame() if callable(frame) else frame)
+            act()
             if self.hear(pause, done):
                 return
             pause = min(2 * pause, 3)
@@ -73,9 +94,8 @@ class Client:
                 packet = self.socket.recv(2000)
             except (TimeoutError, ConnectionRefusedError):
                 continue
-            for line in packet.decode().splitlines():
-                for name, frame in json.loads(line).items():
-                    getattr(self, "on_" + name, lambda frame: None)(frame)
+            for name, frame in self.frames(packet):
+                getattr(self, "on_" + name, lambda frame: None)(frame)
         return done()
 
     def on_accepted(self, f):
@@ -114,7 +134,7 @@ class Client:
         parts = self.parts.setdefault(seq, {})
         parts[int(f.get("index", 0))] = base64.b64decode(f["data"])
         if len(parts) == count:
-            event = protobuf(b"".join(parts[i] for i in range(count)))
+            event = dict(protobuf(b"".join(parts[i] for i in range(count))))
             text = event.get(11, b"").decode(errors="replace")
             self.entry(seq, {"sender": event[4].decode(), "message": text_of(event.get(9, bytes(16))), "text": text})
             del self.parts[seq]
@@ -126,10 +146,13 @@ class Client:
 
     def send(self, to, text):
         """Sends a message of less than a packet; returns when it is durable."""
-        n = self.number = self.number + 1
         message = text_of(os.urandom(16))
         self.unseen.add(message)
-        self.repeat("send", {"n": n, "low": n, "to": to, "message": message, "text": text}, lambda: self.through >= n)
+        self.deliver({"to": to, "message": message, "text": text})
+
+    def deliver(self, message):
+        n = self.number = self.number + 1
+        self.repeat("send", {"n": n, "low": n, **message}, lambda: self.through >= n)
         if n in self.refused:
             sys.exit(f"refused: {self.refused[n]}")
 
@@ -160,7 +183,10 @@ class Client:
     def ping(self):
         """Asks where the timeline ends."""
         self.pongs = 0
-        self.repeat("ping", {"id": 1, "low": self.number + 1}, lambda: self.pongs)
+        self.repeat("ping", self.ping_frame(), lambda: self.pongs)
+
+    def ping_frame(self):
+        return {"id": 1, "low": self.number + 1}
 
     def on_pong(self, f):
         self.head = max(self.head, int(f.get("head", 0)))
@@ -170,12 +196,16 @@ class Client:
         self.say("bye", {})
 
 
-if __name__ == "__main__":
-    port, token, *rest = sys.argv[1:]
-    client = Client(int(port), token)
+def run(client, rest):
+    """Does what the command line asks of a client that is logged in."""
     for text in rest[1:]:
         client.send(rest[0], text)
     client.sync()
     for seq, (sender, text) in sorted(client.entries.items()):
         print(f"{seq} {sender}: {text}")
     client.close()
+
+
+if __name__ == "__main__":
+    port, token, *rest = sys.argv[1:]
+    run(Client(int(port), token), rest)
