@@ -41,7 +41,7 @@ func TestLoginWithoutAnAnswerIsTriedAnewFromAnotherSocket(t *testing.T) {
 		if second.Attempt == first.Attempt || second.Token == first.Token {
 			s.t.Errorf("LOGIN %+v, want another attempt, with a token of its own", second)
 		}
-		if n := len(s.ends); n < 2 {
+		if n := s.sockets(); n < 2 {
 			s.t.Errorf("%d sockets were opened, want one for each try", n)
 		}
 		s.accept(second, 1, wire.Accepted{First: 1, Store: store1})
@@ -193,7 +193,7 @@ func TestSocketThatFailsIsReplaced(t *testing.T) {
 		s.wantState(StateOffline)
 		s.advance(time.Second)
 		s.welcome(2, 0)
-		if n := len(s.ends); n != 2 {
+		if n := s.sockets(); n != 2 {
 			s.t.Errorf("%d sockets, want 2", n)
 		}
 	})

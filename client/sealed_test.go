@@ -111,6 +111,12 @@ func (s *story) greet() {
 	s.put(serverAddr, packet)
 }
 
+// sockets returns how many the client has opened.
+func (s *story) sockets() (n int) {
+	s.note(func() { n = len(s.ends) })
+	return n
+}
+
 // enter shakes hands and accepts the LOGIN. The session is that of the connection.
 func (s *story) enter(a wire.Accepted) *wire.Login {
 	s.t.Helper()
@@ -237,8 +243,8 @@ func TestHelloIsRepeatedAndThenTriedAnew(t *testing.T) {
 				break
 			}
 		}
-		if n != maxLogins+1 || len(s.ends) != 2 {
-			t.Errorf("%d HELLOs from %d sockets, want %d, and another from another", n, len(s.ends), maxLogins)
+		if n != maxLogins+1 || s.sockets() != 2 {
+			t.Errorf("%d HELLOs from %d sockets, want %d, and another from another", n, s.sockets(), maxLogins)
 		}
 	})
 }
@@ -270,14 +276,14 @@ func TestChallengeIsEchoed(t *testing.T) {
 func TestSessionGoesOnFromAnotherSocketWhenNothingIsAnswered(t *testing.T) {
 	tellSealed(t, func(s *story) {
 		s.enter(wire.Accepted{})
-		sockets := len(s.ends)
+		sockets := s.sockets()
 		var pings []*wire.Ping
-		for len(s.ends) == sockets && len(pings) <= rebindAfter {
+		for s.sockets() == sockets && len(pings) <= rebindAfter {
 			s.advance(100 * time.Millisecond)
 			pings = append(pings, took[wire.Ping](s)...)
 		}
-		if len(s.ends) != sockets+1 || len(pings) != rebindAfter+1 {
-			t.Fatalf("%d more sockets, %d pings, want one more after %d, and a ping from there", len(s.ends)-sockets, len(pings), rebindAfter)
+		if s.sockets() != sockets+1 || len(pings) != rebindAfter+1 {
+			t.Fatalf("%d more sockets, %d pings, want one more after %d, and a ping from there", s.sockets()-sockets, len(pings), rebindAfter)
 		}
 		s.say(&wire.Challenge{Token: []byte("12345678")}, &wire.Pong{ID: pings[len(pings)-1].ID, First: 1})
 		one[wire.Echo](s)
@@ -291,10 +297,10 @@ func TestSessionGoesOnFromAnotherSocketWhenNothingIsAnswered(t *testing.T) {
 func TestChangeOfNetworkIsFollowedAtOnce(t *testing.T) {
 	tellSealed(t, func(s *story) {
 		s.enter(wire.Accepted{})
-		sockets := len(s.ends)
+		sockets := s.sockets()
 		s.c.NetworkChanged()
-		if s.advance(time.Millisecond); len(s.ends) != sockets+1 {
-			t.Fatalf("%d more sockets, want one", len(s.ends)-sockets)
+		if s.advance(time.Millisecond); s.sockets() != sockets+1 {
+			t.Fatalf("%d more sockets, want one", s.sockets()-sockets)
 		}
 		s.advance(2 * grain)
 		if f := one[wire.Ping](s); len(f.Padding) < 24 {

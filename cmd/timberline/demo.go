@@ -163,7 +163,7 @@ func (r *demoReport) table(c *call) error {
 		value any
 	}{
 		{"sent", r.Sent}, {"acked", r.Acked}, {"delivered", r.Delivered}, {"lost", r.Lost},
-		{"doubled", r.Doubled}, {"out of order", r.OutOfOrder}, {"kills", r.Kills}, {"seconds", r.Seconds},
+		{"doubled", r.Doubled}, {"out of order", r.OutOfOrder}, {"kills", r.Kills}, {"seconds", fmt.Sprintf("%.2f", r.Seconds)},
 	} {
 		fmt.Fprintf(t, "%s\t%v\t\n", row.name, row.value)
 	}
