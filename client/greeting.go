@@ -69,14 +69,18 @@ func (d *device) sealedPacket(now time.Time, data []byte) {
 		d.retry(now, data)
 	case kind == sealed.TypeWelcome && l.phase == greeting:
 		d.welcome(now, data)
-	case kind == sealed.TypeReset && s.channel != nil && sealed.IsReset(data, s.channel.Session(), s.reset):
+	case kind == sealed.TypeReset && l.connected() && sealed.IsReset(data, s.channel.Session(), s.reset):
 		d.rest(now, 0) // the server has forgotten the session
-	case kind == sealed.TypeData && s.channel != nil:
+	case kind == sealed.TypeData && l.connected():
 		d.data(now, data)
 	default:
 		d.dropped.malformed++
 	}
 }
+
+// connected reports whether there is a channel to the server, and nobody has given it
+// up: each packet that was on its way then may bring another RESET.
+func (l *link) connected() bool { return l.phase == joining || l.phase == joined }
 
 // retry takes in a RETRY. Whoever has seen the HELLO can forge it: so it may cost
 // time and nothing else.

@@ -81,7 +81,7 @@ func TestFramesOfStrangersAndOtherSessionsAreDropped(t *testing.T) {
 			s.sayAs(stranger, s.session, f)
 			s.sayAs(serverAddr, events.SessionID{9}, f)
 		}
-		s.end().in <- wire.Datagram{Addr: serverAddr, Data: []byte("no packet")}
+		s.put(serverAddr, []byte("no packet"))
 		s.wantResults("nothing was acked")
 		s.wantApp("nothing came")
 		s.wantState(StateOnline)

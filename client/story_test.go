@@ -20,7 +20,7 @@ import (
 
 // A wireEnd is a socket whose other end is the test.
 type wireEnd struct {
-	in   chan wire.Datagram
+	in   chan []wire.Datagram
 	gone chan struct{}
 	once sync.Once
 	open func(data []byte) (wire.Packet, error)
@@ -30,15 +30,17 @@ type wireEnd struct {
 }
 
 func newWireEnd() *wireEnd {
-	return &wireEnd{in: make(chan wire.Datagram, 64), gone: make(chan struct{}), open: wire.Decode}
+	return &wireEnd{in: make(chan []wire.Datagram, 64), gone: make(chan struct{}), open: wire.Decode}
 }
 
 func (w *wireEnd) ReadBatch(ds []wire.Datagram) (int, error) {
 	select {
-	case d := <-w.in:
-		ds[0].Addr = d.Addr
-		ds[0].Data = ds[0].Data[:copy(ds[0].Data, d.Data)]
-		return 1, nil
+	case came := <-w.in:
+		for i, d := range came {
+			ds[i].Addr = d.Addr
+			ds[i].Data = ds[i].Data[:copy(ds[i].Data, d.Data)]
+		}
+		return len(came), nil
 	case <-w.gone:
 		return 0, net.ErrClosed
 	}
@@ -316,7 +318,7 @@ func (s *story) sayAs(from netip.AddrPort, session events.SessionID, fs ...wire.
 
 // put hands a datagram to the client.
 func (s *story) put(from netip.AddrPort, data []byte) {
-	s.end().in <- wire.Datagram{Addr: from, Data: data}
+	s.end().in <- []wire.Datagram{{Addr: from, Data: data}}
 	synctest.Wait()
 }
 

@@ -105,7 +105,7 @@ type Config struct {
 	UserSessions int           // of one user; default: 32
 	HalfOpen     int           // connections that nobody has logged in on; default: 4,096
 	SessionRate  int           // packets a second of one session; default: 1,000
-	SourceRate   int           // packets a second of a source that has not logged in; default: 200
+	SourceRate   int           // packets a second of a source that has proved nothing, and handshakes of one that has; default: 200
 	SyncBytes    int           // of answers to Sync on their way out; default: 64 MiB
 	Workers      int           // tasks done at a time; default: 4
 	MaxTasks     int           // tasks waiting; default: 4,096

@@ -25,9 +25,12 @@ func (t *table) sealedPacket(now time.Time, src from, data []byte) {
 	}
 }
 
-// mayAsk reports whether somebody who has not logged in is answered once more.
-func (t *table) mayAsk(now time.Time, src from) bool {
-	if t.sources.allow(t.since(now), src.addr.Addr(), t.cfg.SourceRate) {
+// mayAsk reports whether somebody who has proved nothing is answered once more.
+func (t *table) mayAsk(now time.Time, src from) bool { return t.admits(now, t.unproved, src) }
+
+// admits reports whether a source may do something once more.
+func (t *table) admits(now time.Time, s *sources, src from) bool {
+	if s.allow(t.since(now), src.addr.Addr(), t.cfg.SourceRate) {
 		return true
 	}
 	t.counts.overSource.Add(1)
@@ -51,26 +54,25 @@ func (t *table) refusePlain(now time.Time, src from, data []byte) {
 }
 
 // hello answers a HELLO: with a RETRY as long as anything is missing, for which
-// nothing is kept, and with a WELCOME for whoever has proved its address (R9).
+// nothing is kept, and with a WELCOME for whoever has proved its address (R9). What
+// somebody sends in the name of another does not keep that one from connecting: who
+// has proved its address is measured apart.
 func (t *table) hello(now time.Time, src from, data []byte) {
 	h, err := sealed.ParseHello(data)
 	if err != nil {
 		t.counts.malformed.Add(1)
 		return
 	}
-	if !t.mayAsk(now, src) {
-		return
-	}
 	t.counts.hellos.Add(1)
 	key, known := t.key(h.Key)
 	switch {
 	case h.Version != sealed.Version:
-		t.sayRetry(src, &h, sealed.Retry{Cause: sealed.CauseVersion})
+		t.sayRetry(now, src, &h, sealed.Retry{Cause: sealed.CauseVersion})
 	case !known:
-		t.sayRetry(src, &h, sealed.Retry{Cause: sealed.CauseKey})
+		t.sayRetry(now, src, &h, sealed.Retry{Cause: sealed.CauseKey})
 	case !t.cfg.Secret.Fresh(h.Cookie, src.addr.Addr(), t.cfg.Now()):
-		t.sayRetry(src, &h, sealed.Retry{Cookie: t.cfg.Secret.Cookie(src.addr.Addr(), t.cfg.Now())})
-	default:
+		t.sayRetry(now, src, &h, sealed.Retry{Cookie: t.cfg.Secret.Cookie(src.addr.Addr(), t.cfg.Now())})
+	case t.admits(now, t.proved, src):
 		t.respond(src, &h, key)
 	}
 }
@@ -85,7 +87,10 @@ func (t *table) key(id sealed.KeyID) (sealed.ServerKey, bool) {
 	return keys[i], true
 }
 
-func (t *table) sayRetry(src from, h *sealed.Hello, r sealed.Retry) {
+func (t *table) sayRetry(now time.Time, src from, h *sealed.Hello, r sealed.Retry) {
+	if !t.mayAsk(now, src) {
+		return
+	}
 	t.counts.retries.Add(1)
 	r.Version = sealed.Version
 	t.put(src, h.AppendRetry(nil, r))
@@ -188,6 +193,10 @@ func (t *table) sessionData(now time.Time, s *session, src from, data []byte) {
 	t.frames(now, s, src, p.Frames)
 }
 
+// maxHalfPackets bounds what a half-open connection may say: its LOGIN, repeated, and
+// a few others after denials.
+const maxHalfPackets = 64
+
 // halfData takes in a packet of a connection that nobody has logged in on: it
 // counts only if it does, and comes from where the HELLO came from.
 func (t *table) halfData(now time.Time, half *halfOpen, src from, data []byte) {
@@ -195,9 +204,11 @@ func (t *table) halfData(now time.Time, half *halfOpen, src from, data []byte) {
 	case half.channel == nil || half.src.addr != src.addr:
 		t.counts.unknownSession.Add(1)
 		return
-	case !t.mayAsk(now, src):
+	case half.packets >= maxHalfPackets:
+		t.counts.overSource.Add(1)
 		return
 	}
+	half.packets++
 	p, _, ok := t.unseal(half.channel, data)
 	if !ok {
 		return

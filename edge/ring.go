@@ -17,6 +17,7 @@ type halfOpen struct {
 	channel   *sealed.Channel // nil: the handshake is being computed
 	welcome   []byte          // for whoever repeats the HELLO
 	verifying bool            // a token is being checked
+	packets   int             // that came on it
 	slot      int             // in the ring
 	turn      uint64          // see session
 }

@@ -231,6 +231,36 @@ func TestHalfOpenConnectionsAreBounded(t *testing.T) {
 	}
 }
 
+func TestFloodInTheNameOfASourceDoesNotKeepItOut(t *testing.T) {
+	tl := newSealedTale(t)
+	tl.table.cfg.SourceRate = 10
+	honest := tl.guest("192.0.2.1:1000")
+	honest.put(honest.begun.Hello(sealed.Cookie{}))
+	honest.want("before the flood", "retry 0")
+	hello := honest.begun.Hello(sealed.Cookie{7})
+	for range 1000 {
+		tl.table.packet(tl.now, from{addr: netip.MustParseAddrPort("192.0.2.1:666")}, bytes.Clone(hello))
+	}
+	honest.put(honest.begun.Hello(honest.cookie))
+	honest.say(&wire.Login{Version: 1, Attempt: events.MessageID{1}, Token: "alice/phone"})
+	honest.want("in the flood", "welcome, accepted head 0")
+	if n := tl.counted("packets_over_source_rate"); n < 900 {
+		t.Errorf("%d HELLOs were too many, want nearly all", n)
+	}
+}
+
+func TestHalfOpenConnectionMaySayOnlySoMuch(t *testing.T) {
+	tl := newSealedTale(t)
+	g := tl.guest("192.0.2.1:1000")
+	g.put(g.begun.Hello(tl.table.cfg.Secret.Cookie(g.at.Addr(), tl.now)))
+	for i := range 2 * maxHalfPackets {
+		g.say(&wire.Login{Version: 1, Attempt: events.MessageID{byte(i)}, Token: "nonsense"})
+	}
+	if n := tl.counted("logins_denied"); n != maxHalfPackets {
+		t.Errorf("%d logins were looked at, want %d", n, maxHalfPackets)
+	}
+}
+
 func TestSessionMovesWithItsClientOnlyOnceItEchoes(t *testing.T) {
 	tl := newSealedTale(t)
 	bob := tl.guest("192.0.2.1:1000")

@@ -31,7 +31,8 @@ type table struct {
 	asking   map[events.Journal]*inquiry // settling under way
 	timers   timers
 	ring     *ring
-	sources  *sources
+	unproved *sources  // what those may ask for who have proved nothing
+	proved   *sources  // handshakes of those who have proved their address
 	began    time.Time // the first time that it was told; meters count from it
 
 	packer     wire.Packer
@@ -68,7 +69,8 @@ func newTable(c *Config) *table {
 		attempts: make(map[attempt]*session),
 		asking:   make(map[events.Journal]*inquiry),
 		ring:     newRing(c.HalfOpen),
-		sources:  newSources(),
+		unproved: newSources(),
+		proved:   newSources(),
 		revoked:  c.Revocations.Generation(),
 		out:      make([][]wire.Datagram, len(c.Sockets)),
 	}
