@@ -19,7 +19,8 @@ type seal struct {
 	handshake *sealed.Initiator
 	cookie    sealed.Cookie // for the next HELLO; zero: none
 	helloAt   time.Time     // when to send HELLO next
-	hellos    int
+	helloSent time.Time     // when it was sent last
+	hellos    int           // with this cookie
 	retries   int             // RETRYs that were obeyed in this handshake
 	channel   *sealed.Channel // nil: there is none yet
 	reset     sealed.Token
@@ -53,6 +54,7 @@ func (l *link) repeatHello(now time.Time) []byte {
 	}
 	s := l.seal
 	s.hellos++
+	s.helloSent = now
 	s.helloAt = now.Add(min(l.rtt.rto()<<min(s.hellos-1, 8), maxLoginPause))
 	return s.handshake.Hello(s.cookie)
 }
@@ -82,6 +84,14 @@ func (d *device) sealedPacket(now time.Time, data []byte) {
 // up: each packet that was on its way then may bring another RESET.
 func (l *link) connected() bool { return l.phase == joining || l.phase == joined }
 
+// greeted measures the round trip of a HELLO that was sent once: so a new device need
+// not wait long for what is lost of its login.
+func (l *link) greeted(now time.Time) {
+	if l.seal.hellos == 1 {
+		l.rtt.measured(now.Sub(l.seal.helloSent))
+	}
+}
+
 // retry takes in a RETRY. Whoever has seen the HELLO can forge it: so it may cost
 // time and nothing else.
 func (d *device) retry(now time.Time, data []byte) {
@@ -91,6 +101,7 @@ func (d *device) retry(now time.Time, data []byte) {
 		d.dropped.malformed++
 		return
 	}
+	d.link.greeted(now)
 	switch r.Cause {
 	case sealed.CauseCookie:
 		s.cookie = r.Cookie
@@ -116,6 +127,7 @@ func (d *device) welcome(now time.Time, data []byte) {
 		d.dropped.malformed++
 		return
 	}
+	d.link.greeted(now)
 	s.channel, s.reset, s.handshake = channel, w.Reset, nil
 	d.link.phase, d.link.loginAt, d.link.logins = joining, now, 0
 }

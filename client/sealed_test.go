@@ -166,6 +166,19 @@ func TestDeviceProvesItsAddressAndThenLogsIn(t *testing.T) {
 	})
 }
 
+func TestLostLoginOfANewDeviceIsRepeatedAfterTheRoundTripOfItsHello(t *testing.T) {
+	tellSealed(t, func(s *story) {
+		s.advance(20 * time.Millisecond) // the way of HELLO and RETRY
+		h, _ := s.hello()
+		s.retry(h, sealed.Retry{Version: 1, Cookie: sealed.Cookie{7}})
+		s.advance(20 * time.Millisecond)
+		s.greet()
+		one[wire.Login](s)
+		s.advance(minRTO + 2*grain)
+		one[wire.Login](s)
+	})
+}
+
 func TestForgedAnswersChangeNothing(t *testing.T) {
 	tellSealed(t, func(s *story) {
 		s.hello()
