@@ -276,20 +276,6 @@ func TestResetMakesTheDeviceConnectAgain(t *testing.T) {
 	})
 }
 
-func TestRepeatedResetsCountOnce(t *testing.T) {
-	tellSealed(t, func(s *story) {
-		s.enter(wire.Accepted{})
-		reset := sealed.AppendReset(nil, s.session, s.vault.reset)
-		var all []wire.Datagram
-		for range readBatch { // one for each packet that was on its way
-			all = append(all, wire.Datagram{Addr: serverAddr, Data: reset})
-		}
-		s.end().in <- all
-		s.advance(firstPause + 2*grain)
-		s.enter(wire.Accepted{})
-	})
-}
-
 func TestChallengeIsEchoed(t *testing.T) {
 	tellSealed(t, func(s *story) {
 		s.enter(wire.Accepted{})

@@ -20,7 +20,7 @@ import (
 
 // A wireEnd is a socket whose other end is the test.
 type wireEnd struct {
-	in   chan []wire.Datagram
+	in   chan wire.Datagram
 	gone chan struct{}
 	once sync.Once
 	open func(data []byte) (wire.Packet, error)
@@ -30,19 +30,29 @@ type wireEnd struct {
 }
 
 func newWireEnd() *wireEnd {
-	return &wireEnd{in: make(chan []wire.Datagram, 64), gone: make(chan struct{}), open: wire.Decode}
+	return &wireEnd{in: make(chan wire.Datagram, 64), gone: make(chan struct{}), open: wire.Decode}
 }
 
-func (w *wireEnd) ReadBatch(ds []wire.Datagram) (int, error) {
+func (w *wireEnd) ReadBatch(ds []wire.Datagram) (n int, err error) {
+	var d wire.Datagram
 	select {
-	case came := <-w.in:
-		for i, d := range came {
-			ds[i].Addr = d.Addr
-			ds[i].Data = ds[i].Data[:copy(ds[i].Data, d.Data)]
-		}
-		return len(came), nil
+	case d = <-w.in:
 	case <-w.gone:
 		return 0, net.ErrClosed
+	}
+	w.mu.Lock() // the test may be putting in several
+	defer w.mu.Unlock()
+	for {
+		ds[n].Addr = d.Addr
+		ds[n].Data = ds[n].Data[:copy(ds[n].Data, d.Data)]
+		if n++; n == len(ds) {
+			return n, nil
+		}
+		select {
+		case d = <-w.in:
+		default:
+			return n, nil
+		}
 	}
 }
 
@@ -318,7 +328,7 @@ func (s *story) sayAs(from netip.AddrPort, session events.SessionID, fs ...wire.
 
 // put hands a datagram to the client.
 func (s *story) put(from netip.AddrPort, data []byte) {
-	s.end().in <- []wire.Datagram{{Addr: from, Data: data}}
+	s.end().in <- wire.Datagram{Addr: from, Data: data}
 	synctest.Wait()
 }
 
