@@ -359,8 +359,9 @@ func (d *device) emit(now time.Time) [][]byte {
 		add(&wire.Echo{Token: s.challenge})
 		s.challenge = nil
 	}
+	moved := d.link.moved
 	if id, ok := d.link.ping(now); ok {
-		add(d.makePing(id))
+		add(d.makePing(id, moved))
 		d.in.gotAt = time.Time{}
 	}
 	d.out.transmit(now, func(f *wire.Send) { add(f) })
@@ -375,13 +376,14 @@ func (d *device) emit(now time.Time) [][]byte {
 }
 
 // makePing returns a heartbeat. If the last ones were not answered, another socket
-// may find a way: the device's network has changed, or a NAT has forgotten it.
-func (d *device) makePing(id uint32) *wire.Ping {
+// may find a way: the device's network has changed, or a NAT has forgotten it. moved
+// says that this one is from such a socket.
+func (d *device) makePing(id uint32, moved bool) *wire.Ping {
 	f := &wire.Ping{ID: id, Cursor: d.in.have, Low: d.out.low()}
 	if d.link.seal != nil {
 		f.Next = uint32(d.link.pace.interval.Milliseconds())
 		f.Padding = pingPadding
-		d.rebind = d.rebind || d.link.pings == rebindAfter
+		d.rebind = d.rebind || d.link.pings == rebindAfter && !moved
 	}
 	return f
 }

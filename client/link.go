@@ -159,8 +159,10 @@ func (l *link) ping(now time.Time) (id uint32, ok bool) {
 	if l.pings == 0 && !l.moved {
 		l.silence = now.Sub(l.heard)
 	}
+	if l.pings == 0 || !l.moved { // else it stands for the one before it, which nobody had time to answer
+		l.pings++
+	}
 	l.moved = false
-	l.pings++
 	l.pingID++
 	l.pingSent = now
 	l.pingAt = now.Add(min(max(l.rtt.rto(), minPingPause)<<(l.pings-1), maxLoginPause))
