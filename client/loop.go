@@ -196,9 +196,9 @@ func (l *loop) receive(in incoming) {
 	now := l.now()
 	if in.err != nil {
 		l.c.o.Logger.Warn("socket failed", "err", in.err)
-		if l.d.link.seal != nil && l.d.link.phase == joined && !l.rebinding {
+		if l.d.link.seal != nil && l.d.link.phase == joined {
 			l.closeConn()
-			l.d.rebind = true // the session need not end for that
+			l.d.rebind = !l.rebinding // the session need not end for that
 			return
 		}
 		l.d.rest(now, 0)

@@ -1,7 +1,10 @@
 package client
 
 import (
+	"errors"
+	"math/rand/v2"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"timberline/wire"
@@ -38,5 +41,54 @@ func TestServerThatIsGoneIsNoticedBehindAChangeOfNetwork(t *testing.T) {
 		}
 		s.advance(8 * time.Second)
 		s.wantStates("nothing is answered", StateConnecting, StateOnline, StateOffline, StateConnecting)
+	})
+}
+
+// slowly makes every later socket take some time to be opened. fails says how many
+// then cannot.
+func (s *story) slowly(d time.Duration, fails int) func() (wire.PacketConn, error) {
+	return func() (wire.PacketConn, error) {
+		slow, fail := false, false
+		s.note(func() {
+			if slow = len(s.ends) > 0; slow && fails > 0 {
+				fail = true
+				fails--
+			}
+		})
+		if slow {
+			time.Sleep(d)
+		}
+		if fail {
+			return nil, errors.New("no network")
+		}
+		return s.listen()
+	}
+}
+
+// tellSlow tells a story whose later sockets take some time.
+func tellSlow(t *testing.T, d time.Duration, fails int, play func(s *story)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		s := &story{t: t, heartMS: 15000, vault: newVault(t)}
+		o := Options{
+			Store: NewMemory(), ServerKey: s.vault.key.Public.String(), Random: rand.NewChaCha8([32]byte{9}),
+			Listen: s.slowly(d, fails),
+		}
+		s.hooks(&o)
+		s.dial(o)
+		defer func() { s.c.Close() }()
+		play(s)
+	})
+}
+
+func TestSocketThatFailsWhileAnotherIsOpenedDoesNotEndTheSession(t *testing.T) {
+	tellSlow(t, 100*time.Millisecond, 0, func(s *story) {
+		s.enter(wire.Accepted{})
+		s.c.NetworkChanged()
+		s.advance(50 * time.Millisecond)
+		s.end().Close() // it went with its network
+		s.advance(200 * time.Millisecond)
+		one[wire.Ping](s)
+		s.wantStates("never offline", StateConnecting, StateOnline)
 	})
 }
