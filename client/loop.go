@@ -231,7 +231,8 @@ func (l *loop) step() {
 	}
 	if l.d.rebind && !l.rebinding {
 		l.rebinding = true
-		l.tasks.Go(l.rebind)
+		session := l.d.link.session
+		l.tasks.Go(func() { l.rebind(session) })
 	}
 	l.d.rebind = false
 	if l.d.prepare {

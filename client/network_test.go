@@ -92,3 +92,28 @@ func TestSocketThatFailsWhileAnotherIsOpenedDoesNotEndTheSession(t *testing.T) {
 		s.wantStates("never offline", StateConnecting, StateOnline)
 	})
 }
+
+// The session is over before it is known that there is no other socket for it.
+func TestSocketThatComesToNothingDisturbsNoLaterLogin(t *testing.T) {
+	tellSlow(t, 4*time.Second, 1, func(s *story) {
+		s.enter(wire.Accepted{})
+		s.c.NetworkChanged()
+		s.advance(50 * time.Millisecond)
+		s.say(&wire.Closed{Reason: wire.ReasonIdle})
+		s.advance(5 * time.Second)
+		s.enter(wire.Accepted{})
+		s.live(10*time.Second, 0)
+		s.wantStates("one more login", StateConnecting, StateOnline, StateOffline, StateConnecting, StateOnline)
+		open := 0
+		for _, e := range s.ends {
+			select {
+			case <-e.gone:
+			default:
+				open++
+			}
+		}
+		if open != 1 {
+			t.Errorf("%d sockets are open, want one", open)
+		}
+	})
+}

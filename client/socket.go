@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"time"
 
+	"timberline/events"
 	"timberline/wire"
 	"timberline/wire/udp"
 )
@@ -32,8 +33,9 @@ func (l *loop) prepare(try int) {
 	}
 }
 
-// rebind is the task that opens another socket for a session that goes on.
-func (l *loop) rebind() {
+// rebind is the task that opens another socket for a session that goes on. If that
+// is over by then nothing comes of it.
+func (l *loop) rebind(session events.SessionID) {
 	var server netip.AddrPort
 	if l.c.do(l.c.ctx, func(time.Time) { server = l.d.link.server }) != nil {
 		return
@@ -41,14 +43,15 @@ func (l *loop) rebind() {
 	conn, err := l.c.listen(server)
 	install := func(now time.Time) {
 		l.rebinding = false
+		over := l.d.link.phase != joined || l.d.link.session != session
 		switch {
 		case err != nil:
 			l.c.o.Logger.Warn("no other socket", "err", err)
-			if l.conn == nil {
+			if l.conn == nil && !over {
 				l.d.rest(now, 0)
 			}
-		case l.d.link.phase != joined:
-			conn.Close() // the session is over meanwhile
+		case over:
+			conn.Close()
 		default:
 			l.closeConn()
 			l.conn = conn
