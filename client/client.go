@@ -208,7 +208,10 @@ func (o *Options) setDefaults(address string) error {
 // on from a new socket at once, instead of when answers are missed; in plain mode
 // nothing happens.
 func (c *Client) NetworkChanged() {
-	c.do(c.ctx, func(time.Time) { c.loop.d.rebind = c.loop.d.link.seal != nil && c.loop.d.link.phase == joined })
+	c.do(c.ctx, func(time.Time) {
+		d := c.loop.d
+		d.rebind = d.rebind || d.link.seal != nil && d.link.phase == joined
+	})
 }
 
 // State returns what the connection is doing.

@@ -122,7 +122,7 @@ func (d *device) leave() {
 	d.out.leave()
 	d.in.sync.leave()
 	d.in.gotAt = time.Time{}
-	d.hangUp = true
+	d.hangUp, d.rebind = true, false
 }
 
 // packet takes in a datagram. It keeps parts of data.

@@ -198,7 +198,7 @@ func (l *loop) receive(in incoming) {
 		l.c.o.Logger.Warn("socket failed", "err", in.err)
 		if l.d.link.seal != nil && l.d.link.phase == joined {
 			l.closeConn()
-			l.d.rebind = !l.rebinding // the session need not end for that
+			l.d.rebind = l.d.rebind || !l.rebinding // the session need not end for that
 			return
 		}
 		l.d.rest(now, 0)
@@ -230,11 +230,10 @@ func (l *loop) step() {
 		l.tasks.Go(l.refresh)
 	}
 	if l.d.rebind && !l.rebinding {
-		l.rebinding = true
+		l.d.rebind, l.rebinding = false, true
 		session := l.d.link.session
 		l.tasks.Go(func() { l.rebind(session) })
 	}
-	l.d.rebind = false
 	if l.d.prepare {
 		l.d.prepare = false
 		try := l.d.link.vain

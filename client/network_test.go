@@ -81,6 +81,19 @@ func tellSlow(t *testing.T, d time.Duration, fails int, play func(s *story)) {
 	})
 }
 
+func TestNetworkThatChangesAgainMeanwhileIsFollowed(t *testing.T) {
+	tellSlow(t, 100*time.Millisecond, 0, func(s *story) {
+		s.enter(wire.Accepted{})
+		s.c.NetworkChanged()
+		s.advance(50 * time.Millisecond)
+		s.c.NetworkChanged() // the socket that is being opened is of a network that is gone
+		s.advance(time.Second)
+		if n := s.sockets(); n != 3 {
+			t.Errorf("%d sockets, want one for each network", n)
+		}
+	})
+}
+
 func TestSocketThatFailsWhileAnotherIsOpenedDoesNotEndTheSession(t *testing.T) {
 	tellSlow(t, 100*time.Millisecond, 0, func(s *story) {
 		s.enter(wire.Accepted{})

@@ -47,7 +47,7 @@ func (l *loop) rebind(session events.SessionID) {
 		switch {
 		case err != nil:
 			l.c.o.Logger.Warn("no other socket", "err", err)
-			if l.conn == nil && !over {
+			if l.conn == nil && !over && !l.d.rebind {
 				l.d.rest(now, 0)
 			}
 		case over:
