@@ -274,7 +274,10 @@ func (l *link) next() time.Time {
 	case joining:
 		return l.loginAt
 	case joined:
-		return sooner(sooner(l.pingAt, l.loginAt), l.renewAt)
+		if l.loginAt.IsZero() {
+			return sooner(l.pingAt, l.renewAt)
+		}
+		return sooner(l.pingAt, l.loginAt) // a renewal waits for the answer
 	}
 	return time.Time{}
 }

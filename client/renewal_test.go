@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"timberline/events"
 	"timberline/wire"
 )
 
@@ -84,4 +85,19 @@ func TestTokenThatCannotBeGotInTimeEndsNothingEarly(t *testing.T) {
 			}
 		})
 	})
+}
+
+// An old session may be long in being settled, until after the token is to be
+// renewed.
+func TestRenewalThatHasToWaitDoesNotKeepTheDeviceAwake(t *testing.T) {
+	l := link{phase: joined, login: &wire.Login{}, settle: events.SessionID{1}}
+	now := time.Unix(1, 0)
+	l.pace = newPace(15*time.Second, time.Minute)
+	l.pingAt, l.loginAt, l.renewAt = now.Add(10*time.Second), now.Add(time.Second), now.Add(-time.Second)
+	if l.renew(now) {
+		t.Error("the token is renewed before the old session is settled")
+	}
+	if next := l.next(); !next.After(now) {
+		t.Errorf("there is something to do at %v, now is %v", next, now)
+	}
 }
