@@ -225,7 +225,7 @@ func (t *table) halfData(now time.Time, half *halfOpen, src from, data []byte) {
 // resetSealed tells whoever sent a DATA packet that its session is dead, if it was
 // one of this edge. The answer is smaller than any DATA packet.
 func (t *table) resetSealed(now time.Time, src from, id events.SessionID, size int) {
-	if id.Edge() != t.cfg.Tag || size <= sealed.ResetSize || !t.mayReset(now) || !t.mayAsk(now, src) {
+	if id.Edge() != t.cfg.Tag || size <= sealed.ResetSize || !t.mayAsk(now, src) || !t.mayReset(now) {
 		return
 	}
 	t.counts.resets.Add(1)

@@ -175,13 +175,14 @@ func (t *table) tell(to stranger, s events.SessionID, f wire.Frame) {
 // reset tells whoever sent a packet that its session is not known here. Each
 // answer is smaller than what it answers, so that none is answered for ever.
 func (t *table) reset(now time.Time, src from, p wire.Packet, size int) {
-	if t.mayReset(now) && t.mayAsk(now, src) {
+	if t.mayAsk(now, src) && t.mayReset(now) {
 		t.counts.resets.Add(1)
 		t.tell(stranger{src: src, codec: p.Codec, size: size - 1}, p.Session, &wire.Closed{})
 	}
 }
 
-// mayReset reports whether one more session may be told to be unknown.
+// mayReset reports whether one more session may be told to be unknown. Ask mayAsk
+// first: no source uses up what is there for all.
 func (t *table) mayReset(now time.Time) bool { return t.resets.allow(t.since(now), maxResets) }
 
 // frame takes in one frame of a session. It aliases the packet.
