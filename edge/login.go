@@ -6,6 +6,7 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"timberline/edge/auth"
@@ -141,11 +142,16 @@ func (t *table) judge(id auth.Identity, err error) wire.Reason {
 	return wire.ReasonNone
 }
 
+// maxDetail bounds what a Denied says in words, in bytes: an error may repeat parts
+// of the token, and JSON may make six bytes of each.
+const maxDetail = 128
+
 func detailOf(err error) string {
 	if err == nil {
 		return ""
 	}
-	return err.Error()
+	text := err.Error()
+	return strings.ToValidUTF8(text[:min(len(text), maxDetail)], "")
 }
 
 // retrySessions is what a client is told to wait whose user has too many sessions.
