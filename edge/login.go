@@ -209,7 +209,9 @@ func (t *table) renewed(now time.Time, s *session, a attempt, id auth.Identity, 
 		s.say(&wire.Denied{Attempt: a.id, Reason: why, Detail: detailOf(err)})
 		return
 	}
-	t.identify(now, s, id)
+	if !id.Expires.Before(s.identity.Expires) { // or it is a repeat of an earlier LOGIN that comes late
+		t.identify(now, s, id)
+	}
 	t.name(s, a)
 	s.accepted(now)
 	t.due(now, s)

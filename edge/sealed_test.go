@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"timberline/edge/auth"
 	"timberline/events"
 	"timberline/wire"
 	"timberline/wire/sealed"
@@ -400,4 +401,36 @@ func TestLateLoginOfAnEarlierConnectionReplacesNobody(t *testing.T) {
 	after.listen()
 	after.say(&wire.Ping{ID: 1})
 	after.want("the later one stays", "pong 1 head 0")
+}
+
+// A repeat of a LOGIN may be on its way for longer than its token's session.
+func TestLateLoginDoesNotShortenARenewedSession(t *testing.T) {
+	tl := newSealedTale(t)
+	ends := map[string]time.Time{"first": tl.now.Add(time.Hour), "second": tl.now.Add(2 * time.Hour)}
+	tl.table.cfg.Verify = func(token string, now time.Time) (auth.Identity, error) {
+		if !now.Before(ends[token]) {
+			return auth.Identity{}, auth.ErrExpired
+		}
+		return auth.Identity{User: "alice", Device: "phone", Expires: ends[token], ID: token}, nil
+	}
+	alice := tl.guest("192.0.2.1:1000")
+	alice.enter("first")
+	late := alice.seal(&wire.Login{Version: 1, Attempt: events.MessageID{1}, Token: "first"})
+	alice.say(&wire.Ping{ID: 1, Next: 120_000})
+	for range 55 {
+		tl.advance(time.Minute)
+		alice.say(&wire.Ping{ID: 1, Next: 120_000})
+	}
+	alice.heard = nil
+	alice.say(&wire.Login{Version: 1, Attempt: events.MessageID{2}, Token: "second"})
+	alice.want("a fresh token", "accepted head 0")
+	alice.put(late)
+	alice.want("the old one is good, too", "accepted head 0")
+	for range 10 {
+		tl.advance(time.Minute)
+		alice.listen()
+		alice.say(&wire.Ping{ID: 2, Next: 120_000})
+	}
+	alice.want("the fresh token counts", "pong 2 head 0, pong 2 head 0, pong 2 head 0, pong 2 head 0, pong 2 head 0, "+
+		"pong 2 head 0, pong 2 head 0, pong 2 head 0, pong 2 head 0, pong 2 head 0")
 }
