@@ -26,7 +26,7 @@ func (t *table) plainLogin(now time.Time, who stranger, f *wire.Login) {
 		t.login(who, f)
 	case s.state == open:
 		s.heard, s.src = now, who.src
-		t.repeated(now, s)
+		t.repeated(now, s, f.Attempt)
 	}
 }
 
@@ -90,8 +90,8 @@ func (t *table) deny(who stranger, f *wire.Login, why wire.Reason, detail string
 }
 
 // repeated answers a Login that came again: its answer was lost.
-func (t *table) repeated(now time.Time, s *session) {
-	s.accepted(now)
+func (t *table) repeated(now time.Time, s *session, attempt events.MessageID) {
+	s.accepted(now, attempt)
 	for _, f := range s.settled {
 		s.say(f)
 	}
@@ -113,7 +113,7 @@ func (t *table) verified(now time.Time, who stranger, turn uint64, f *wire.Login
 	case who.half == nil && t.attempts[attemptOf(f)] != nil:
 		return // a repeat that came while the token was being checked
 	}
-	s := &session{table: t, turn: turn, attempt: attemptOf(f), codec: who.codec, src: who.src, heard: now, slot: -1}
+	s := &session{table: t, turn: turn, attempt: attemptOf(f), renewal: f.Attempt, codec: who.codec, src: who.src, heard: now, slot: -1}
 	s.idle = idleHeartbeats * t.cfg.Heartbeat
 	s.owner = ingest.Owner{User: id.User, Device: id.Device}
 	if who.half != nil {
@@ -179,24 +179,23 @@ func (t *table) loginAgain(now time.Time, s *session, f *wire.Login) {
 	switch {
 	case s.state != open, s.renewing:
 		return
-	case f.Attempt == s.attempt.id:
-		t.repeated(now, s)
+	case f.Attempt == s.attempt.id, f.Attempt == s.renewal:
+		t.repeated(now, s, f.Attempt)
 		return
 	}
 	s.renewing = true
-	attempt := attemptOf(f)
-	token := f.Token
+	attempt, token := f.Attempt, f.Token
 	t.want(func(context.Context) func(time.Time) {
 		id, err := t.cfg.Verify(token, t.cfg.Now())
 		return func(now time.Time) { t.renewed(now, s, attempt, id, err) }
 	}, func(time.Time) {
 		s.renewing = false
-		s.say(&wire.Denied{Attempt: attempt.id, Reason: wire.ReasonBusy, RetryAfter: uint32(retryLogin.Milliseconds())})
+		s.say(&wire.Denied{Attempt: attempt, Reason: wire.ReasonBusy, RetryAfter: uint32(retryLogin.Milliseconds())})
 	})
 }
 
 // renewed goes on after the new token was checked. A bad one changes nothing.
-func (t *table) renewed(now time.Time, s *session, a attempt, id auth.Identity, err error) {
+func (t *table) renewed(now time.Time, s *session, attempt events.MessageID, id auth.Identity, err error) {
 	s.renewing = false
 	if s.state != open {
 		return
@@ -206,14 +205,14 @@ func (t *table) renewed(now time.Time, s *session, a attempt, id auth.Identity, 
 		why = wire.ReasonNotAllowed
 	}
 	if why != wire.ReasonNone {
-		s.say(&wire.Denied{Attempt: a.id, Reason: why, Detail: detailOf(err)})
+		s.say(&wire.Denied{Attempt: attempt, Reason: why, Detail: detailOf(err)})
 		return
 	}
 	if !id.Expires.Before(s.identity.Expires) { // or it is a repeat of an earlier LOGIN that comes late
 		t.identify(now, s, id)
 	}
-	t.name(s, a)
-	s.accepted(now)
+	s.renewal = attempt
+	s.accepted(now, attempt)
 	t.due(now, s)
 }
 
@@ -221,17 +220,8 @@ func (t *table) renewed(now time.Time, s *session, a attempt, id auth.Identity, 
 func (t *table) bind(s *session) {
 	t.sessions[s.owner.Session] = s
 	t.users[s.owner.User] = append(t.users[s.owner.User], s)
-	t.name(s, s.attempt)
-}
-
-// name notes the attempt that a session was last opened or renewed with.
-func (t *table) name(s *session, a attempt) {
-	if t.attempts[s.attempt] == s {
-		delete(t.attempts, s.attempt)
-	}
-	s.attempt = a
-	if s.channel == nil && a != (attempt{}) {
-		t.attempts[a] = s
+	if s.channel == nil && s.attempt != (attempt{}) {
+		t.attempts[s.attempt] = s
 	}
 }
 
@@ -302,7 +292,7 @@ func (t *table) opened(now time.Time, s *session, f *wire.Login, cursor events.S
 	s.mute = !o.found
 	s.journal, s.begins = t.cfg.Writer.Position()
 	s.deliver.start(now, cursor, o.run)
-	s.accepted(now) // before what it may say of old sessions
+	s.accepted(now, s.attempt.id) // before what it may say of old sessions
 	t.settle(s, f.Settle)
 	if old != nil {
 		t.end(old, wire.ReasonReplaced)
@@ -311,11 +301,11 @@ func (t *table) opened(now time.Time, s *session, f *wire.Login, cursor events.S
 	t.due(now, s)
 }
 
-// accepted tells the client that it has a session.
-func (s *session) accepted(now time.Time) {
+// accepted tells the client that it has a session, in answer to a Login.
+func (s *session) accepted(now time.Time, attempt events.MessageID) {
 	c := s.table.cfg
 	f := &wire.Accepted{
-		Attempt: s.attempt.id, Session: s.owner.Session, Journal: s.journal, Offset: s.begins, Store: c.Store,
+		Attempt: attempt, Session: s.owner.Session, Journal: s.journal, Offset: s.begins, Store: c.Store,
 		Head: s.deliver.head, First: s.deliver.first, Heartbeat: uint32(c.Heartbeat.Milliseconds()),
 		MaxBody: uint32(c.MaxBody), Address: c.Address,
 	}

@@ -29,8 +29,9 @@ type session struct {
 	table   *table
 	turn    uint64 // which connection it is: a device's later one replaces the one before, however late its LOGIN is
 	owner   ingest.Owner
-	attempt attempt
-	channel *sealed.Channel // nil: in plain mode
+	attempt attempt          // that opened it
+	renewal events.MessageID // the attempt that renewed its token last; at first that which opened it
+	channel *sealed.Channel  // nil: in plain mode
 	codec   wire.Codec
 	src     from  // where its packets come from, and go to
 	path    *path // where they may come from now; nil: from src

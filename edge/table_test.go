@@ -821,3 +821,24 @@ func (tl *tale) packets() [][]wire.Datagram {
 	tl.table.sent()
 	return copies
 }
+
+// A repeat of the first LOGIN names no session, and may come when the session lives
+// by another token.
+func TestLateLoginIsARepeatAfterARenewal(t *testing.T) {
+	tl := newTale(t)
+	alice := tl.login(1, "alice/phone")
+	tl.heard(1)
+	tl.packet(1, alice, &wire.Login{Version: 1, Attempt: events.MessageID{2}, Token: "alice/phone"})
+	tl.want(1, "renewed", "accepted head 0")
+	tl.packet(1, events.SessionID{}, &wire.Login{Version: 1, Attempt: events.MessageID{1, 1}, Token: "alice/phone"})
+	tl.want(1, "one session for one login", "accepted head 0")
+	tl.packet(1, alice, &wire.Login{Version: 1, Attempt: events.MessageID{2}, Token: "alice/phone"})
+	tl.want(1, "and for its renewal", "accepted head 0")
+	if n := len(tl.table.sessions); n != 1 || len(tl.table.attempts) != 1 {
+		t.Errorf("%d sessions for %d logins, want one", n, len(tl.table.attempts))
+	}
+	tl.packet(1, alice, &wire.Bye{})
+	if n := len(tl.table.attempts); n != 0 {
+		t.Errorf("%d logins are remembered without a session", n)
+	}
+}
