@@ -82,8 +82,15 @@ func (f *flight) at(n events.Number) *fragment {
 	return &f.list[n-f.base]
 }
 
-// inWindow returns the fragments that may be on the way.
-func (f *flight) inWindow() []fragment { return f.list[:min(f.window, len(f.list))] }
+// inWindow returns the fragments that may be on the way. Those of the first send
+// that the server has already take no room: it answers when it has all of them.
+func (f *flight) inWindow() []fragment {
+	has := 0
+	for has < len(f.list) && f.list[has].state == held && f.list[has].send == f.list[0].send {
+		has++
+	}
+	return f.list[:min(has+f.window, len(f.list))]
+}
 
 // delayed reports whether the server asked not to be sent that number now.
 func (f *flight) delayed(now time.Time, n events.Number) bool {
