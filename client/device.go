@@ -146,7 +146,7 @@ func (d *device) packet(now time.Time, from netip.AddrPort, data []byte) {
 // frames takes in what a packet says.
 func (d *device) frames(now time.Time, p wire.Packet) {
 	for _, f := range p.Frames {
-		if d.joining(now, f) {
+		if d.joining(now, f) || d.challenged(now, f) {
 			continue
 		}
 		if d.link.phase != joined || p.Session != d.link.session {
@@ -230,8 +230,6 @@ func (d *device) frame(now time.Time, f wire.Frame) {
 		d.part(now, f)
 	case *wire.Page:
 		d.page(now, f)
-	case *wire.Challenge:
-		d.link.challenged(f)
 	case *wire.Pong:
 		d.link.pong(now, f.ID, f.Head > d.in.head, d.jitter)
 		d.in.pong(now, f.Head, f.First)
@@ -346,6 +344,11 @@ func (d *device) emit(now time.Time) [][]byte {
 		p.Add(f)
 		packets = append(packets, d.link.sealPackets(p.Packets())...)
 	}
+	if echo := d.link.echo(); echo != nil {
+		p := d.packer(d.link.session)
+		p.Add(echo)
+		packets = append(packets, d.link.sealPackets(p.Packets())...)
+	}
 	if d.link.phase != joined {
 		return packets
 	}
@@ -354,10 +357,6 @@ func (d *device) emit(now time.Time) [][]byte {
 	add := func(f wire.Frame) {
 		p.Add(f)
 		frames++
-	}
-	if s := d.link.seal; s != nil && s.challenge != nil {
-		add(&wire.Echo{Token: s.challenge})
-		s.challenge = nil
 	}
 	moved := d.link.moved
 	if id, ok := d.link.ping(now); ok {

@@ -181,15 +181,33 @@ func (d *device) packer(session events.SessionID) *wire.Packer {
 	return wire.NewPacker(d.codec, session)
 }
 
-// challenged notes what is to be echoed. The device has another address than
-// before: a NAT may have forgotten the one that it had.
-func (l *link) challenged(f *wire.Challenge) {
-	if l.seal == nil {
-		return
+// challenged takes in a Challenge, and reports whether the frame is one. The device
+// has another address than before: a NAT may have forgotten the one that it had. It
+// may have a session and not know it yet, since the answer went to the old address.
+func (d *device) challenged(now time.Time, f wire.Frame) bool {
+	c, ok := f.(*wire.Challenge)
+	l := &d.link
+	if !ok || l.seal == nil || !l.connected() {
+		return false
 	}
+	l.seal.challenge = bytes.Clone(c.Token)
+	if l.phase != joined {
+		return true
+	}
+	l.heard = now
 	if l.pings > 0 {
 		l.pace.after(l.silence, false)
 		l.silence = 0
 	}
-	l.seal.challenge = bytes.Clone(f.Token)
+	return true
+}
+
+// echo returns the answer to a Challenge; nil if there is none to be sent.
+func (l *link) echo() *wire.Echo {
+	if l.seal == nil || l.seal.challenge == nil || !l.connected() {
+		return nil
+	}
+	f := &wire.Echo{Token: l.seal.challenge}
+	l.seal.challenge = nil
+	return f
 }

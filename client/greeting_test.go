@@ -55,3 +55,16 @@ func TestResetBehindTheEndDoesNotReviveTheDevice(t *testing.T) {
 		})
 	}
 }
+
+// The device may get another address between its LOGIN and the answer: that goes
+// to the old one, until the challenge is answered.
+func TestChallengeOfADeviceThatDoesNotKnowItHasASessionIsEchoed(t *testing.T) {
+	tellSealed(t, func(s *story) {
+		s.greet()
+		s.login()
+		s.say(&wire.Challenge{Token: []byte("12345678")})
+		if f := one[wire.Echo](s); string(f.Token) != "12345678" {
+			t.Errorf("echo of %q", f.Token)
+		}
+	})
+}
