@@ -34,7 +34,7 @@ var permitted = map[string][]string{
 	"sim":            {anything},
 	"sim/check":      {"events"},
 	"sim/corpus":     {"events"},
-	"sim/network":    {"wire"},
+	"sim/network":    {"events", "wire", "wire/sealed"},
 	"sim/proxy":      {},
 	"cmd/node":       {"bus", "edge", "events", "ingest", "projections"},
 	"cmd/timberline": {anything},

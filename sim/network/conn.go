@@ -67,7 +67,7 @@ func (c *Conn) WriteBatch(ds []wire.Datagram) error {
 	c.net.mu.Lock()
 	defer c.net.mu.Unlock()
 	for _, d := range ds {
-		c.net.send(link{c.addr, d.Addr}, d.Data)
+		c.net.send(packet{link: link{c.addr, d.Addr}, data: d.Data})
 	}
 	return nil
 }

@@ -33,6 +33,7 @@ type Network struct {
 
 	mu     sync.Mutex
 	faults Faults
+	ear    Ear // nil: nobody listens in
 	conns  map[netip.AddrPort]*Conn
 	links  map[link]uint64 // datagrams so far
 	cut    []pair
@@ -107,7 +108,20 @@ func (n *Network) Heal(a, b netip.Addr) {
 func (n *Network) Spoof(from, to netip.AddrPort, data []byte) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.send(link{from, to}, data)
+	n.send(packet{link: link{from, to}, data: data, unheard: true})
+}
+
+// An Ear hears a datagram as it arrives, or is lost. It is called in the goroutine
+// of Run, with the bubble at rest, and must not keep a change to data. It returns
+// for how long the datagram is held back, so that who listens in can be faster.
+type Ear func(from, to netip.AddrPort, data []byte) (hold time.Duration)
+
+// Overhear has somebody listen in on all that sockets send from now on. What is
+// spoofed is not heard.
+func (n *Network) Overhear(e Ear) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.ear = e
 }
 
 // At calls do in the goroutine of Run after a while, with the bubble at rest
@@ -173,11 +187,11 @@ func (n *Network) schedule(at time.Duration, do func()) {
 	}
 }
 
-// send draws what happens to a datagram. The caller holds mu.
-func (n *Network) send(l link, data []byte) {
-	n.links[l]++
-	d := draw(n.seed, l, n.links[l])
-	p := packet{link: l, number: n.links[l], data: slices.Clone(data)}
+// send numbers a datagram and draws what happens to it. The caller holds mu.
+func (n *Network) send(p packet) {
+	n.links[p.link]++
+	p.number, p.data = n.links[p.link], slices.Clone(p.data)
+	d := draw(n.seed, p.link, p.number)
 	if d.Float64() < n.faults.Loss {
 		n.later(d, func() { n.lose(p) })
 		return
@@ -201,15 +215,33 @@ func (n *Network) later(d *rand.Rand, do func()) {
 // lose notes a datagram as lost. It does so later, as deliver does, so that the
 // trace does not depend on who handed in first at one instant.
 func (n *Network) lose(p packet) {
+	n.hear(p)
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.note(p, "lost")
 }
 
+// hear lets who listens in hear a datagram, once.
+func (n *Network) hear(p packet) (hold time.Duration) {
+	n.mu.Lock()
+	ear := n.ear
+	n.mu.Unlock()
+	if ear == nil || p.unheard {
+		return 0
+	}
+	return ear(p.from, p.to, p.data)
+}
+
 // deliver puts a datagram into the socket it is for.
 func (n *Network) deliver(p packet) {
+	hold := n.hear(p)
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if hold > 0 {
+		p.unheard = true
+		n.schedule(n.now()+hold, func() { n.deliver(p) })
+		return
+	}
 	conn := n.conns[p.to]
 	separated := slices.ContainsFunc(n.cut, func(c pair) bool { return c.joins(p.from.Addr(), p.to.Addr()) })
 	switch {
@@ -227,8 +259,9 @@ func (n *Network) deliver(p packet) {
 // A packet is a datagram on its way.
 type packet struct {
 	link
-	number uint64 // on its link
-	data   []byte
+	number  uint64 // on its link
+	data    []byte
+	unheard bool // nobody listens in on it any more
 }
 
 // An event is what happens at a time.

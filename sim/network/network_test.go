@@ -3,6 +3,7 @@ package network
 import (
 	"bytes"
 	"context"
+	"crypto/ecdh"
 	"errors"
 	"fmt"
 	"io"
@@ -16,7 +17,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"timberline/events"
 	"timberline/wire"
+	"timberline/wire/sealed"
 )
 
 var (
@@ -276,6 +279,74 @@ func TestTraceSaysWhatHappenedInWords(t *testing.T) {
 			t.Errorf("the trace does not say %q:\n%s", want, lines)
 		}
 	}
+}
+
+func TestTraceSaysWhatSealedPacketsAre(t *testing.T) {
+	private, err := ecdh.X25519().NewPrivateKey(bytes.Repeat([]byte{1}, 32))
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := sealed.NewServerKey(private)
+	client, err := sealed.NewInitiator(key.Public, Random(1, "client"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, err := sealed.ParseHello(client.Hello(sealed.Cookie{1}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	welcome, channel, err := h.Respond(key, sealed.Welcome{Session: events.SessionID{1}}, Random(1, "server"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	packer := wire.NewSealedPacker(wire.Proto)
+	packer.Add(&wire.Ping{ID: 1})
+	data, err := channel.Seal(packer.Packets()[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	echo := fmt.Sprintf("%x", h.Echo())[:8]
+	for _, c := range []struct {
+		packet []byte
+		want   string
+	}{
+		{client.Hello(sealed.Cookie{}), "hello " + echo},
+		{client.Hello(sealed.Cookie{1}), "hello " + echo + " with a cookie"},
+		{h.AppendRetry(nil, sealed.Retry{Cause: sealed.CauseKey}), "retry " + echo + ", cause 2"},
+		{welcome, "welcome " + echo},
+		{data, fmt.Sprintf("data 0 of %v, %dB of frames", events.SessionID{1}, len(data)-sealed.DataSize)},
+		{sealed.AppendReset(nil, events.SessionID{1}, sealed.Token{}), fmt.Sprintf("reset of %v", events.SessionID{1})},
+		{welcome[:20], "no packet"},
+		{nil, "no packet"},
+	} {
+		if got := words(c.packet); got != c.want {
+			t.Errorf("%x is %q, want %q", c.packet, got, c.want)
+		}
+	}
+}
+
+func TestWhoListensInHearsEachDatagramOnceAndMayBeFaster(t *testing.T) {
+	inWorld(t, 1, Faults{}, func(w *world) {
+		var heard []string
+		w.net.Overhear(func(from, to netip.AddrPort, data []byte) time.Duration {
+			w.mu.Lock()
+			heard = append(heard, string(data))
+			w.mu.Unlock()
+			w.net.Spoof(netip.MustParseAddrPort("6.6.6.6:6"), to, data)
+			return time.Second
+		})
+		w.send("secret")
+		time.Sleep(time.Minute)
+		w.want("the copy is faster", "secret from 6.6.6.6:6", "secret from 10.0.0.2:1")
+		w.net.SetFaults(Faults{Loss: 1})
+		w.send("lost")
+		time.Sleep(time.Minute)
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if diff := cmp.Diff([]string{"secret", "lost"}, heard); diff != "" {
+			t.Errorf("heard (-want +got):\n%s", diff)
+		}
+	})
 }
 
 func TestDiffNamesTheFirstDifference(t *testing.T) {

@@ -1,18 +1,26 @@
 package network
 
 import (
+	"encoding/binary"
+	"encoding/hex"
 	"fmt"
 	"math/bits"
 	"strings"
 
+	"timberline/events"
 	"timberline/wire"
+	"timberline/wire/sealed"
 )
 
-// words says in words what a datagram holds.
+// words says in words what a datagram holds, as far as one can see who has no
+// keys.
 func words(data []byte) string {
+	if len(data) > 0 && !wire.IsPlain(data) {
+		return sealedWords(data)
+	}
 	p, err := wire.Decode(data)
 	if err != nil {
-		return "no plain packet"
+		return "no packet"
 	}
 	var list []string
 	for _, f := range p.Frames {
@@ -23,6 +31,39 @@ func words(data []byte) string {
 	}
 	return strings.Join(list, "; ")
 }
+
+// sealedWords says what a packet of a sealed socket is.
+func sealedWords(data []byte) string {
+	h, noHello := sealed.ParseHello(data)
+	session, isData := sealed.PeekData(data)
+	switch kind, size := data[0], len(data); {
+	case noHello == nil && h.Cookie == sealed.Cookie{}:
+		return "hello " + echoWords(data[helloEcho:])
+	case noHello == nil:
+		return "hello " + echoWords(data[helloEcho:]) + " with a cookie"
+	case kind == sealed.TypeRetry && size == sealed.RetrySize:
+		return fmt.Sprintf("retry %s, cause %d", echoWords(data[retryEcho:]), data[2])
+	case kind == sealed.TypeWelcome && size >= sealed.WelcomeSize:
+		return "welcome " + echoWords(data[welcomeEcho:])
+	case isData:
+		counter := binary.BigEndian.Uint64(data[len(session)+1:])
+		return fmt.Sprintf("data %d of %v, %dB of frames", counter, session, size-sealed.DataSize)
+	case kind == sealed.TypeReset && size == sealed.ResetSize:
+		return fmt.Sprintf("reset of %v", events.SessionID(data[1:]))
+	}
+	return "no packet"
+}
+
+// Where the echo of a HELLO stands, in it and in its answers (docs/protocol.md,
+// section 12).
+const (
+	helloEcho   = 10
+	retryEcho   = 3
+	welcomeEcho = 1
+)
+
+// echoWords names a HELLO by the first bytes of its echo.
+func echoWords(echo []byte) string { return hex.EncodeToString(echo[:4]) }
 
 func describe(f wire.Frame) string {
 	switch f := f.(type) {
