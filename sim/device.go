@@ -41,14 +41,17 @@ func (d *device) String() string { return fmt.Sprintf("%s/%s", d.plan.user, d.pl
 
 // host is where the device is now.
 func (d *device) host() netip.Addr {
-	return netip.AddrFrom4([4]byte{10, 1, d.number, byte(d.moves.Load())})
+	return deviceHost(d.number, byte(d.moves.Load()))
 }
+
+// deviceHost is where a device is after so many moves.
+func deviceHost(device, moves byte) netip.Addr { return netip.AddrFrom4([4]byte{10, 1, device, moves}) }
 
 // token returns one that is good by the server's clock: the app has it from a
 // service that stands next to the server.
 func (w *world) token(u events.User, d events.Device) func(context.Context) (string, error) {
 	return func(context.Context) (string, error) {
-		return auth.Sign(w.key, auth.Identity{User: u, Device: d, Expires: w.server.now().Add(w.plan.tokenLife)})
+		return auth.Sign(w.tokenKey, auth.Identity{User: u, Device: d, Expires: w.server.now().Add(w.plan.tokenLife)})
 	}
 }
 
@@ -132,10 +135,14 @@ func (d *device) do(ctx context.Context, c *chore) error {
 	case move:
 		d.moves.Add(1)
 		d.life.move()
+	case roam:
+		d.moves.Add(1)
+		d.life.move()
+		d.life.client.NetworkChanged()
 	case cutOff:
 		host := d.host()
-		d.w.net.Cut(host, serverAddr.Addr())
-		d.w.net.At(c.down, func() { d.w.net.Heal(host, serverAddr.Addr()) })
+		d.w.net.Cut(host, serverHost)
+		d.w.net.At(c.down, func() { d.w.net.Heal(host, serverHost) })
 	}
 	return nil
 }
@@ -162,7 +169,7 @@ func (d *device) send(ctx context.Context, c *chore) error {
 	}
 	sending.Kept(id)
 	if len(body) > maxBody {
-		d.w.large()
+		d.w.count(&d.w.outcome.Large)
 	}
 	return nil
 }
@@ -225,7 +232,7 @@ func (d *device) catchUp(ctx context.Context) error {
 func (d *device) again(ctx context.Context) error {
 	fresh := &device{
 		w: d.w, number: 100 + d.number, left: client.NewMemory(),
-		plan: &devicePlan{user: d.plan.user, name: "new-" + d.plan.name, codec: d.plan.codec},
+		plan: &devicePlan{user: d.plan.user, name: "new-" + d.plan.name, codec: d.plan.codec, plain: d.plan.plain},
 	}
 	fresh.reader = d.w.history.Reader(fresh.plan.user, fresh.plan.name)
 	if err := fresh.open(); err != nil {

@@ -35,9 +35,13 @@ type life struct {
 func newLife(d *device) (*life, error) {
 	l := &life{d: d, store: through[client.Store](d.w.seams.Outbox, d.left)}
 	l.over, l.kill = context.WithCancel(context.Background())
+	server, key := sealedAddr, d.w.serverKey.Public.String()
+	if d.plan.plain {
+		server, key = plainAddr, ""
+	}
 	var err error
-	l.client, err = client.Dial(serverAddr.String(), client.Options{
-		Plain: true,
+	l.client, err = client.Dial(server.String(), client.Options{
+		ServerKey: key, Plain: d.plan.plain,
 		Token: d.w.token(d.plan.user, d.plan.name),
 		Store: l, Codec: d.plan.codec, OutboxLimit: 32,
 		OnMessage: l.message, OnResult: l.result, OnReset: d.reader.Reset,

@@ -31,6 +31,8 @@ type plan struct {
 	saves     float64       // the part of saves of a device that fail
 	sync      time.Duration // the most that a sync takes
 	tokenLife time.Duration
+	hostile   hostilePlan
+	halfOpen  int // connections of the server that nobody has logged in on
 	stops     []stop
 	devices   []devicePlan
 }
@@ -49,6 +51,7 @@ type devicePlan struct {
 	user   events.User
 	name   events.Device
 	codec  wire.Codec
+	plain  bool          // speaks plain mode
 	clock  time.Duration // how far off its clock is
 	chores []chore       // in the order of their times
 }
@@ -71,7 +74,8 @@ const (
 	restart        // the app is closed, and opened again
 	die            // the process is killed, and started again
 	dieSaving      // the same, in the middle of a save
-	move           // the device gets another address
+	move           // the device gets another address, and does not notice
+	roam           // the device gets another address, and the app says so
 	cutOff         // the network is gone for a while
 )
 
@@ -107,6 +111,7 @@ func newPlan(seed uint64) *plan {
 		tokenLife: 24 * time.Hour,
 		stops:     newStops(r),
 	}
+	p.hostile, p.halfOpen = newHostilePlan(r), oneOf(r, 8, 4096)
 	if chance(r, 0.3) { // tokens end while sessions last; clocks that jump would end all of them
 		p.tokenLife = 20 * time.Second
 		for i := range p.stops {
@@ -115,8 +120,10 @@ func newPlan(seed uint64) *plan {
 	}
 	for _, d := range who {
 		d.clock = between(r, -time.Hour, time.Hour)
+		d.plain = chance(r, 0.2)
 		p.devices = append(p.devices, d)
 	}
+	p.devices[r.IntN(2)+1].plain = false // one at least is sealed, with JSON
 	for range sends {
 		p.send(r)
 	}
@@ -167,7 +174,7 @@ func (d *devicePlan) mishaps(r *rand.Rand) {
 	for range 2 + r.IntN(4) {
 		c := chore{
 			at:   between(r, time.Second, chatFor),
-			what: oneOf(r, restart, die, die, dieSaving, dieSaving, move, cutOff),
+			what: oneOf(r, restart, die, die, dieSaving, dieSaving, move, move, roam, cutOff),
 			down: between(r, 10*time.Millisecond, oneOf(r, 50*time.Millisecond, 6*time.Second)),
 			save: r.IntN(6),
 			kept: chance(r, 0.5),
@@ -193,6 +200,8 @@ func (c chore) String() string {
 		return fmt.Sprintf("will be killed in save %d from now, for %v", c.save+1, c.down)
 	case move:
 		return "gets another address"
+	case roam:
+		return "gets another address, and says so"
 	}
 	return fmt.Sprintf("is cut off for %v", c.down)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 	"timberline/sim/network"
 	"timberline/store/pebble"
 	"timberline/wire"
+	"timberline/wire/sealed"
 )
 
 // shards of the store.
@@ -28,15 +30,15 @@ type process struct {
 	name   string
 	disk   *disk
 	store  *pebble.Store
-	conn   *network.Conn
-	left   *vfs.MemFS // what a crash has left of the disk; nil: there was none
+	conns  []*network.Conn // one sealed, one plain
+	left   *vfs.MemFS      // what a crash has left of the disk; nil: there was none
 
 	mu    sync.Mutex
 	over  bool           // nothing begins any more
 	tasks sync.WaitGroup // what was begun by later
 }
 
-// newProcess opens the store and the socket.
+// newProcess opens the store and the sockets.
 func newProcess(s *server, n int) (*process, error) {
 	p := &process{w: s.w, server: s, name: fmt.Sprintf("server %d", n)}
 	p.disk = &disk{FS: through[vfs.FS](s.w.seams.Disk, s.left), mem: s.left, draws: s.w.draws, most: s.w.plan.sync}
@@ -48,10 +50,33 @@ func newProcess(s *server, n int) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	if p.conn, err = s.w.net.Listen(serverAddr); err != nil {
-		return nil, errors.Join(err, p.store.Close())
+	for _, at := range []netip.AddrPort{sealedAddr, plainAddr} {
+		conn, err := s.w.net.Listen(at)
+		if err != nil {
+			p.hangUp()
+			return nil, errors.Join(err, p.store.Close())
+		}
+		p.conns = append(p.conns, conn)
 	}
 	return p, nil
+}
+
+// hangUp closes the sockets.
+func (p *process) hangUp() {
+	for _, c := range p.conns {
+		c.Close()
+	}
+}
+
+// sockets returns what the edge listens on.
+func (p *process) sockets() []edge.Socket {
+	sees := newWitness(p.w, p.name)
+	var list []edge.Socket
+	for i, c := range p.conns {
+		conn := through[wire.PacketConn](p.w.seams.Conn, witnessed{c, sees})
+		list = append(list, edge.Socket{PacketConn: conn, Plain: i > 0})
+	}
+	return list
 }
 
 // run runs the node until ctx ends.
@@ -62,8 +87,9 @@ func (p *process) run(ctx context.Context) error {
 		Meta:   p.store.Meta(), Sole: true,
 		Bus: &lossyBus{draws: p.w.draws, plan: p.w.plan, later: p.later},
 		Edge: edge.Config{
-			Sockets: []edge.Socket{{PacketConn: through[wire.PacketConn](p.w.seams.Conn, p.conn), Plain: true}},
-			Tag:     p.store.Tag(), Verify: p.verify, MaxBody: maxBody,
+			Sockets: p.sockets(), Tag: p.store.Tag(), Verify: p.verify, MaxBody: maxBody,
+			Keys:   func() []sealed.ServerKey { return []sealed.ServerKey{p.w.serverKey} },
+			Secret: p.w.secret, HalfOpen: p.w.plan.halfOpen,
 		},
 		Now: p.server.now, Random: p.w.seams.random(p.w.seed, p.name), Logger: slog.New(slog.DiscardHandler),
 	})

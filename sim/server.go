@@ -10,8 +10,12 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// serverAddr is where every process of the server listens.
-var serverAddr = netip.MustParseAddrPort("10.0.0.1:4747")
+// Where every process of the server listens.
+var (
+	serverHost = netip.MustParseAddr("10.0.0.1")
+	sealedAddr = netip.AddrPortFrom(serverHost, 4747)
+	plainAddr  = netip.AddrPortFrom(serverHost, 4748)
+)
 
 // A server is one process after the other, each on what the one before has left
 // on the disk.
@@ -109,6 +113,6 @@ func (s *server) crash(p *process, cancel func()) {
 	s.w.note("the server crashes: %d bytes were not synced, %d of them are lost", t.unsynced, t.lost)
 	p.left = left
 	s.w.crashed(t.lost)
-	p.conn.Close()
+	p.hangUp()
 	cancel()
 }

@@ -25,13 +25,21 @@ type Outcome struct {
 	Crashes int           // of the server
 	Lost    int           // bytes of unsynced writes that they took
 	Large   int           // sends with more than the server takes: they alone may be refused
+
+	Sessions int // of sealed devices
+	Moves    int // of sessions, to another address
+	Replays  int // datagrams that the eavesdropper sent
 }
 
 // Run runs a seed in a bubble of its own.
-func Run(t *testing.T, seed uint64, seams *Seams) (o *Outcome) {
+func Run(t *testing.T, seed uint64, seams *Seams) *Outcome {
+	return run(t, seed, newPlan(seed), seams)
+}
+
+func run(t *testing.T, seed uint64, p *plan, seams *Seams) (o *Outcome) {
 	defer alone()()
 	synctest.Test(t, func(t *testing.T) {
-		w, err := newWorld(seed, seams)
+		w, err := newWorld(seed, p, seams)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -16,10 +16,13 @@ var (
 )
 
 func TestSeedsKeepEveryPromise(t *testing.T) {
-	lost := 0
+	lost, moves := 0, 0
 	defer func() {
 		if *seeds >= 10 && lost == 0 {
 			t.Error("no crash has taken an unsynced write: the disk is too fast")
+		}
+		if *seeds >= 10 && moves == 0 {
+			t.Error("no session has moved to another address of its device")
 		}
 	}()
 	for seed := *from; seed < *from+uint64(*seeds); seed++ {
@@ -38,8 +41,9 @@ func TestSeedsKeepEveryPromise(t *testing.T) {
 				t.Errorf("the server crashed %d times, want %d", o.Crashes, crashes)
 			}
 			lost += o.Lost
-			t.Logf("%v in the bubble, %v outside, %d steps; %d sent, %d acked, %d refused, %d delivered; %d bytes lost in crashes",
-				o.Time, time.Since(begun), o.Trace.Len(), o.Report.Sent, o.Report.Acked, o.Report.Refused, o.Report.Delivered, o.Lost)
+			moves += o.Moves
+			t.Logf("%v in the bubble, %v outside, %d steps; %d sent, %d acked, %d refused, %d delivered; %d bytes lost in crashes; %d sealed sessions, %d moves, %d replays",
+				o.Time, time.Since(begun), o.Trace.Len(), o.Report.Sent, o.Report.Acked, o.Report.Refused, o.Report.Delivered, o.Lost, o.Sessions, o.Moves, o.Replays)
 		})
 	}
 }

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"context"
+	"crypto/ecdh"
 	"crypto/ed25519"
 	"errors"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 	"timberline/events"
 	"timberline/sim/check"
 	"timberline/sim/network"
+	"timberline/wire/sealed"
 )
 
 // A world is everything in one run.
@@ -28,30 +30,29 @@ type world struct {
 	draws    *draws
 	net      *network.Network
 	history  *check.History
-	key      ed25519.PrivateKey
+	tokenKey ed25519.PrivateKey
 	verifier *auth.Verifier
 	server   *server
 	devices  []*device
 	heads    map[events.User]*atomic.Uint64 // where timelines end, as new devices found
+
+	serverKey sealed.ServerKey
+	secret    sealed.Secret // of the server's sealed socket
 
 	mu      sync.Mutex
 	outcome *Outcome
 	stop    context.CancelCauseFunc
 }
 
-func newWorld(seed uint64, seams *Seams) (*world, error) {
-	p := newPlan(seed)
+func newWorld(seed uint64, p *plan, seams *Seams) (*world, error) {
 	w := &world{
 		seed: seed, plan: p, seams: seams, begun: time.Now(),
 		draws: newDraws(seed), net: network.New(seed, p.network), history: check.NewHistory(),
 		outcome: &Outcome{Seed: seed},
 	}
-	var keySeed [ed25519.SeedSize]byte
-	if _, err := io.ReadFull(network.Random(seed, "key"), keySeed[:]); err != nil {
+	if err := w.drawKeys(); err != nil {
 		return nil, err
 	}
-	w.key = ed25519.NewKeyFromSeed(keySeed[:])
-	w.verifier = auth.NewVerifier(w.key.Public().(ed25519.PublicKey))
 	w.server = &server{w: w, left: vfs.NewCrashableMem(), last: make(chan struct{})}
 	w.heads = make(map[events.User]*atomic.Uint64)
 	for _, u := range users {
@@ -63,14 +64,33 @@ func newWorld(seed uint64, seams *Seams) (*world, error) {
 	return w, nil
 }
 
+// drawKeys draws what the server keeps secret, over all its processes.
+func (w *world) drawKeys() error {
+	var token, static [32]byte
+	random := network.Random(w.seed, "keys")
+	for _, b := range [][]byte{token[:], static[:], w.secret[:]} {
+		if _, err := io.ReadFull(random, b); err != nil {
+			return err
+		}
+	}
+	w.tokenKey = ed25519.NewKeyFromSeed(token[:])
+	w.verifier = auth.NewVerifier(w.tokenKey.Public().(ed25519.PublicKey))
+	private, err := ecdh.X25519().NewPrivateKey(static[:])
+	if err != nil {
+		return err
+	}
+	w.serverKey = sealed.NewServerKey(private)
+	return nil
+}
+
 // time is how long the run has lasted.
 func (w *world) time() time.Duration { return time.Since(w.begun) }
 
-// large counts a send with more than the server takes.
-func (w *world) large() {
+// count counts something in the outcome.
+func (w *world) count(n *int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.outcome.Large++
+	*n++
 }
 
 // note adds a line to the trace and to the story.
@@ -107,6 +127,8 @@ func (w *world) run() *Outcome {
 	carrying, hush := context.WithCancel(context.Background())
 	ctx, stop := context.WithCancelCause(context.Background())
 	w.stop = stop
+	w.flood()
+	(&eavesdropper{w: w}).begin()
 	var network, server sync.WaitGroup
 	network.Go(func() { w.net.Run(carrying) })
 	server.Go(func() {

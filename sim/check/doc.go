@@ -16,6 +16,7 @@
 //	refused       an entry whose sender was told that it would never be stored
 //	acausal       an answer has a lower id than what its device had been shown
 //	behind        a device that should have everything has not
+//	strangers     an address that has proved nothing got more than it sent, or what is for others
 //
 // A send that was never answered may stand in the timelines or not, but once.
 //

@@ -19,6 +19,7 @@ const (
 	Refused    Kind = "refused"
 	Acausal    Kind = "acausal"
 	Behind     Kind = "behind"
+	Strangers  Kind = "strangers"
 )
 
 // A Violation is one promise broken once.
