@@ -47,7 +47,7 @@ func newLife(d *device) (*life, error) {
 		OnMessage: l.message, OnResult: l.result, OnReset: d.reader.Reset,
 		Listen: l.listen,
 		Now:    func() time.Time { return time.Now().Add(d.plan.clock) },
-		Random: network.Random(d.w.seed, fmt.Sprintf("%s, life %d", d, d.lives)),
+		Random: through(d.w.seams.Drawn, network.Random(d.w.seed, fmt.Sprintf("%s, life %d", d, d.lives))),
 	})
 	return l, err
 }

@@ -23,8 +23,8 @@ import (
 // within is how many seeds a bug may take to be caught.
 const within = 10
 
-// wantCaught runs seeds with a bug planted until one fails, and wants that to be
-// for a promise that the bug breaks.
+// wantCaught runs seeds with a bug planted until one fails for a promise that the
+// bug breaks.
 func wantCaught(t *testing.T, bug func() *Seams, promise check.Kind) {
 	t.Helper()
 	wantError(t, bug, string(promise)+": ")
@@ -37,13 +37,13 @@ func wantError(t *testing.T, bug func() *Seams, text string) {
 		if o.Err() == nil {
 			continue
 		}
-		t.Logf("caught by seed %d", seed)
-		if !strings.Contains(o.Err().Error(), text) {
-			t.Errorf("it says nothing of %q: %v", text, o.Err())
+		if strings.Contains(o.Err().Error(), text) {
+			t.Logf("caught by seed %d", seed)
+			return
 		}
-		return
+		t.Logf("seed %d fails, but says nothing of %q: %v", seed, text, o.Err())
 	}
-	t.Errorf("no seed up to %d has caught it", within)
+	t.Errorf("no seed up to %d says %q", within, text)
 }
 
 // A lyingDisk says that a write-ahead log is synced, and does nothing.

@@ -19,6 +19,7 @@ type Seams struct {
 	Conn   func(wire.PacketConn) wire.PacketConn       // below its edge
 	Random func(seed uint64, process string) io.Reader // for each of its processes
 	Outbox func(client.Store) client.Store             // below each life of a device
+	Drawn  func(io.Reader) io.Reader                   // what each life draws its keys from
 }
 
 func through[T any](seam func(T) T, x T) T {
