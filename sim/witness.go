@@ -101,14 +101,14 @@ func (w *witness) goes(d wire.Datagram) {
 	}
 	s := w.stranger(d.Addr)
 	s.Got(len(d.Data))
-	if challenge {
-		s.news--
-	}
 	switch {
-	case isData && !challenge:
+	case !isData:
+	case !challenge:
 		s.Told(fmt.Sprintf("%d bytes of session %v", len(d.Data), session))
-	case s.news < 0:
+	case s.news == 0:
 		s.Told(fmt.Sprintf("a challenge of session %v, of which it only repeats packets", session))
+	default:
+		s.news--
 	}
 }
 
