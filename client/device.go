@@ -335,16 +335,21 @@ func (d *device) emit(now time.Time) [][]byte {
 	if hello := d.link.repeatHello(now); hello != nil {
 		packets = append(packets, hello)
 	}
+	echo := d.link.echo()
 	if f := d.link.repeatLogin(now); f != nil {
 		var session events.SessionID
 		if d.link.renewing() {
 			session = d.link.session
 		}
 		p := d.packer(session)
+		if echo != nil {
+			p.Add(echo) // before: the answer comes to where the device is
+			echo = nil
+		}
 		p.Add(f)
 		packets = append(packets, d.link.sealPackets(p.Packets())...)
 	}
-	if echo := d.link.echo(); echo != nil {
+	if echo != nil {
 		p := d.packer(d.link.session)
 		p.Add(echo)
 		packets = append(packets, d.link.sealPackets(p.Packets())...)

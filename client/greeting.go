@@ -192,6 +192,7 @@ func (d *device) challenged(now time.Time, f wire.Frame) bool {
 	}
 	l.seal.challenge = bytes.Clone(c.Token)
 	if l.phase != joined {
+		l.loginAt = now // so that the answer comes to the new one
 		return true
 	}
 	l.heard = now

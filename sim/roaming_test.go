@@ -41,3 +41,23 @@ func TestSessionsGoOnWhereverTheirDeviceMoves(t *testing.T) {
 		}
 	}
 }
+
+// A device that moves between LOGIN and its answer is online as soon as the LOGIN
+// is repeated.
+func TestMovingWhileLoggingInTakesNoOtherLogin(t *testing.T) {
+	begins := between(newDraws(1).next("ann/phone begins"), 0, time.Second)
+	for after := time.Duration(0); after < 200*time.Millisecond; after += 15 * time.Millisecond {
+		p := quietPlan()
+		p.devices = []devicePlan{{user: "ann", name: "phone", chores: []chore{
+			{what: move, at: begins + after},
+			{what: send, at: begins + after + time.Millisecond, to: "ann", size: 50},
+		}}}
+		o := run(t, 1, p, &Seams{})
+		if o.Err() != nil {
+			t.Error(o)
+		}
+		if o.Sessions != 2 {
+			t.Errorf("it moves after %v: %d sessions, want one, and one of a device that reads all again", after, o.Sessions)
+		}
+	}
+}
