@@ -3,10 +3,10 @@
 // clocks of its own.
 //
 //	devices ──▶ client ──▶ network ──▶ node (edge, ingest, projector, push)
-//	   │                (loss, repeats,   │            │
-//	   │                 cuts, delays)   bus         engine
+//	   │             ▲  (loss, repeats,   │            │
+//	   │        strangers cuts, delays)  bus         engine
 //	   ▼                               (loss)   (appends that fail)
-//	history ──▶ check                                  │
+//	history ──▶ check ◀── witness                      │
 //	                                                  disk
 //	                                         (slow syncs, crashes)
 //
@@ -18,6 +18,13 @@
 // asking for it, new devices read all timelines back, and package check holds the
 // history against the promises.
 //
+// Most devices speak sealed mode, the others plain mode. An eavesdropper hears
+// what the sealed ones and the server say, and sends it again: whole, damaged, in
+// another order, before the original or long after it, from where it came from,
+// from its own address or another's, to either side. In most seeds somebody floods
+// HELLOs from addresses that are made up. A witness at the server's sockets holds
+// what strangers get against what they have sent.
+//
 //	go test ./sim -sim.seeds=1000 -sim.from=1
 //	go test ./sim -run TestSeeds -sim.seeds=1 -sim.from=42 -sim.trace=trace.txt
 //
@@ -27,16 +34,22 @@
 // goroutines that are ready at one instant, so nothing that matters may be: every
 // event of the network, every access to the store, every sync, hint and check of
 // a token has a moment of its own, drawn by what it is for and not by when it was
-// asked for, and the bubble comes to rest after each. What is left is the order
-// of what one event sets in motion. One processor and no collector in between
+// asked for, and the bubble comes to rest after each. Handshakes take no time: the
+// edge draws what they need before its workers compute them. What is left is the
+// order of what one event sets in motion. One processor and no collector in between
 // keep that, too (see alone), though hardly anything hangs on it: the race
 // detector shuffles goroutines, and seeds still repeat. Where one does not, look
 // for two things that are due at one instant.
 //
 // # Limitations
 //
-// One server, plain mode, direct conversations, no strangers. A sync may be slow,
-// but never fails. Devices fail to save, and die saving, only where something is
-// to be sent after the save. The trace is what the network carried, and what was
+// One server, direct conversations. A sync may be slow, but never fails. Devices
+// fail to save, and die saving, only where something is to be sent after the save.
+// Strangers have no token and no keys, and nobody listens at their addresses: they
+// shake no hands. They leave plain sessions alone, which have no defence against
+// them. No source sends so much that the edge limits its rate, because which
+// sources share a limit is drawn anew in every process. The witness has no keys
+// either: it takes a packet for a challenge by its size, and what a process keeps
+// of strangers it cannot see. The trace is what the network carried, and what was
 // done to server and devices.
 package sim

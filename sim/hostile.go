@@ -36,7 +36,7 @@ func newHostilePlan(r *rand.Rand) hostilePlan {
 		hellos:   oneOf(r, 0, 100, 300),
 		floodAt:  between(r, 0, chatFor),
 		floodFor: between(r, 500*time.Millisecond, 3*time.Second),
-		races:    oneOf(r, 0, 0.02, 0.1),
+		races:    oneOf(r, 0, 0.02, 0.02, 0.1, 1),
 	}
 	for range 2 + r.IntN(5) {
 		p.replays = append(p.replays, between(r, time.Second, chatFor+5*time.Second))
