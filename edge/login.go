@@ -101,6 +101,8 @@ func (t *table) repeated(now time.Time, s *session, attempt events.MessageID) {
 func (t *table) verified(now time.Time, who stranger, turn uint64, f *wire.Login, id auth.Identity, err error) {
 	why := t.judge(id, err)
 	switch {
+	case who.half != nil && !t.ring.has(who.half):
+		return // pushed out meanwhile: who asks is told that its session is dead
 	case why != wire.ReasonNone:
 		t.deny(who, f, why, detailOf(err), 0)
 		return

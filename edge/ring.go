@@ -54,9 +54,12 @@ func (r *ring) add(h *halfOpen) {
 	r.sessions[h.session], r.hellos[h.hello] = h, h
 }
 
+// has reports whether a connection has not been dropped, or pushed out.
+func (r *ring) has(h *halfOpen) bool { return r.sessions[h.session] == h }
+
 // drop forgets a connection. Its slot stays empty until its turn comes.
 func (r *ring) drop(h *halfOpen) {
-	if r.sessions[h.session] != h {
+	if !r.has(h) {
 		return
 	}
 	delete(r.sessions, h.session)

@@ -262,6 +262,36 @@ func TestHalfOpenConnectionMaySayOnlySoMuch(t *testing.T) {
 	}
 }
 
+// A RESET shows the token by which a client gives its session up: it must not be
+// heard by others of a session that is yet to open.
+func TestConnectionPushedOutWhileItLogsInNeverOpens(t *testing.T) {
+	tl := newSealedTale(t)
+	alice := tl.guest("192.0.2.1:1000")
+	alice.put(alice.begun.Hello(tl.table.cfg.Secret.Cookie(alice.at.Addr(), tl.now)))
+	login := alice.seal(&wire.Login{Version: 1, Attempt: events.MessageID{1}, Token: "alice/phone"})
+	tl.hold = true
+	alice.put(bytes.Clone(login))
+	checks := tl.table.takeTasks()
+	tl.hold = false
+	for i := range tl.table.cfg.HalfOpen {
+		g := tl.guest(fmt.Sprintf("198.51.100.%d:1000", i+1))
+		g.put(g.begun.Hello(tl.table.cfg.Secret.Cookie(g.at.Addr(), tl.now)))
+	}
+	thief := from{addr: netip.MustParseAddrPort("203.0.113.5:666")}
+	tl.table.packet(tl.now, thief, bytes.Clone(login))
+	if n := len(tl.packets()[0]); n != 1 {
+		t.Errorf("%d answers to who repeats the LOGIN, want a RESET", n)
+	}
+	for _, check := range checks {
+		check.do(t.Context())(tl.now)
+	}
+	if n := len(tl.table.sessions); n > 0 {
+		t.Error("the session opens, and somebody else can make its client give it up")
+	}
+	alice.put(alice.seal(&wire.Ping{ID: 1}))
+	alice.want("alice begins anew", "welcome, reset")
+}
+
 func TestSessionMovesWithItsClientOnlyOnceItEchoes(t *testing.T) {
 	tl := newSealedTale(t)
 	bob := tl.guest("192.0.2.1:1000")
