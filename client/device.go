@@ -192,7 +192,7 @@ func (d *device) joining(now time.Time, f wire.Frame) bool {
 }
 
 func (d *device) denied(now time.Time, f *wire.Denied) {
-	if asked, err := d.link.denied(f); err != nil {
+	if asked, err := d.link.denied(now, f); err != nil {
 		d.end(err)
 	} else {
 		d.rest(now, asked)

@@ -77,3 +77,16 @@ func TestDeviceThatIsReplacedAgainAndAgainGivesUp(t *testing.T) {
 		wantNo[wire.Login](s, "the other one is welcome")
 	})
 }
+
+func TestLoginThatAnEarlierOneOvertookIsTriedAgain(t *testing.T) {
+	tell(t, Options{}, func(s *story) {
+		for range maxReplaced {
+			s.say(&wire.Denied{Attempt: s.login().Attempt, Reason: wire.ReasonReplaced})
+			s.advance(3 * time.Second)
+		}
+		s.welcome(1, 0)
+		if got := s.c.State(); got != StateOnline {
+			t.Errorf("state %v, want online: what came late was the device's own", got)
+		}
+	})
+}

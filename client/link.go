@@ -215,7 +215,7 @@ func (l *link) end(err error) {
 }
 
 // denied decides what to do after a Denied: end, or rest for as long as asked.
-func (l *link) denied(f *wire.Denied) (asked time.Duration, end error) {
+func (l *link) denied(now time.Time, f *wire.Denied) (asked time.Duration, end error) {
 	asked = time.Duration(f.RetryAfter) * time.Millisecond
 	err := fmt.Errorf("%w: %v", ErrDenied, f.Reason)
 	if f.Detail != "" {
@@ -228,6 +228,8 @@ func (l *link) denied(f *wire.Denied) (asked time.Duration, end error) {
 			return 0, nil
 		}
 		return 0, err
+	case wire.ReasonReplaced:
+		return 0, l.outdone(now)
 	case wire.ReasonBusy, wire.ReasonShutdown, wire.ReasonIdle, wire.ReasonJournal:
 		return asked, nil
 	}
@@ -238,28 +240,34 @@ func (l *link) denied(f *wire.Denied) (asked time.Duration, end error) {
 }
 
 // closed decides what to do when the server has ended the session.
-//
-// In plain mode what replaced it may be a LOGIN of the device's own that came late, also from a
-// process that has ended: so the device logs in again, a few times. If it is
-// another client with the same device, each replaces the other, and the older one
-// gives up first.
 func (l *link) closed(now time.Time, f *wire.Closed) (asked time.Duration, end error) {
 	switch f.Reason {
 	case wire.ReasonReplaced:
-		if l.seal != nil {
-			return 0, ErrReplaced // no LOGIN of another connection can be late
-		}
-		if now.Sub(l.begun) > calm {
-			l.replaced = 0
-		}
-		if l.replaced++; l.replaced > maxReplaced {
-			return 0, ErrReplaced
-		}
-		return 0, nil
+		return 0, l.outdone(now)
 	case wire.ReasonLoggedOut:
 		return 0, errLoggedOut
 	}
 	return time.Duration(f.RetryAfter) * time.Millisecond, nil
+}
+
+// outdone decides whether it is over when another LOGIN of the device counts for
+// more.
+//
+// In plain mode that may be one of the device's own that came late, also from a
+// process that has ended: so the device logs in again, a few times. If it is
+// another client with the same device, each replaces the other, and the older one
+// gives up first.
+func (l *link) outdone(now time.Time) (end error) {
+	if l.seal != nil {
+		return ErrReplaced // no LOGIN of another connection can be late
+	}
+	if now.Sub(l.begun) > calm {
+		l.replaced = 0
+	}
+	if l.replaced++; l.replaced > maxReplaced {
+		return ErrReplaced
+	}
+	return nil
 }
 
 var errLoggedOut = errors.New("device was logged out")
