@@ -36,6 +36,7 @@ func Run(t *testing.T, seed uint64, seams *Seams) *Outcome {
 	return run(t, seed, newPlan(seed), seams)
 }
 
+// run runs a plan with the draws of a seed.
 func run(t *testing.T, seed uint64, p *plan, seams *Seams) (o *Outcome) {
 	defer alone()()
 	synctest.Test(t, func(t *testing.T) {

@@ -112,8 +112,8 @@ func (n *Network) Spoof(from, to netip.AddrPort, data []byte) {
 }
 
 // An Ear hears a datagram as it arrives, or is lost. It is called in the goroutine
-// of Run, with the bubble at rest, and must not keep a change to data. It returns
-// for how long the datagram is held back, so that who listens in can be faster.
+// of Run, with the bubble at rest, and must not change data. It returns for how
+// long the datagram is held back, so that who listens in can be faster.
 type Ear func(from, to netip.AddrPort, data []byte) (hold time.Duration)
 
 // Overhear has somebody listen in on all that sockets send from now on. What is
