@@ -17,10 +17,10 @@ type seal struct {
 	random io.Reader        // for ephemeral keys
 
 	handshake *sealed.Initiator
-	cookie    sealed.Cookie // for the next HELLO; zero: none
-	helloAt   time.Time     // when to send HELLO next
-	helloSent time.Time     // when it was sent last
-	hellos    int           // with this cookie
+	cookie    sealed.Cookie   // for the next HELLO; zero: none
+	helloAt   time.Time       // when to send HELLO next
+	helloSent time.Time       // when it was sent last
+	hellos    int             // with this cookie
 	retries   int             // RETRYs that were obeyed in this handshake
 	channel   *sealed.Channel // nil: there is none yet
 	reset     sealed.Token

@@ -79,6 +79,9 @@ func (l *loop) refresh() {
 func (c *Client) token(ctx context.Context) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, tokenPatience)
 	defer cancel()
+	if err := ctx.Err(); err != nil {
+		return "", err // whatever else would be chosen: two runs of a simulation must not differ
+	}
 	select {
 	case c.asking <- struct{}{}:
 		defer func() { <-c.asking }()

@@ -210,8 +210,8 @@ const projectWithin = 10 * time.Second
 func (d *device) rest(ctx context.Context) error { return sleep(ctx, projectWithin) }
 
 // catchUpWithin is the bound of promise 7: a head read again after 5 minutes, one
-// heartbeat, and the way of the entries.
-const catchUpWithin = 5*time.Minute + 15*time.Second + time.Minute
+// heartbeat, which is up to 2 minutes, and the way of the entries.
+const catchUpWithin = 5*time.Minute + 2*time.Minute + time.Minute
 
 // catchUp waits until the device has its whole timeline. It does not ask for it.
 func (d *device) catchUp(ctx context.Context) error {
