@@ -127,6 +127,7 @@ type Client struct {
 	closing sync.Once
 	closed  error // of the Store
 	err     atomic.Pointer[error]
+	trouble atomic.Pointer[error]
 	state   atomic.Uint32
 }
 
@@ -216,6 +217,16 @@ func (c *Client) NetworkChanged() {
 
 // State returns what the connection is doing.
 func (c *Client) State() State { return State(c.state.Load()) }
+
+// Trouble returns what went wrong last with the connection, as somebody would want to
+// read it: nothing answers, the server does not have the key, no token could be got.
+// It is nil while the client is online, and as long as nothing went wrong.
+func (c *Client) Trouble() error {
+	if err := c.trouble.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
 
 // Err returns why the client is closed, nil while it is not. It is ErrClosed
 // after Close; it wraps ErrDenied or ErrReplaced where the server ended it.

@@ -32,7 +32,7 @@ type device struct {
 	resets  int   // how often the inbox began anew
 	rebind  bool  // open another socket, then call rebound
 	refresh bool  // get a token, then call gotToken
-	warning error // to be logged
+	trouble error // why there is no connection: news for the log and the app
 	dropped dropped
 }
 
@@ -195,6 +195,7 @@ func (d *device) denied(now time.Time, f *wire.Denied) {
 	if asked, err := d.link.denied(now, f); err != nil {
 		d.end(err)
 	} else {
+		d.trouble = fmt.Errorf("%s refuses the login for now: %v", d.link.server, f.Reason)
 		d.rest(now, asked)
 	}
 }
@@ -316,7 +317,10 @@ func (d *device) tick(now time.Time) {
 	case l.phase == idle && !now.Before(l.retry):
 		l.phase, d.prepare = preparing, true
 		d.enterState(StateConnecting)
-	case l.unanswered(now), l.silent(now), l.worn():
+	case l.unanswered(now), l.silent(now):
+		d.trouble = fmt.Errorf("no answer from %v", l.server)
+		d.rest(now, 0)
+	case l.worn():
 		d.rest(now, 0)
 	}
 	if l.phase != joined {

@@ -110,11 +110,11 @@ func (d *device) retry(now time.Time, data []byte) {
 		}
 		return
 	case sealed.CauseVersion:
-		d.warning = fmt.Errorf("the server speaks version %d of the protocol, this client version %d", r.Version, sealed.Version)
+		d.trouble = fmt.Errorf("the server speaks version %d of the protocol, this client version %d", r.Version, sealed.Version)
 	case sealed.CauseKey:
-		d.warning = fmt.Errorf("the server does not have the key %v", s.key)
+		d.trouble = fmt.Errorf("the server does not have the key %v", s.key)
 	default:
-		d.warning = fmt.Errorf("the server does not take this client, for cause %d, which this version does not know", r.Cause)
+		d.trouble = fmt.Errorf("the server does not take this client, for cause %d, which this version does not know", r.Cause)
 	}
 	d.rest(now, 0)
 }

@@ -221,10 +221,6 @@ func (l *loop) step() {
 		l.d.hangUp = false
 		l.closeConn()
 	}
-	if l.d.warning != nil {
-		l.c.o.Logger.Warn("no connection", "err", l.d.warning)
-		l.d.warning = nil
-	}
 	if l.d.refresh {
 		l.d.refresh = false
 		l.tasks.Go(l.refresh)
@@ -244,6 +240,10 @@ func (l *loop) step() {
 
 // gather turns what the device has to say into notices for the app.
 func (l *loop) gather() {
+	if err := l.d.trouble; err != nil {
+		l.d.trouble = nil
+		l.inTrouble(err)
+	}
 	for _, x := range l.d.out.takeResults() {
 		if l.c.o.OnResult == nil {
 			l.d.out.done(x.ID)
@@ -256,10 +256,19 @@ func (l *loop) gather() {
 			err := fmt.Errorf("%w: %w", ErrClosed, l.d.link.err)
 			l.c.err.Store(&err)
 		}
+		if s == StateOnline {
+			l.c.trouble.Store(nil)
+		}
 		l.c.state.Store(uint32(s))
 		l.noticeState(s)
 	}
 	l.d.states = l.d.states[:0]
+}
+
+// inTrouble notes why there is no connection.
+func (l *loop) inTrouble(err error) {
+	l.c.o.Logger.Warn("no connection", "err", err)
+	l.c.trouble.Store(&err)
 }
 
 func (l *loop) noticeState(s State) {

@@ -223,8 +223,14 @@ func TestServerWithAnotherKeyOrVersionIsTriedAgainLater(t *testing.T) {
 			h, _ := s.hello()
 			s.retry(h, sealed.Retry{Version: 2, Cause: cause})
 			s.wantState(StateOffline)
+			if s.c.Trouble() == nil {
+				t.Error("nobody is told why")
+			}
 			s.advance(time.Second) // it may be forged: so the device does not give up
 			s.enter(wire.Accepted{})
+			if err := s.c.Trouble(); err != nil {
+				t.Errorf("online, and in trouble: %v", err)
+			}
 		})
 	}
 }

@@ -20,7 +20,7 @@ func (l *loop) prepare(try int) {
 	p, err := l.c.prepare(try)
 	install := func(now time.Time) {
 		if err != nil {
-			l.c.o.Logger.Warn("no connection", "err", err)
+			l.inTrouble(err)
 			l.d.rest(now, 0)
 			return
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"timberline/client"
@@ -76,7 +77,8 @@ type chat struct {
 	server string
 	view   view
 
-	state guarded
+	state  guarded
+	client atomic.Pointer[client.Client] // nil: it is not there yet
 }
 
 func newChat(c *call, d *deviceConfig, id auth.Identity, peer events.User) *chat {
@@ -135,7 +137,7 @@ func (ch *chat) run(ctx context.Context, o client.Options, outbox *client.File) 
 	}
 	err = ch.talk(ctx, cl)
 	if errors.Is(context.Cause(ctx), errEnded) {
-		err = explain(cl.Err(), ch.server)
+		err = explain(cl, cl.Err(), ch.server)
 	}
 	return errors.Join(err, cl.Close(), ch.left())
 }
@@ -162,8 +164,12 @@ func (ch *chat) talk(ctx context.Context, cl *client.Client) error {
 				return l.err
 			case l.line == "/quit":
 				return nil
+			case strings.HasPrefix(l.line, "/ "):
+				if err := ch.send(ctx, cl, l.line[2:]); err != nil {
+					return err
+				}
 			case strings.HasPrefix(l.line, "/"):
-				ch.view.Note("/quit or Ctrl-D ends; … on its way, ✓ stored, ✗ will never be stored")
+				ch.view.Note("/quit or Ctrl-D ends; a slash and a blank before a text with a slash; … on its way, ✓ stored, ✗ will never be stored")
 			case strings.TrimSpace(l.line) != "":
 				if err := ch.send(ctx, cl, l.line); err != nil {
 					return err

@@ -44,6 +44,7 @@ func (ch *chat) begin(store *rewound, o client.Options) (*client.Client, error) 
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	cl, err := client.Dial(ch.server, o)
+	ch.client.Store(cl)
 	if err != nil {
 		return nil, err
 	}
@@ -183,6 +184,14 @@ func (ch *chat) caughtUp() {
 	g.history = nil
 }
 
+// why says what is wrong with the connection, if anybody knows.
+func (ch *chat) why() string {
+	if cl := ch.client.Load(); cl != nil && cl.Trouble() != nil {
+		return fmt.Sprintf(" (%v)", cl.Trouble())
+	}
+	return ""
+}
+
 // online tells how the connection is, when that is news.
 func (ch *chat) online(s client.State) {
 	g := &ch.state
@@ -192,7 +201,7 @@ func (ch *chat) online(s client.State) {
 	case s == client.StateOnline:
 		ch.view.Note("connected to %s as %s/%s", ch.server, ch.me.User, ch.me.Device)
 	case s == client.StateOffline && g.was != client.StateOffline:
-		ch.view.Note("no connection to %s: messages are kept and go out later", ch.server)
+		ch.view.Note("no connection to %s%s: messages are kept and go out later", ch.server, ch.why())
 	}
 	if s != client.StateConnecting {
 		g.was = s

@@ -33,6 +33,19 @@ func TestTokenOfAnotherServerIsRefused(t *testing.T) {
 	tl(t, with("inbox", flags, "--as", "alice")...).want(t, exitFailed, "", "whose key signed")
 }
 
+func TestWrongKeyOrModeIsNamed(t *testing.T) {
+	one, _ := newServer(t)
+	two, _ := newServer(t)
+	flags := []string{"--server", one.Listen[0], "--as", "alice", "--timeout", "2s"}
+	for command, rest := range map[string][]string{"send": {"--to", "bob", "hi"}, "inbox": nil} {
+		wrong := append([]string{"--data", one.Data, "--server-key", two.ServerKey}, rest...)
+		tl(t, with(command, flags, wrong...)...).want(t, exitFailed, "", "the server does not have the key "+two.ServerKey)
+		wrong = append([]string{"--data", one.Data, "--plain"}, rest...)
+		tl(t, with(command, flags, wrong...)...).want(t, exitFailed, "", "leave out --plain")
+	}
+	tl(t, "send", "--server", "127.0.0.1:1", "--data", one.Data, "--as", "alice", "--to", "bob", "--timeout", "6s", "hi").want(t, exitFailed, "", "no answer from 127.0.0.1:1")
+}
+
 func TestLinesOfTheInputAreMessagesInOrder(t *testing.T) {
 	_, flags := newServer(t)
 	var input strings.Builder

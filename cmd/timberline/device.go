@@ -184,16 +184,30 @@ func fileName(s string) string {
 }
 
 // explain describes an error of a client's connection for somebody at a terminal.
-func explain(err error, server string) error {
+func explain(cl *client.Client, err error, server string) error {
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
-		return fmt.Errorf("no answer from %s in time: is the server running there, and has it the key of --data or --server-key?", server)
-	case errors.Is(err, client.ErrDenied) && (says(err, wire.ReasonExpired) || says(err, wire.ReasonRevoked)):
+		return late(cl, server)
+	case !errors.Is(err, client.ErrDenied):
 		return err
-	case errors.Is(err, client.ErrDenied):
-		return fmt.Errorf("%w (is %s the server whose key signed the token?)", err, server)
 	}
-	return err
+	text := strings.TrimPrefix(err.Error(), client.ErrClosed.Error()+": ")
+	switch {
+	case says(err, wire.ReasonBadToken):
+		text += fmt.Sprintf(" (is %s the server whose key signed the token?)", server)
+	case says(err, wire.ReasonNotAllowed):
+		text += ": leave out --plain"
+	}
+	return errors.New(text)
+}
+
+// late says why there was no connection in time.
+func late(cl *client.Client, server string) error {
+	why := cl.Trouble()
+	if why == nil {
+		why = fmt.Errorf("no answer from %s", server)
+	}
+	return fmt.Errorf("%w: is the server running there, in this mode (--plain or not), and has it the key of --data or --server-key?", why)
 }
 
 // says reports whether a server has given a reason for its refusal.

@@ -114,9 +114,9 @@ func (r *inboxReader) run(ctx context.Context, o client.Options) (err error) {
 	case err == nil:
 		return nil
 	case errors.Is(cause, errEnded), cl.Err() != nil:
-		return explain(cl.Err(), r.server)
+		return explain(cl, cl.Err(), r.server)
 	case cause != nil && !errors.Is(cause, context.Canceled):
-		return explain(cause, r.server)
+		return explain(cl, cause, r.server)
 	}
 	return err
 }

@@ -108,15 +108,15 @@ func (s *sender) run(ctx context.Context, o client.Options) (err error) {
 // sendAll sends every line of the input, and waits until all are over.
 func (s *sender) sendAll(ctx context.Context) error {
 	lines := s.lines(ctx)
-	late := time.NewTimer(s.timeout)
-	defer late.Stop()
+	patience := time.NewTimer(s.timeout)
+	defer patience.Stop()
 	for lines != nil || len(s.waiting) > 0 {
 		next := lines
 		if len(s.waiting) >= maxWaiting {
 			next = nil
 		}
 		if len(s.waiting) == 0 {
-			late.Reset(s.timeout) // nothing is expected of the server
+			patience.Reset(s.timeout) // nothing is expected of the server
 		}
 		select {
 		case l, ok := <-next:
@@ -128,15 +128,15 @@ func (s *sender) sendAll(ctx context.Context) error {
 				return err
 			}
 		case r := <-s.results:
-			late.Reset(s.timeout)
+			patience.Reset(s.timeout)
 			s.done[r.Message] = r.Err
 			if err := s.print(); err != nil {
 				return err
 			}
 		case <-s.ended:
-			return explain(s.client.Err(), s.server)
-		case <-late.C:
-			return fmt.Errorf("no answer from %s within %v for %d of %d messages, which may be stored or not: is the server running there, and has it the key of --data or --server-key?", s.server, s.timeout, len(s.waiting), s.sent)
+			return explain(s.client, s.client.Err(), s.server)
+		case <-patience.C:
+			return fmt.Errorf("%d of %d messages are not answered within %v, and may be stored or not: %w", len(s.waiting), s.sent, s.timeout, late(s.client, s.server))
 		case <-ctx.Done():
 			return ctx.Err()
 		}
@@ -149,6 +149,9 @@ func (s *sender) send(ctx context.Context, l line) error {
 		return l.err
 	}
 	id, err := s.client.Send(ctx, s.to, []byte(l.line))
+	if errors.Is(err, client.ErrClosed) {
+		return explain(s.client, err, s.server)
+	}
 	if err != nil {
 		return fmt.Errorf("message %q: %w", short(l.line), withLimit(err))
 	}

@@ -215,15 +215,14 @@ func announce(w io.Writer, cfg *config, store *pebble.Store, ec *edge.Config, as
 		(&call{stdout: w}).printJSON(s) // if nobody reads it, the server serves all the same
 		return
 	}
-	fmt.Fprintf(w, "Timberline %s", currentVersion().Version)
+	fmt.Fprintf(w, "Timberline %s\n", currentVersion().Version)
 	if len(s.Listen) > 0 {
-		fmt.Fprintf(w, " listens on %s, server key %s", strings.Join(s.Listen, ", "), s.ServerKey)
+		fmt.Fprintf(w, "listens on %s, server key %s\n", strings.Join(s.Listen, ", "), s.ServerKey)
 	}
 	if len(s.ListenPlain) > 0 {
-		fmt.Fprintf(w, " listens on %s in plain mode: nothing is encrypted there", strings.Join(s.ListenPlain, ", "))
+		fmt.Fprintf(w, "listens on %s in plain mode: nothing is encrypted there\n", strings.Join(s.ListenPlain, ", "))
 	}
-	fmt.Fprintf(w, `
-data: %s, store %s
+	fmt.Fprintf(w, `data: %s, store %s
 
 To chat, paste these into two more terminals:
   %s

@@ -83,7 +83,7 @@ class Client:
             if self.hear(pause, done):
                 return
             pause = min(2 * pause, 3)
-        raise TimeoutError(f"no answer to {name}")
+        raise TimeoutError(f"no answer to {name}: is the server there, in this mode, and the token good?")
 
     def hear(self, seconds, done):
         """Takes in frames until done() is true; returns whether it is."""
@@ -207,5 +207,7 @@ def run(client, rest):
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 3:
+        sys.exit(__doc__)
     port, token, *rest = sys.argv[1:]
     run(Client(int(port), token), rest)

@@ -497,7 +497,9 @@ def check_vectors(folder):
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--vectors"]:
+    if sys.argv[1:2] == ["--vectors"] and len(sys.argv) == 3:
         sys.exit(check_vectors(sys.argv[2]))
+    if len(sys.argv) < 4:
+        sys.exit(__doc__)
     port, key, token, *rest = sys.argv[1:]
     run(Sealed(int(port), key, token), rest)
