@@ -11,12 +11,13 @@ import (
 	"timberline/wire/sealed"
 )
 
-// counted returns how often something has happened.
+// counted returns how often something has happened: packets that were dropped for a
+// cause, or anything else that is counted.
 func (tl *tale) counted(name string) uint64 {
 	tl.t.Helper()
-	for _, c := range tl.table.counts.list() {
-		if c.Name == name {
-			return c.N
+	for _, m := range tl.table.counts.metrics() {
+		if m.count != nil && ("packets_"+m.cause == name || m.name == name+"_total") {
+			return m.count.Load()
 		}
 	}
 	tl.t.Fatalf("nothing is counted as %s", name)

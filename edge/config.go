@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"timberline/bus"
 	"timberline/edge/auth"
 	"timberline/events"
@@ -89,6 +91,7 @@ type Config struct {
 	Random    io.Reader        // for keys and ids: must be good
 	Now       func() time.Time // the wall clock, for tokens and cookies
 	Logger    *slog.Logger
+	Metrics   prometheus.Registerer // default: nobody is told
 
 	// Keys returns the static keys of sealed sockets, the current one first. They
 	// may change while the edge runs. Required if a socket is sealed.

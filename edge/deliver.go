@@ -103,6 +103,7 @@ func (s *session) got(now time.Time, cursor events.Seq) {
 	if cursor <= d.cursor || cursor > d.head {
 		return
 	}
+	s.table.counts.got.Add(uint64(cursor - d.cursor))
 	d.cursor = cursor
 	n := 0
 	for n < len(d.flight) && d.flight[n].Head() <= cursor {
@@ -110,6 +111,9 @@ func (s *session) got(now time.Time, cursor events.Seq) {
 		n++
 	}
 	if n > 0 {
+		if d.tries == 0 {
+			s.table.counts.pushed.Observe(now.Sub(d.resendAt.Add(-resendFirst)).Seconds())
+		}
 		d.flight = d.flight[n:]
 		d.tries = 0
 		d.resendAt = now.Add(resendFirst)

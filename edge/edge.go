@@ -3,6 +3,7 @@ package edge
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"sync/atomic"
 	"time"
@@ -60,8 +61,28 @@ func (e *Edge) Report(r ingest.Report) {
 	e.post(job{do: func(now time.Time) { e.table.reported(now, r) }})
 }
 
-// Counts returns how often each thing has happened. The order is fixed.
-func (e *Edge) Counts() []Count { return e.table.counts.list() }
+// Alive returns once the loop has done what it had to do when it was asked; an error
+// says that it did not in time, or that Run is over.
+func (e *Edge) Alive(ctx context.Context) error {
+	done := make(chan struct{})
+	select {
+	case e.inbox <- job{do: func(time.Time) { close(done) }}:
+	case <-e.gone:
+		return errStopped
+	case <-ctx.Done():
+		return fmt.Errorf("the edge has no room for more: %w", ctx.Err())
+	}
+	select {
+	case <-done:
+		return nil
+	case <-e.gone:
+		return errStopped
+	case <-ctx.Done():
+		return fmt.Errorf("the edge is busy: %w", ctx.Err())
+	}
+}
+
+var errStopped = errors.New("the edge has stopped")
 
 // post hands a job to the loop; it waits for room.
 func (e *Edge) post(j job) {

@@ -69,6 +69,7 @@ func (t *table) readPages(s *session, f *wire.Sync) {
 }
 
 func (t *table) busyPage(s *session, f *wire.Sync) page {
+	t.counts.syncsBusy.Add(1)
 	return page{template: wire.Page{
 		Sync: f.ID, Head: s.deliver.head, First: s.deliver.first, Last: true, Status: wire.StatusBusy,
 	}}

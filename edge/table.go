@@ -23,7 +23,7 @@ type from struct {
 // tasks behind.
 type table struct {
 	cfg      *Config
-	counts   counts
+	counts   *counts
 	sessions map[events.SessionID]*session
 	devices  map[device]*session
 	users    map[events.User][]*session
@@ -63,6 +63,7 @@ const maxResets = 1000
 func newTable(c *Config) *table {
 	return &table{
 		cfg:      c,
+		counts:   newCounts(c.Metrics),
 		sessions: make(map[events.SessionID]*session),
 		devices:  make(map[device]*session),
 		users:    make(map[events.User][]*session),
@@ -223,6 +224,7 @@ func (t *table) reported(_ time.Time, r ingest.Report) {
 		default:
 			s.order.Durable(d.Number)
 			s.wantAck()
+			t.counts.acked.Add(1)
 		}
 	}
 	for _, o := range r.Closed { // by another edge, where the device is now
@@ -293,6 +295,9 @@ func (t *table) tick(now time.Time) time.Duration {
 	for s := t.timers.due(now); s != nil; s = t.timers.due(now) {
 		t.due(now, s)
 	}
+	t.counts.sessions.Store(int64(len(t.sessions)))
+	t.counts.halfOpen.Store(int64(len(t.ring.sessions)))
+	t.counts.paced.Store(int64(t.paced))
 	next := t.retry(now)
 	if len(t.sessions) > 0 && next.Sub(now) > revokeWithin {
 		next = now.Add(revokeWithin)

@@ -75,7 +75,7 @@ func endJournal(ctx context.Context, log events.Log, j events.Journal, clock *ev
 	for at := last + 1; ; at++ {
 		end := events.Event{ID: clock.Next(), Kind: events.KindJournalEnded}
 		rec := events.NewRecord(j, at, [][]byte{end.Encode()})
-		stands, err := settle(ctx, log, logger, j, at, rec)
+		stands, err := settle(ctx, log, logFailed(logger), j, at, rec)
 		if err != nil {
 			return 0, false, err
 		}
@@ -156,8 +156,9 @@ const (
 	retryMost  = time.Second
 )
 
-// settle appends until something stands at the offset, and returns it (R2).
-func settle(ctx context.Context, log events.Log, logger *slog.Logger, j events.Journal, at events.Offset, rec events.Record) (events.Record, error) {
+// settle appends until something stands at the offset, and returns it (R2). It calls
+// failed for each try that settled nothing.
+func settle(ctx context.Context, log events.Log, failed failing, j events.Journal, at events.Offset, rec events.Record) (events.Record, error) {
 	for pause := retryFirst; ; pause = min(2*pause, retryMost) {
 		stands, err := log.Append(ctx, j, at, rec)
 		switch {
@@ -168,10 +169,19 @@ func settle(ctx context.Context, log events.Log, logger *slog.Logger, j events.J
 		case errors.Is(err, events.ErrFatal):
 			return nil, fmt.Errorf("append record %d to journal %s: %w", at, j, err)
 		}
-		logger.Warn("append is not settled; trying again", "journal", j, "offset", at, "err", err)
+		failed(j, at, err)
 		if err := sleep(ctx, pause/2+jitter(rec, pause/2)); err != nil {
 			return nil, err
 		}
+	}
+}
+
+// A failing is told of appends that settled nothing.
+type failing func(j events.Journal, at events.Offset, err error)
+
+func logFailed(logger *slog.Logger) failing {
+	return func(j events.Journal, at events.Offset, err error) {
+		logger.Warn("append is not settled; trying again", "journal", j, "offset", at, "err", err)
 	}
 }
 

@@ -147,7 +147,7 @@ func (s *Settler) closeAt(ctx context.Context, j events.Journal, at events.Offse
 		e := events.Event{ID: s.Clock.Next(), Kind: events.KindSessionClosed, Sender: o.User, Device: o.Device, Session: o.Session}
 		raws[i] = e.Encode()
 	}
-	_, err := settle(ctx, s.Log, s.Logger, j, at, events.NewRecord(j, at, raws))
+	_, err := settle(ctx, s.Log, logFailed(s.Logger), j, at, events.NewRecord(j, at, raws))
 	return err
 }
 

@@ -9,6 +9,9 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"timberline/bus"
 	"timberline/events"
@@ -23,6 +26,7 @@ type Config struct {
 	Tag      events.EdgeTag
 	Random   io.Reader // for the journal's writer id
 	Logger   *slog.Logger
+	Metrics  prometheus.Registerer // default: nobody is told
 
 	// Report is called after each append with what became of the sends in it.
 	// It may block; the next append waits for it.
@@ -69,15 +73,17 @@ var ErrJournalLost = errors.New("journal is lost")
 
 // A Writer appends the events of one edge process to a journal (R1, R2).
 type Writer struct {
-	cfg  Config
-	wake chan struct{}
+	cfg     Config
+	wake    chan struct{}
+	metrics *metrics
 
 	mu      sync.Mutex
 	row     events.Row
 	offset  events.Offset // of the last record known to stand
 	pending []events.Event
-	size    int  // of pending, in bytes
-	stop    bool // gather no more; end the journal when pending is empty
+	since   time.Time // when the first of pending came
+	size    int       // of pending, in bytes
+	stop    bool      // gather no more; end the journal when pending is empty
 	ended   bool
 	closed  map[Owner]bool            // by others; until Forget
 	closing map[Owner][]chan struct{} // to be closed when session_closed stands
@@ -88,7 +94,16 @@ func NewWriter(c Config) *Writer {
 	if c.MaxPending == 0 {
 		c.MaxPending = 32 << 20
 	}
-	return &Writer{cfg: c, wake: make(chan struct{}, 1), closed: make(map[Owner]bool), closing: make(map[Owner][]chan struct{})}
+	w := &Writer{cfg: c, wake: make(chan struct{}, 1), closed: make(map[Owner]bool), closing: make(map[Owner][]chan struct{})}
+	w.metrics = newMetrics(c.Metrics, w.waiting)
+	return w
+}
+
+// waiting returns the bytes of events that wait.
+func (w *Writer) waiting() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.size
 }
 
 // Open creates the Writer's journal.
@@ -133,6 +148,9 @@ func (w *Writer) submit(j events.Journal, e events.Event) error {
 	case e.Kind == events.KindSessionClosed:
 	case w.stop || w.size+size > w.cfg.MaxPending:
 		return events.ErrBusy
+	}
+	if len(w.pending) == 0 {
+		w.since = time.Now()
 	}
 	w.pending = append(w.pending, e)
 	w.size += size
@@ -237,6 +255,9 @@ func (w *Writer) gather() (batch []events.Event, stop bool) {
 		n++
 		w.size -= eventSize(e)
 	}
+	if n > 0 {
+		w.metrics.gather.Observe(time.Since(w.since).Seconds())
+	}
 	batch = w.pending[:n:n]
 	w.pending = w.pending[n:]
 	if len(w.pending) == 0 {
@@ -258,14 +279,19 @@ func (w *Writer) append(ctx context.Context, batch []events.Event) error {
 		j, last := w.Position()
 		at := last + 1
 		rec := w.build(j, at, batch)
-		stands, err := settle(ctx, w.cfg.Log, w.cfg.Logger, j, at, rec)
+		began := time.Now()
+		stands, err := settle(ctx, w.cfg.Log, w.failed, j, at, rec)
 		if err != nil {
 			return err
 		}
 		if bytes.Equal(stands, rec) {
+			w.metrics.append.Observe(time.Since(began).Seconds())
+			w.metrics.events.Observe(float64(len(batch)))
+			w.metrics.bytes.Observe(float64(len(rec)))
 			w.landed(j, at, rec, batch)
 			return nil
 		}
+		w.metrics.conflict.Inc()
 		kept, ended, err := w.takeIn(ctx, j, at, stands, batch)
 		if err != nil || ended {
 			return err
@@ -273,6 +299,12 @@ func (w *Writer) append(ctx context.Context, batch []events.Event) error {
 		batch = kept
 	}
 	return nil
+}
+
+// failed notes that an append is not settled.
+func (w *Writer) failed(j events.Journal, at events.Offset, err error) {
+	w.metrics.unsettled.Inc()
+	logFailed(w.cfg.Logger)(j, at, err)
 }
 
 // build makes the record, giving each event its id.

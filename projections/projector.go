@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
 	"timberline/bus"
@@ -30,13 +31,15 @@ type Config struct {
 	Poll        time.Duration // how often to look at the log without a hint; default: 1 s
 	Random      io.Reader     // for the jitter of retries
 	Logger      *slog.Logger
+	Metrics     prometheus.Registerer // default: nobody is told
 }
 
 // A Projector turns the log into the timelines of its shards.
 type Projector struct {
-	cfg    Config
-	shards []*shard
-	jitter *rand.Rand
+	cfg     Config
+	metrics *metrics
+	shards  []*shard
+	jitter  *rand.Rand
 
 	mu    sync.Mutex
 	hints []bus.Hint // newest last; dropped when there are too many
@@ -70,9 +73,9 @@ func NewProjector(c Config) (*Projector, error) {
 	if _, err := io.ReadFull(c.Random, seed[:]); err != nil {
 		return nil, fmt.Errorf("seed the projector: %w", err)
 	}
-	p := &Projector{cfg: c, jitter: rand.New(rand.NewChaCha8(seed)), wake: make(chan struct{}, 1)}
+	p := &Projector{cfg: c, metrics: newMetrics(c.Metrics), jitter: rand.New(rand.NewChaCha8(seed)), wake: make(chan struct{}, 1)}
 	for _, id := range c.Shards {
-		p.shards = append(p.shards, newShard(&p.cfg, id))
+		p.shards = append(p.shards, newShard(&p.cfg, p.metrics, id))
 	}
 	return p, nil
 }
@@ -117,6 +120,7 @@ func (p *Projector) Run(ctx context.Context) error {
 		case errors.Is(err, events.ErrCorrupt), errors.Is(err, ErrRules), errors.Is(err, events.ErrFatal):
 			return fmt.Errorf("projector: %w", err)
 		case errors.Is(err, errOvertaken):
+			p.metrics.overtaken.Inc()
 			poll.Reset(0) // the state was dropped: go on from what the other wrote
 			pause = retryFirst
 		case err != nil:
@@ -140,6 +144,7 @@ func (p *Projector) onHint(h bus.Hint) {
 	p.mu.Lock()
 	if p.size += len(h.Record); p.size > maxHintBytes {
 		p.hints, p.size = nil, len(h.Record) // the log has what is dropped here
+		p.metrics.hintsDropped.Inc()
 	}
 	p.hints = append(p.hints, h)
 	p.mu.Unlock()
@@ -164,6 +169,7 @@ func (p *Projector) round(ctx context.Context, polled bool) error {
 		return err
 	}
 	recs, look := p.sort(p.takeHints())
+	p.metrics.hinted.Add(float64(len(recs)))
 	if polled {
 		rows, err := p.cfg.Journals.ListJournals(ctx, p.known, events.Relaxed)
 		if err != nil {
@@ -251,6 +257,7 @@ func (p *Projector) read(ctx context.Context, look map[uint64]bool) ([]record, e
 		if err != nil {
 			return nil, err
 		}
+		p.metrics.read.Add(float64(len(read)))
 		if len(read) == 0 {
 			delete(look, journal)
 		}

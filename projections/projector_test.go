@@ -399,7 +399,7 @@ func TestFullCheckpointsListEveryLiveJournal(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	s := newShard(&p.cfg, 0)
+	s := newShard(&p.cfg, newMetrics(nil), 0)
 	if err := s.load(t.Context()); err != nil {
 		t.Fatal(err)
 	}

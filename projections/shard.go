@@ -33,11 +33,12 @@ const maxTails = 200_000
 // A shard is the projector's state of one shard. All of it can be dropped at any
 // time and loaded again.
 type shard struct {
-	cfg   *Config
-	id    Shard
-	mine  func(events.User) bool
-	odd   uint64 // events placed nowhere
-	ready bool   // false: load before use
+	cfg     *Config
+	metrics *metrics
+	id      Shard
+	mine    func(events.User) bool
+	odd     uint64 // events placed nowhere
+	ready   bool   // false: load before use
 
 	n         CheckpointNumber // the last checkpoint
 	full      CheckpointNumber // the last full one
@@ -48,8 +49,8 @@ type shard struct {
 	tails     map[events.User]tail
 }
 
-func newShard(c *Config, id Shard) *shard {
-	s := &shard{cfg: c, id: id}
+func newShard(c *Config, m *metrics, id Shard) *shard {
+	s := &shard{cfg: c, metrics: m, id: id}
 	s.mine = func(u events.User) bool {
 		return c.Meta.Shards == 1 || ShardOf(u.Slot(), c.Meta.Shards) == id
 	}
@@ -294,12 +295,14 @@ func (s *shard) commit(ctx context.Context, c *cover, pushes []bus.Push) ([]bus.
 	for i := range gifts {
 		items[i] = gifts[i].item.Encode(gifts[i].user)
 	}
+	began := time.Now()
 	if _, err := s.cfg.Checkpoints.Commit(ctx, s.id, n, cp.Encode(s.id, n), items); err != nil {
 		if errors.Is(err, events.ErrConflict) {
 			err = errOvertaken
 		}
 		return pushes, err
 	}
+	s.told(began, c)
 	s.n, s.full, s.odd = n, full, s.odd+uint64(c.odd)
 	s.committed, s.reading = s.reading.clone(), s.reading.clone()
 	s.bytes, s.since = 0, time.Now()
@@ -308,6 +311,15 @@ func (s *shard) commit(ctx context.Context, c *cover, pushes []bus.Push) ([]bus.
 		pushes = append(pushes, s.push(&gifts[i]))
 	}
 	return pushes, nil
+}
+
+// told counts a checkpoint that is durable.
+func (s *shard) told(began time.Time, c *cover) {
+	s.metrics.commit.Observe(time.Since(began).Seconds())
+	s.metrics.entries.Add(float64(c.gives))
+	if n := len(c.events); n > 0 {
+		s.metrics.lag.Observe(max(time.Since(c.events[n-1].id.Time()).Seconds(), 0))
+	}
 }
 
 // know makes sure that the ends of all timelines concerned are in tails, as of

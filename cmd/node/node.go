@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
 	"timberline/bus"
@@ -39,12 +40,14 @@ type Config struct {
 	// Writer, Settler, Timelines, Bus, Clock, Store, Random, Now, Logger.
 	Edge edge.Config
 
-	// Started is called when the process serves, if it is not nil.
-	Started func()
+	// Started is called when the process serves, if it is not nil, with what tells
+	// whether it still does: it asks the edge's loop.
+	Started func(alive func(context.Context) error)
 
-	Now    func() time.Time
-	Random io.Reader
-	Logger *slog.Logger
+	Now     func() time.Time
+	Random  io.Reader
+	Logger  *slog.Logger
+	Metrics prometheus.Registerer // default: nobody is told
 }
 
 // stopWithin is how long a clean stop may take: longer only if the log cannot be
@@ -108,7 +111,7 @@ func build(ctx context.Context, c *Config) (*process, error) {
 	}
 	p := &process{}
 	p.writer = ingest.NewWriter(ingest.Config{
-		Log: c.Engine, Journals: c.Engine, Clock: clock, Store: c.Meta.Store, Tag: c.Edge.Tag, Random: c.Random, Logger: c.Logger,
+		Log: c.Engine, Journals: c.Engine, Clock: clock, Store: c.Meta.Store, Tag: c.Edge.Tag, Random: c.Random, Logger: c.Logger, Metrics: c.Metrics,
 		Appended: c.Bus.PublishHint,
 		Report:   func(r ingest.Report) { p.edge.Report(r) },
 	})
@@ -117,7 +120,7 @@ func build(ctx context.Context, c *Config) (*process, error) {
 	}
 	p.projector, err = projections.NewProjector(projections.Config{
 		Log: c.Engine, Journals: c.Engine, Checkpoints: c.Engine, Items: c.Engine,
-		Meta: c.Meta, Bus: c.Bus, Random: c.Random, Logger: c.Logger,
+		Meta: c.Meta, Bus: c.Bus, Random: c.Random, Logger: c.Logger, Metrics: c.Metrics,
 	})
 	if err != nil {
 		return nil, err
@@ -130,7 +133,7 @@ func build(ctx context.Context, c *Config) (*process, error) {
 func (p *process) edgeConfig(c *Config, clock *events.Clock) edge.Config {
 	ec := c.Edge
 	ec.Writer, ec.Bus, ec.Clock, ec.Store = p.writer, c.Bus, clock, c.Meta.Store
-	ec.Random, ec.Now, ec.Logger = c.Random, c.Now, c.Logger
+	ec.Random, ec.Now, ec.Logger, ec.Metrics = c.Random, c.Now, c.Logger, c.Metrics
 	ec.Timelines = projections.NewReader(c.Engine)
 	ec.Settler = &ingest.Settler{
 		Log: c.Engine, Journals: c.Engine, Clock: clock, Logger: c.Logger, Close: p.writer.CloseSession,
@@ -140,7 +143,7 @@ func (p *process) edgeConfig(c *Config, clock *events.Clock) edge.Config {
 
 // run runs the roles. The edge stops first and makes the writer stop; when both
 // are done, so is the projector.
-func (p *process) run(ctx, hard context.Context, cancel context.CancelCauseFunc, started func()) error {
+func (p *process) run(ctx, hard context.Context, cancel context.CancelCauseFunc, started func(func(context.Context) error)) error {
 	projecting, stop := context.WithCancel(hard)
 	defer stop()
 	serving, abandon := context.WithCancel(ctx)
@@ -157,7 +160,7 @@ func (p *process) run(ctx, hard context.Context, cancel context.CancelCauseFunc,
 	front.Go(func() error { return fail(p.edge.Run(serving, hard)) })
 	back.Go(func() error { return fail(p.projector.Run(projecting)) })
 	if started != nil {
-		started()
+		started(p.edge.Alive)
 	}
 	err := front.Wait()
 	stop()

@@ -69,15 +69,20 @@ func serveAdmin(ctx context.Context, l net.Listener, store *pebble.Store, keys *
 	})
 	mux.HandleFunc("GET /revocations", keys.tellList)
 	mux.HandleFunc("POST /reload", keys.reload)
+	return serveHTTP(ctx, l, mux, logger)
+}
+
+// serveHTTP answers requests until ctx ends.
+func serveHTTP(ctx context.Context, l net.Listener, handler http.Handler, logger *slog.Logger) error {
 	server := &http.Server{
-		Handler: mux, ReadHeaderTimeout: 10 * time.Second,
+		Handler: handler, ReadHeaderTimeout: 10 * time.Second,
 		BaseContext: func(net.Listener) context.Context { return ctx },
 		ErrorLog:    slog.NewLogLogger(logger.Handler(), slog.LevelWarn),
 	}
 	var g errgroup.Group
 	g.Go(func() error {
 		if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-			return fmt.Errorf("admin socket: %w", err)
+			return fmt.Errorf("%s: %w", l.Addr(), err)
 		}
 		return nil
 	})

@@ -16,6 +16,8 @@ import (
 const (
 	defaultData   = "timberline-data"
 	defaultServer = "127.0.0.1:4747"
+
+	defaultMonitor = "127.0.0.1:0"
 )
 
 // A config is what a server can be told.
@@ -25,7 +27,8 @@ type config struct {
 	listenPlain   string // likewise, in plain mode
 	advertise     string
 	plainAnywhere bool
-	sockets       int // for each address of listen; 0: one for each core
+	monitor       string // address of HTTP; empty: none
+	sockets       int    // for each address of listen; 0: one for each core
 	shards        uint
 	limits
 	trust
@@ -57,6 +60,7 @@ func (c *config) define(fs *flag.FlagSet) {
 	fs.StringVar(&c.advertise, "advertise", "", "`address` (host:port) that clients are told to use, where a NAT hides the one listened on")
 	fs.BoolVar(&c.plainAnywhere, "plain-anywhere", false, "let --listen-plain have other addresses than the loopback: whoever is on the way can read and forge everything")
 	fs.IntVar(&c.sockets, "sockets", 0, "`number` of sockets for each address of --listen, on Linux; 0: one for each core")
+	fs.StringVar(&c.monitor, "monitor", defaultMonitor, "`address` (host:port) of metrics and health by HTTP, and of profiles where it is on the loopback; port 0: any that is free; empty: none")
 	fs.UintVar(&c.shards, "shards", 1, fmt.Sprintf("shards of a store that is created, 1 to %d; it keeps them for ever", events.Slots))
 	c.limits.define(fs)
 	c.trust.define(fs)
@@ -105,9 +109,12 @@ func (c *config) check() error {
 			}
 		}
 	}
-	if c.advertise != "" {
-		if err := checkAddress(c.advertise); err != nil {
-			return wrong("advertise", "is %q: %v", c.advertise, err)
+	for name, a := range map[string]string{"advertise": c.advertise, "monitor": c.monitor} {
+		if a == "" {
+			continue
+		}
+		if err := checkAddress(a); err != nil {
+			return wrong(name, "is %q: %v", a, err)
 		}
 	}
 	switch {

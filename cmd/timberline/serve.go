@@ -19,6 +19,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
 	"timberline/bus/local"
@@ -72,7 +73,12 @@ func serve(ctx context.Context, c *call, cfg *config, asJSON bool) (err error) {
 	if err := os.MkdirAll(cfg.data, 0o700); err != nil {
 		return folderError(cfg.data, err)
 	}
-	store, err := openStore(c, cfg, logger)
+	watch, err := newMonitor(cfg.monitor)
+	if err != nil {
+		return err
+	}
+	defer watch.close()
+	store, err := openStore(c, cfg, logger, watch.registry)
 	if err != nil {
 		return err
 	}
@@ -98,14 +104,18 @@ func serve(ctx context.Context, c *call, cfg *config, asJSON bool) (err error) {
 		return err
 	}
 	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return watch.run(ctx, logger) })
 	g.Go(func() error { return serveAdmin(ctx, admin, store, keys, logger) })
 	g.Go(func() error { return keys.run(ctx, logger) })
 	g.Go(func() error {
 		return node.Run(ctx, node.Config{
 			Engine: store, Meta: store.Meta(), Sole: true, Bus: new(local.Bus),
-			Edge:    ec,
-			Started: func() { announce(c.stdout, cfg, store, &ec, asJSON) },
-			Now:     time.Now, Random: rand.Reader, Logger: logger,
+			Edge: ec,
+			Started: func(alive func(context.Context) error) {
+				watch.started(alive)
+				announce(c.stdout, cfg, store, &ec, watch.address(), asJSON)
+			},
+			Now: time.Now, Random: rand.Reader, Logger: logger, Metrics: watch.registry,
 		})
 	})
 	return g.Wait()
@@ -126,8 +136,8 @@ func edgeConfig(cfg *config, store *pebble.Store, keys *keyring) (edge.Config, e
 	}, nil
 }
 
-func openStore(c *call, cfg *config, logger *slog.Logger) (*pebble.Store, error) {
-	store, err := pebble.Open(storePath(cfg.data), pebble.Options{Shards: uint32(cfg.shards), Logger: logger})
+func openStore(c *call, cfg *config, logger *slog.Logger, metrics prometheus.Registerer) (*pebble.Store, error) {
+	store, err := pebble.Open(storePath(cfg.data), pebble.Options{Shards: uint32(cfg.shards), Logger: logger, Metrics: metrics})
 	if err != nil {
 		return nil, err
 	}
@@ -196,14 +206,15 @@ type started struct {
 	Listen      []string `json:"listen"`
 	ListenPlain []string `json:"listen_plain,omitempty"`
 	ServerKey   string   `json:"server_key"`
+	Monitor     string   `json:"monitor,omitempty"`
 	Data        string   `json:"data"`
 	Store       string   `json:"store"`
 	PID         int      `json:"pid"`
 }
 
 // announce says where the server is and how to talk to it.
-func announce(w io.Writer, cfg *config, store *pebble.Store, ec *edge.Config, asJSON bool) {
-	s := started{Data: cfg.data, Store: store.Meta().Store.String(), PID: os.Getpid(), ServerKey: ec.Keys()[0].Public.String()}
+func announce(w io.Writer, cfg *config, store *pebble.Store, ec *edge.Config, monitor string, asJSON bool) {
+	s := started{Monitor: monitor, Data: cfg.data, Store: store.Meta().Store.String(), PID: os.Getpid(), ServerKey: ec.Keys()[0].Public.String()}
 	for _, socket := range ec.Sockets {
 		if at := socket.LocalAddr().String(); socket.Plain {
 			s.ListenPlain = append(s.ListenPlain, at)
@@ -221,6 +232,9 @@ func announce(w io.Writer, cfg *config, store *pebble.Store, ec *edge.Config, as
 	}
 	if len(s.ListenPlain) > 0 {
 		fmt.Fprintf(w, "listens on %s in plain mode: nothing is encrypted there\n", strings.Join(s.ListenPlain, ", "))
+	}
+	if monitor != "" {
+		fmt.Fprintf(w, "monitor: http://%s/metrics, /healthz, /readyz, /debug/pprof/\n", monitor)
 	}
 	fmt.Fprintf(w, `data: %s, store %s
 

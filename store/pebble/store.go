@@ -14,6 +14,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"timberline/events"
 	"timberline/events/fields"
@@ -26,6 +27,8 @@ type Options struct {
 	Shards uint32    // of a store that is created; default: 1
 	Random io.Reader // for the ids of a store that is created; default: the system's
 	Logger *slog.Logger
+	// Metrics are told what the engine does; default: nobody is told.
+	Metrics prometheus.Registerer
 	// OnFatal is called when the disk refuses a write or a sync, of the log or in
 	// the background: nothing can be acknowledged any more, and what was not is
 	// lost. It is expected not to return, and must not use the store; the default
@@ -106,6 +109,7 @@ func Open(dir string, o Options) (*Store, error) {
 	if err := s.loadMeta(o); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
+	s.measure(o.Metrics)
 	return s, nil
 }
 
