@@ -36,6 +36,7 @@ var permitted = map[string][]string{
 	"sim/corpus":     {"events"},
 	"sim/network":    {"events", "wire", "wire/sealed"},
 	"sim/proxy":      {},
+	"cmd/bench":      {"events", "sim/corpus", "sim/proxy", "wire", "wire/sealed", "wire/udp"},
 	"cmd/node":       {"bus", "edge", "events", "ingest", "projections"},
 	"cmd/timberline": {anything},
 

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"runtime/debug"
 	"syscall"
 	"time"
 
@@ -25,6 +26,7 @@ import (
 //	GET /log?journal=NUMBER&from=OFFSET         events, a line of JSON each
 //	GET /revocations                            the path of the list of revocations
 //	POST /reload?what=server|token|revocations  read again what a command has changed
+//	POST /collect                               give memory that is not used back to the system
 
 // maxSocketPath is the longest path of a Unix socket, in bytes.
 const maxSocketPath = 107
@@ -69,6 +71,7 @@ func serveAdmin(ctx context.Context, l net.Listener, store *pebble.Store, keys *
 	})
 	mux.HandleFunc("GET /revocations", keys.tellList)
 	mux.HandleFunc("POST /reload", keys.reload)
+	mux.HandleFunc("POST /collect", func(http.ResponseWriter, *http.Request) { debug.FreeOSMemory() })
 	return serveHTTP(ctx, l, mux, logger)
 }
 

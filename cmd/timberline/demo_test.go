@@ -127,7 +127,7 @@ func TestDemoFailsWhenAPromiseIsBroken(t *testing.T) {
 func TestDemoServerThatDiesByItselfIsNoted(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	s := &demoServer{data: filepath.Join(t.TempDir(), "data"), cmd: exec.Command("sh", "-c", "exit 3")}
+	s := &childServer{data: filepath.Join(t.TempDir(), "data"), cmd: exec.Command("sh", "-c", "exit 3")}
 	if err := s.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

@@ -22,7 +22,7 @@ import (
 type demoRun struct {
 	*demo
 	folder  string
-	server  *demoServer
+	server  *childServer
 	proxy   *proxy.Proxy
 	history *check.History
 	devices map[events.User]*demoDevice
@@ -39,7 +39,7 @@ func (d *demo) run(ctx context.Context) (report *check.Report, err error) {
 	defer func() { err = errors.Join(err, os.RemoveAll(folder)) }()
 	begun := time.Now()
 	r := &demoRun{demo: d, folder: folder, history: check.NewHistory(), tally: newTally()}
-	r.server, err = startDemoServer(ctx, filepath.Join(folder, "data"))
+	r.server, err = startChild(ctx, filepath.Join(folder, "data"), 0)
 	if err != nil {
 		return nil, err
 	}

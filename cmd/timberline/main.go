@@ -26,7 +26,7 @@ type command struct {
 func commands() []*command {
 	return []*command{
 		serveCommand, tokenCommand, revokeCommand, keyCommand,
-		chatCommand, sendCommand, inboxCommand, logCommand, demoCommand, versionCommand,
+		chatCommand, sendCommand, inboxCommand, logCommand, demoCommand, benchCommand, versionCommand,
 	}
 }
 

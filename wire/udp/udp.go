@@ -14,6 +14,7 @@ import (
 	"net/netip"
 	"slices"
 	"syscall"
+	"time"
 
 	"timberline/wire"
 )
@@ -135,3 +136,7 @@ func (c *Conn) LocalAddr() netip.AddrPort {
 
 // Close implements wire.PacketConn.
 func (c *Conn) Close() error { return c.udp.Close() }
+
+// SetReadDeadline sets when a ReadBatch that waits ends with os.ErrDeadlineExceeded;
+// zero: never.
+func (c *Conn) SetReadDeadline(t time.Time) error { return c.udp.SetReadDeadline(t) }

@@ -13,23 +13,30 @@ import (
 	"path/filepath"
 	"syscall"
 	"time"
+
+	"timberline/cmd/bench"
 )
 
-// A demoServer is a server in a process of its own.
-type demoServer struct {
-	data string
-	addr netip.AddrPort // the same for every start
-	key  string         // the public one, likewise
-	log  string         // what it says
-	cmd  *exec.Cmd      // nil: it does not run
+// A childServer is a server in a process of its own, started by this one.
+type childServer struct {
+	data  string
+	flags []string       // besides those that say where
+	cores int            // that it has for itself; 0: it shares all
+	addr  netip.AddrPort // the same for every start
+	plain netip.AddrPort // of its plain socket, if flags ask for one
+	key   string         // the public one, likewise
+
+	monitor string    // where it can be looked at
+	log     string    // what it says
+	cmd     *exec.Cmd // nil: it does not run
 }
 
 // startWithin is how long a server may take to start.
 const startWithin = 30 * time.Second
 
-// startDemoServer starts a server on a port of its own.
-func startDemoServer(ctx context.Context, data string) (*demoServer, error) {
-	s := &demoServer{data: data, log: data + ".log", addr: netip.MustParseAddrPort("127.0.0.1:0")}
+// startChild starts a server on a port of its own.
+func startChild(ctx context.Context, data string, cores int, flags ...string) (*childServer, error) {
+	s := &childServer{data: data, flags: flags, cores: cores, log: data + ".log", addr: netip.MustParseAddrPort("127.0.0.1:0")}
 	if err := s.start(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("%w\n%s", err, s.lastWords()), s.stop())
 	}
@@ -37,7 +44,7 @@ func startDemoServer(ctx context.Context, data string) (*demoServer, error) {
 }
 
 // start starts the process and waits until it listens.
-func (s *demoServer) start(ctx context.Context) error {
+func (s *childServer) start(ctx context.Context) error {
 	exe, err := os.Executable()
 	if err != nil {
 		return fmt.Errorf("start a server: %w", err)
@@ -47,14 +54,14 @@ func (s *demoServer) start(ctx context.Context) error {
 		return fmt.Errorf("start a server: %w", err)
 	}
 	defer log.Close() // the process has its own copy
-	cmd := exec.Command(exe, "serve", "--json", "--data", s.data, "--listen", s.addr.String())
+	cmd := exec.Command(exe, append([]string{"serve", "--json", "--data", s.data, "--listen", s.addr.String()}, s.flags...)...)
 	cmd.Env = []string{"HOME=" + filepath.Dir(s.data)} // no setting of somebody's own
 	cmd.Stderr = log
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		return fmt.Errorf("start a server: %w", err)
 	}
-	if err := cmd.Start(); err != nil {
+	if err := bench.StartOn(s.cores, cmd); err != nil {
 		return fmt.Errorf("start a server: %w", err)
 	}
 	s.cmd = cmd
@@ -62,7 +69,7 @@ func (s *demoServer) start(ctx context.Context) error {
 }
 
 // listening waits until the server says where it listens.
-func (s *demoServer) listening(ctx context.Context, out io.Reader) error {
+func (s *childServer) listening(ctx context.Context, out io.Reader) error {
 	said := make(chan error, 1)
 	var at started
 	go func() { // ends with the process, at the latest
@@ -79,9 +86,13 @@ func (s *demoServer) listening(ctx context.Context, out io.Reader) error {
 		if err != nil {
 			return fmt.Errorf("the server did not start: %w", err)
 		}
-		s.key = at.ServerKey
-		s.addr, err = netip.ParseAddrPort(at.Listen[0])
-		return err
+		s.key, s.monitor = at.ServerKey, at.Monitor
+		if len(at.ListenPlain) > 0 {
+			s.plain, err = netip.ParseAddrPort(at.ListenPlain[0])
+		}
+		addr, err2 := netip.ParseAddrPort(at.Listen[0])
+		s.addr = addr
+		return errors.Join(err, err2)
 	case <-late.C:
 		return fmt.Errorf("the server did not start within %v", startWithin)
 	case <-ctx.Done():
@@ -90,7 +101,7 @@ func (s *demoServer) listening(ctx context.Context, out io.Reader) error {
 }
 
 // kill kills the server as a crash does, and starts it again.
-func (s *demoServer) kill(ctx context.Context) error {
+func (s *childServer) kill(ctx context.Context) error {
 	if err := s.end(syscall.SIGKILL); err != nil {
 		return err
 	}
@@ -98,7 +109,7 @@ func (s *demoServer) kill(ctx context.Context) error {
 }
 
 // stop ends the server for good.
-func (s *demoServer) stop() error {
+func (s *childServer) stop() error {
 	if s.cmd == nil {
 		return nil
 	}
@@ -106,7 +117,7 @@ func (s *demoServer) stop() error {
 }
 
 // end ends the process with a signal. It is an error if it has ended before.
-func (s *demoServer) end(signal os.Signal) error {
+func (s *childServer) end(signal os.Signal) error {
 	cmd := s.cmd
 	s.cmd = nil
 	if err := cmd.Process.Signal(signal); err != nil {
@@ -123,7 +134,7 @@ func (s *demoServer) end(signal os.Signal) error {
 }
 
 // lastWords returns the end of what the server has said.
-func (s *demoServer) lastWords() string {
+func (s *childServer) lastWords() string {
 	const most = 4 << 10
 	said, err := os.ReadFile(s.log)
 	if err != nil || len(said) == 0 {

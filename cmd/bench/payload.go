@@ -1,0 +1,62 @@
+package bench
+
+import (
+	"bytes"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"timberline/sim/corpus"
+)
+
+// A Payload is the bodies that are sent, one after the other, again and again.
+type Payload struct {
+	Name   string
+	Bodies [][]byte
+}
+
+// Mean returns the mean size of a body, in bytes.
+func (p *Payload) Mean() int {
+	n := 0
+	for _, b := range p.Bodies {
+		n += len(b)
+	}
+	return n / len(p.Bodies)
+}
+
+// ParsePayload reads "fixed:BYTES" or "corpus:FILE"; "corpus" alone is the sample
+// that is at hand.
+func ParsePayload(text string) (Payload, error) {
+	kind, value, _ := strings.Cut(text, ":")
+	p := Payload{Name: text}
+	switch kind {
+	case "fixed":
+		n, err := strconv.Atoi(value)
+		if err != nil || n < 0 || n > maxBody {
+			return p, fmt.Errorf("payload %q: want fixed: and 0 to %d bytes", text, maxBody)
+		}
+		p.Bodies = [][]byte{bytes.Repeat([]byte("x"), n)}
+		return p, nil
+	case "corpus":
+		return p, p.read(value)
+	}
+	return p, fmt.Errorf("payload %q: want fixed:BYTES or corpus:FILE", text)
+}
+
+// read takes the texts of a corpus.
+func (p *Payload) read(file string) (err error) {
+	lines := corpus.Sample()
+	if file != "" {
+		if lines, err = corpus.ReadFile(file); err != nil {
+			return err
+		}
+	}
+	for _, l := range lines {
+		p.Bodies = append(p.Bodies, []byte(l.Text[:min(len(l.Text), maxBody)]))
+	}
+	return nil
+}
+
+// maxBody bounds a body, in bytes, so that a send and its entry each fit into one
+// packet.
+const maxBody = 800

@@ -1,0 +1,97 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"testing"
+	"time"
+
+	"timberline/cmd/bench"
+)
+
+// runBinary runs the program in a process of its own, which starts others.
+func runBinary(t *testing.T, args ...string) outcome {
+	t.Helper()
+	cmd := exec.Command(binary, args...)
+	var out, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &stderr
+	late := time.AfterFunc(time.Minute, func() { cmd.Process.Signal(os.Interrupt) })
+	defer late.Stop()
+	cmd.Run()
+	return outcome{cmd.ProcessState.ExitCode(), out.String(), stderr.String()}
+}
+
+// benchReport runs a short bench and returns its report.
+func benchReport(t *testing.T, args ...string) (r bench.Report) {
+	t.Helper()
+	o := runBinary(t, append([]string{"bench", "--json", "--duration", "1s", "--folder", shortFolder(t)}, args...)...)
+	o.want(t, exitOK, `"acked_per_s"`, "limits")
+	if err := json.Unmarshal([]byte(o.out), &r); err != nil {
+		t.Fatalf("%q: %v", o.out, err)
+	}
+	return r
+}
+
+func TestBenchReportsWhatWasAcknowledgedAndReadsItBack(t *testing.T) {
+	for name, args := range map[string][]string{
+		"closed loop, sealed":    {"--sessions", "20", "--window", "8", "--payload", "fixed:60"},
+		"open loop, plain, JSON": {"--sessions", "20", "--rate", "500", "--receivers", "online", "--plain", "--codec", "json"},
+		"a bad network":          {"--sessions", "20", "--rate", "200", "--receivers", "online", "--loss", "0.1", "--duplicate", "0.05", "--reorder", "0.05"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := benchReport(t, args...)
+			if r.AckedPerS < 100 || r.Ack.P50 <= 0 || r.Ack.P99 < r.Ack.P50 || r.Ack.P999 < r.Ack.P99 {
+				t.Errorf("acked %v a second, after %+v", r.AckedPerS, r.Ack)
+			}
+			if online := r.Receivers == "online"; online != (r.Delivery != nil) || online && (r.DeliveredPerS < 100 || r.Delivery.P50 <= 0) {
+				t.Errorf("receivers are %s: delivered %v a second, after %+v", r.Receivers, r.DeliveredPerS, r.Delivery)
+			}
+			if r.Limits.EchoPerS < 1000 || r.Limits.FsyncPerS < 10 || r.Limits.Fsync.P50 <= 0 || r.Ratio <= 0 {
+				t.Errorf("limits %+v, ratio %v", r.Limits, r.Ratio)
+			}
+			if r.Server.CPU <= 0 || r.Server.PeakRSS < 1<<20 {
+				t.Errorf("the server has used %+v", r.Server)
+			}
+			if v := r.Verified; v.Acked < 100 || v.ReadBack != v.Acked || !v.OK() {
+				t.Errorf("verified %+v", v)
+			}
+		})
+	}
+}
+
+func TestBenchGivesTheServerCoresOfItsOwn(t *testing.T) {
+	if r := benchReport(t, "--sessions", "2", "--rate", "100", "--server-cores", "1"); r.Verified.Acked < 100 {
+		t.Errorf("verified %+v", r.Verified)
+	}
+	runBinary(t, "bench", "--server-cores", "1000", "--folder", shortFolder(t)).want(t, exitFailed, "", "fewer than")
+}
+
+func TestBenchTellsWhatIdleSessionsCostAndHowFastADeviceCatchesUp(t *testing.T) {
+	var idle bench.IdleReport
+	o := runBinary(t, "bench", "idle", "--sessions", "50", "--idle", "1s", "--json", "--folder", shortFolder(t)).want(t, exitOK, "", "")
+	if err := json.Unmarshal([]byte(o.out), &idle); err != nil || idle.Sessions != 50 || idle.LoginsPerS <= 0 || idle.RSS0 <= 0 {
+		t.Errorf("%s: %v", o.out, err)
+	}
+	var sync bench.SyncReport
+	o = runBinary(t, "bench", "sync", "--entries", "500", "--json", "--folder", shortFolder(t)).want(t, exitOK, "", "")
+	if err := json.Unmarshal([]byte(o.out), &sync); err != nil || sync.Entries != 500 || sync.Ms <= 0 || sync.EntriesPerS <= 0 {
+		t.Errorf("%s: %v", o.out, err)
+	}
+}
+
+func TestBenchThatCannotRunSaysWhatIsWrong(t *testing.T) {
+	for _, c := range []struct{ flag, value, says string }{
+		{"--sessions", "0", "--sessions"},
+		{"--window", "2000", "--window"},
+		{"--payload", "poems", "--payload"},
+		{"--receivers", "nobody", "--receivers"},
+		{"--loss", "1", "--loss"},
+		{"--rate", "-1", "--rate"},
+		{"--folder", "/no/such/folder", "--folder"},
+	} {
+		tl(t, "bench", c.flag, c.value).want(t, exitUsage, "", c.says)
+	}
+	tl(t, "bench", "--receivers", "online", "--sessions", "3").want(t, exitUsage, "", "even")
+}
