@@ -68,6 +68,7 @@ type Timelines interface {
 type Writer interface {
 	Position() (events.Journal, events.Offset)
 	Submit(j events.Journal, e events.Event) error
+	Commit()
 	Forget(o ingest.Owner)
 	Stop()
 }

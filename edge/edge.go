@@ -234,6 +234,7 @@ func (e *Edge) perform(now time.Time, j job) {
 
 // flush starts what the table wants done and sends what it has to say.
 func (e *Edge) flush(now time.Time) {
+	e.cfg.Writer.Commit()
 	for tasks := e.table.takeTasks(); len(tasks) > 0; tasks = e.table.takeTasks() {
 		for _, t := range tasks {
 			select {

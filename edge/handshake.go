@@ -146,7 +146,7 @@ func (t *table) data(now time.Time, src from, data []byte) {
 	case s != nil && s.channel != nil && s.state != closing:
 		t.sessionData(now, s, src, data)
 	case half != nil:
-		t.halfData(now, half, src, data)
+		t.halfData(half, data)
 	default:
 		t.counts.unknownSession.Add(1)
 		t.resetSealed(now, src, id, len(data))
@@ -197,25 +197,26 @@ func (t *table) sessionData(now time.Time, s *session, src from, data []byte) {
 // a few others after denials.
 const maxHalfPackets = 64
 
-// halfData takes in a packet of a connection that nobody has logged in on: it
-// counts only if it does, and comes from where the HELLO came from.
-func (t *table) halfData(now time.Time, half *halfOpen, src from, data []byte) {
+// halfData takes in a packet of a connection that nobody has logged in on: it counts
+// only if it does. The client may have moved since its HELLO; answers go to where that
+// came from, for only that is proved.
+func (t *table) halfData(half *halfOpen, data []byte) {
 	switch {
-	case half.channel == nil || half.src.addr != src.addr:
+	case half.channel == nil:
 		t.counts.unknownSession.Add(1)
 		return
 	case half.packets >= maxHalfPackets:
 		t.counts.overSource.Add(1)
 		return
 	}
-	half.packets++
 	p, _, ok := t.unseal(half.channel, data)
 	if !ok {
 		return
 	}
+	half.packets++
 	for _, f := range p.Frames {
 		if login, ok := f.(*wire.Login); ok {
-			t.login(stranger{src: src, codec: p.Codec, half: half}, login)
+			t.login(stranger{src: half.src, codec: p.Codec, half: half}, login)
 			return
 		}
 	}

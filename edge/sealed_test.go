@@ -250,6 +250,24 @@ func TestFloodInTheNameOfASourceDoesNotKeepItOut(t *testing.T) {
 	}
 }
 
+func TestClientThatMovesBeforeItsLoginIsAnsweredWhereItWas(t *testing.T) {
+	tl := newSealedTale(t)
+	bob := tl.guest("192.0.2.1:1000")
+	home := bob.at
+	bob.put(bob.begun.Hello(tl.table.cfg.Secret.Cookie(bob.at.Addr(), tl.now)))
+	bob.at = netip.MustParseAddrPort("198.51.100.9:2000")
+	bob.say(&wire.Login{Version: 1, Attempt: events.MessageID{1}, Token: "bob/phone"})
+	bob.want("only its home is proved", "welcome")
+	s := tl.table.sessions[bob.channel.Session()]
+	if s == nil || s.src.addr != home {
+		t.Fatalf("the session is %+v, want one at %v", s, home)
+	}
+	bob.say(&wire.Login{Version: 1, Attempt: events.MessageID{1}, Token: "bob/phone"})
+	if got := strings.Join(bob.heard, ", "); !strings.HasPrefix(got, "*wire.Challenge, pong 0") || s.src.addr != bob.at {
+		t.Errorf("it is challenged, and moves: %q, at %v", got, s.src.addr)
+	}
+}
+
 func TestHalfOpenConnectionMaySayOnlySoMuch(t *testing.T) {
 	tl := newSealedTale(t)
 	g := tl.guest("192.0.2.1:1000")

@@ -81,6 +81,7 @@ type Writer struct {
 	row     events.Row
 	offset  events.Offset // of the last record known to stand
 	pending []events.Event
+	ready   int       // of pending: those that may go into a record
 	since   time.Time // when the first of pending came
 	size    int       // of pending, in bytes
 	stop    bool      // gather no more; end the journal when pending is empty
@@ -130,10 +131,10 @@ func (w *Writer) Position() (events.Journal, events.Offset) {
 	return w.row.Journal(), w.offset
 }
 
-// Submit adds an event to the next record of journal j. Its id is made when the
-// record is. The event's bytes belong to the Writer from then on. The error is
-// events.ErrBusy if too much waits already (session_closed always finds room),
-// or ErrJournalLost.
+// Submit adds an event to the next record of journal j, once Commit is called: what
+// comes together goes into one record. The event's id is made when the record is. Its
+// bytes belong to the Writer from then on. The error is events.ErrBusy if too much
+// waits already (session_closed always finds room), or ErrJournalLost.
 func (w *Writer) Submit(j events.Journal, e events.Event) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -154,8 +155,25 @@ func (w *Writer) submit(j events.Journal, e events.Event) error {
 	}
 	w.pending = append(w.pending, e)
 	w.size += size
-	w.signal()
 	return nil
+}
+
+// Commit makes Run append what was submitted.
+func (w *Writer) Commit() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.commit()
+}
+
+func (w *Writer) commit() {
+	if w.ready == len(w.pending) && !w.stop {
+		return
+	}
+	w.ready = len(w.pending)
+	select {
+	case w.wake <- struct{}{}:
+	default: // Run has not seen the last signal yet
+	}
 }
 
 // CloseSession writes session_closed into journal j, if that is the one written
@@ -169,6 +187,7 @@ func (w *Writer) CloseSession(ctx context.Context, j events.Journal, o Owner) (m
 		return false, nil // the journal is another's, or over
 	}
 	w.closing[o] = append(w.closing[o], done)
+	w.commit()
 	w.mu.Unlock()
 	select {
 	case <-done:
@@ -192,14 +211,7 @@ func (w *Writer) Stop() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.stop = true
-	w.signal()
-}
-
-func (w *Writer) signal() {
-	select {
-	case w.wake <- struct{}{}:
-	default: // Run has not seen the last signal yet
-	}
+	w.commit()
 }
 
 // Run appends until Stop has done its work, or ctx ends; then what is in flight
@@ -245,7 +257,7 @@ func (w *Writer) gather() (batch []events.Event, stop bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	n, size, recipients := 0, 0, 0
-	for n < len(w.pending) {
+	for n < w.ready {
 		e := &w.pending[n]
 		size += eventSize(e)
 		recipients += 2
@@ -259,7 +271,7 @@ func (w *Writer) gather() (batch []events.Event, stop bool) {
 		w.metrics.gather.Observe(time.Since(w.since).Seconds())
 	}
 	batch = w.pending[:n:n]
-	w.pending = w.pending[n:]
+	w.pending, w.ready = w.pending[n:], w.ready-n
 	if len(w.pending) == 0 {
 		w.pending = nil
 	}
@@ -401,6 +413,7 @@ func (w *Writer) close(at events.Offset, sessions []Owner, batch []events.Event)
 		}
 	}
 	w.pending = slices.DeleteFunc(w.pending, over)
+	w.ready = len(w.pending)
 	return slices.DeleteFunc(batch, over)
 }
 
@@ -410,7 +423,7 @@ func (w *Writer) lose() (stop bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.ended = true
-	w.pending, w.size = nil, 0
+	w.pending, w.ready, w.size = nil, 0, 0
 	clear(w.closed)
 	for o := range w.closing {
 		w.release(o)

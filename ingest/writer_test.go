@@ -202,6 +202,7 @@ func (b *bench) send(user events.User, ns ...events.Number) {
 			b.t.Errorf("submit %s%d: %v", user, n, err)
 		}
 	}
+	b.w.Commit()
 }
 
 // wait lets time pass, and everything in that time happen.
@@ -448,6 +449,28 @@ func TestRefusedWritesEndTheWriter(t *testing.T) {
 		t.Errorf("Run: %v, want ErrFatal", err)
 	}
 	b.want("nothing reported", "", b.durable())
+}
+
+func TestWhatIsSubmittedTogetherStandsTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, newMemory())
+		b.run()
+		j, _ := b.w.Position()
+		for n := range events.Number(10) {
+			e := events.Event{Kind: events.KindMessage, Sender: "a", Device: "d", Session: session("a"), Number: n + 1}
+			if err := b.w.Submit(j, e); err != nil {
+				t.Fatal(err)
+			}
+			wait(time.Millisecond) // the Writer has time, and waits
+		}
+		b.want("nothing was committed", "", b.durable())
+		b.w.Commit()
+		wait(time.Second)
+		if n := len(b.log.records[j]); n != 1 {
+			t.Errorf("%d records, want all in one", n)
+		}
+		b.stop()
+	})
 }
 
 func TestRecordsKeepTheirLimits(t *testing.T) {
