@@ -185,6 +185,7 @@ func (t *table) sessionData(now time.Time, s *session, src from, data []byte) {
 		return
 	}
 	s.heard = now
+	t.timers.set(s, now.Add(restAfter))
 	t.arrived(now, s, src, newest, size)
 	if s.channel.Worn() {
 		t.end(s, wire.ReasonExpired)

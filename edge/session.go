@@ -316,6 +316,21 @@ func (t *table) gone(s *session) {
 	s.waiting = nil
 }
 
+// restAfter is how long a session must be silent for its channel to rest: most
+// sessions do nothing but send a heartbeat now and then.
+const restAfter = time.Second
+
+// rest lets the channel of a silent session rest.
+func (t *table) rest(now time.Time, s *session) {
+	switch at := s.heard.Add(restAfter); {
+	case s.channel == nil:
+	case now.Before(at):
+		t.timers.set(s, at)
+	default:
+		s.channel.Rest()
+	}
+}
+
 // due does what is due for a session and sets the next time.
 func (t *table) due(now time.Time, s *session) {
 	silent := s.heard.Add(s.idle)
@@ -328,6 +343,7 @@ func (t *table) due(now time.Time, s *session) {
 		return
 	}
 	s.resend(now)
+	t.rest(now, s)
 	t.timers.set(s, silent)
 	if !s.expires.IsZero() {
 		t.timers.set(s, s.expires)

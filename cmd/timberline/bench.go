@@ -209,9 +209,8 @@ func (b *benchConfig) load(server *childServer, payload bench.Payload) (cfg benc
 	if err != nil {
 		return cfg, err
 	}
-	expires := time.Now().Add(tokenLife)
 	cfg.Token = func(user, device string) string {
-		token, err := auth.Sign(key, auth.Identity{User: events.User(user), Device: events.Device(device), Expires: expires})
+		token, err := auth.Sign(key, fresh(auth.Identity{User: events.User(user), Device: events.Device(device)}, tokenLife))
 		if err != nil {
 			panic(err) // the names are good
 		}

@@ -324,6 +324,21 @@ func TestKeyIsReadAsItIsWritten(t *testing.T) {
 	}
 }
 
+func TestChannelThatHasRestedGoesOn(t *testing.T) {
+	client, server := connect(t)
+	for range 3 {
+		packet := seal(t, client, "hello")
+		if got, newest, err := open(server, packet); got != "hello" || !newest || err != nil {
+			t.Errorf("opened %q, %v, %v", got, newest, err)
+		}
+		if _, _, err := open(server, packet); !errors.Is(err, ErrReplayed) {
+			t.Errorf("a repeat: %v, want ErrReplayed", err)
+		}
+		client.Rest()
+		server.Rest()
+	}
+}
+
 func TestSealingAndOpeningAllocateNothing(t *testing.T) {
 	client, server := connect(t)
 	buf := make([]byte, 0, wire.MaxPacket)
