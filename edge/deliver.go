@@ -12,10 +12,14 @@ import (
 // Delivery of pushes. A push is a hint: whatever is given up here reaches the
 // client by sync, for its next pong says where the timeline ends.
 const (
-	maxFlight   = 32                     // pushes not yet acknowledged
-	flightBytes = 64 << 10               // of their events
-	resendFirst = 250 * time.Millisecond // doubled at each try
+	maxFlight   = 32       // pushes not yet acknowledged
+	flightBytes = 64 << 10 // of their events
 	maxResends  = 3
+	// A push is sent again after twice the time that clients take to acknowledge one,
+	// within these bounds, and then after twice as long each time.
+	resendFirst = 250 * time.Millisecond // while nothing is known of the client
+	resendLeast = 100 * time.Millisecond
+	resendMost  = 2 * time.Second
 	headTrusted = 5 * time.Minute // then it is read again
 )
 
@@ -28,8 +32,10 @@ type delivery struct {
 	flight      []bus.Push // sent, not acknowledged, oldest first
 	bytes       int        // of flight
 	tries       int        // of resending what is in flight
+	sentAt      time.Time  // when the oldest of it was sent, or the one before it acknowledged
 	resendAt    time.Time
-	shed        bool // something was not pushed since the client was last told the head
+	takes       time.Duration // to acknowledge, smoothed; 0: not known
+	shed        bool          // something was not pushed since the client was last told the head
 }
 
 func (d *delivery) start(now time.Time, cursor events.Seq, run events.Run) {
@@ -53,13 +59,35 @@ func (s *session) push(now time.Time, p bus.Push) {
 		return
 	}
 	if len(d.flight) == 0 {
-		d.tries = 0
-		d.resendAt = now.Add(resendFirst)
+		d.wait(now)
 		s.table.timers.set(s, d.resendAt)
 	}
 	d.flight = append(d.flight, p)
 	d.bytes += size
 	s.sayPush(p)
+}
+
+// wait begins to wait for the acknowledgement of what is in flight.
+func (d *delivery) wait(now time.Time) {
+	d.tries, d.sentAt = 0, now
+	d.resendAt = now.Add(d.patience())
+}
+
+// patience is how long an acknowledgement may take.
+func (d *delivery) patience() time.Duration {
+	if d.takes == 0 {
+		return resendFirst
+	}
+	return min(max(2*d.takes, resendLeast), resendMost)
+}
+
+// acknowledged takes in how long an acknowledgement took.
+func (d *delivery) acknowledged(took time.Duration) {
+	if d.takes == 0 {
+		d.takes = max(took, 1)
+		return
+	}
+	d.takes += (took - d.takes) / 8
 }
 
 func pushBytes(p *bus.Push) (n int) {
@@ -112,11 +140,11 @@ func (s *session) got(now time.Time, cursor events.Seq) {
 	}
 	if n > 0 {
 		if d.tries == 0 {
-			s.table.counts.pushed.Observe(now.Sub(d.resendAt.Add(-resendFirst)).Seconds())
+			d.acknowledged(now.Sub(d.sentAt))
+			s.table.counts.pushed.Observe(now.Sub(d.sentAt).Seconds())
 		}
 		d.flight = d.flight[n:]
-		d.tries = 0
-		d.resendAt = now.Add(resendFirst)
+		d.wait(now)
 	}
 	if len(d.flight) > 0 {
 		return
@@ -141,7 +169,7 @@ func (s *session) resend(now time.Time) {
 		d.flight, d.bytes, d.shed = nil, 0, false
 		return
 	}
-	d.resendAt = now.Add(resendFirst << d.tries)
+	d.resendAt = now.Add(d.patience() << d.tries)
 	for _, p := range d.flight {
 		s.sayPush(p)
 	}

@@ -204,12 +204,12 @@ func (e *Edge) loop(ctx, hard context.Context) {
 		if e.distrust.Swap(false) {
 			e.table.distrust(now)
 		}
-		next := e.table.tick(now)
+		e.table.tick(now)
 		e.flush(now)
 		if e.table.drained {
 			return
 		}
-		timer.Reset(next)
+		timer.Reset(e.table.next(now))
 	}
 }
 

@@ -423,18 +423,21 @@ func hand(a ingest.Answered, qs []question) {
 	}
 }
 
-// retry tries the settlings again that failed a while ago, and returns when the
-// next is due: at most in an hour.
-func (t *table) retry(now time.Time) (next time.Time) {
-	next = now.Add(time.Hour)
+// retry tries the settlings again that failed a while ago.
+func (t *table) retry(now time.Time) {
 	for _, j := range slices.Sorted(maps.Keys(t.asking)) {
-		switch in := t.asking[j]; {
-		case in.again.IsZero():
-		case !in.again.After(now):
+		if in := t.asking[j]; !in.again.IsZero() && !in.again.After(now) {
 			t.inquire(in)
-		case in.again.Before(next):
-			next = in.again
 		}
 	}
-	return next
+}
+
+// retryAt returns when the next of them is due: at most at that time.
+func (t *table) retryAt(most time.Time) time.Time {
+	for _, in := range t.asking {
+		if !in.again.IsZero() && in.again.Before(most) {
+			most = in.again
+		}
+	}
+	return most
 }

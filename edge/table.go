@@ -289,16 +289,22 @@ func (t *table) drain() {
 // revokeWithin is how late revocations are looked at.
 const revokeWithin = 10 * time.Second
 
-// tick does what is due, and returns how long nothing more is.
-func (t *table) tick(now time.Time) time.Duration {
+// tick does what is due.
+func (t *table) tick(now time.Time) {
 	t.revoke()
 	for s := t.timers.due(now); s != nil; s = t.timers.due(now) {
 		t.due(now, s)
 	}
+	t.retry(now)
 	t.counts.sessions.Store(int64(len(t.sessions)))
 	t.counts.halfOpen.Store(int64(len(t.ring.sessions)))
 	t.counts.paced.Store(int64(t.paced))
-	next := t.retry(now)
+}
+
+// next returns how long nothing is due. Ask when packets were taken: some answers
+// leave in bursts.
+func (t *table) next(now time.Time) time.Duration {
+	next := t.retryAt(now.Add(time.Hour))
 	if len(t.sessions) > 0 && next.Sub(now) > revokeWithin {
 		next = now.Add(revokeWithin)
 	}

@@ -635,6 +635,33 @@ func TestSyncAnswersRangesWithinTheBudget(t *testing.T) {
 	tl.want(1, "the store fails", "page 0 last busy")
 }
 
+func TestLongAnswerLeavesInBurstsThatTheLoopWakesUpFor(t *testing.T) {
+	tl := newTale(t)
+	tl.login(1, "alice/phone")
+	bob := tl.login(2, "bob/phone")
+	for range 400 {
+		tl.pushed(tl.entry("bob", events.SessionID{}, strings.Repeat("x", 600)))
+	}
+	tl.table.packet(tl.now, from{addr: address(2)}, (&wire.Packet{Session: bob, Frames: []wire.Frame{&wire.Got{Cursor: 400}, &wire.Sync{ID: 1, Ranges: []wire.Range{{}}, Budget: maxBudget}}}).Encode())
+	for _, task := range tl.table.takeTasks() {
+		task.do(t.Context())(tl.now)
+	}
+	bursts := 0
+	for ; tl.table.paced > 0 || bursts == 0; bursts++ {
+		tl.table.tick(tl.now)
+		if n := len(tl.packets()[0]); n == 0 || n > maxBurst+1 {
+			t.Fatalf("burst %d has %d packets", bursts, n)
+		}
+		if next := tl.table.next(tl.now); tl.table.paced > 0 && next > burstEvery {
+			t.Fatalf("the loop sleeps for %v after burst %d", next, bursts)
+		}
+		tl.now = tl.now.Add(burstEvery)
+	}
+	if bursts < 3 {
+		t.Errorf("%d bursts, want some", bursts)
+	}
+}
+
 func TestClockIsAboveEverythingADeviceHasSeen(t *testing.T) {
 	tl := newTale(t)
 	ahead := events.Event{ID: events.ID{0xf0}, Kind: events.KindMessage}

@@ -220,6 +220,9 @@ func (l *loop) retry(now time.Duration, data []byte) {
 		return
 	}
 	r, err := s.begun.Retry(data)
+	if err == nil {
+		s.answered(now)
+	}
 	switch {
 	case err != nil:
 	case r.Cause != sealed.CauseCookie:
@@ -243,7 +246,8 @@ func (l *loop) welcome(now time.Duration, data []byte) {
 	if err == nil {
 		delete(l.byEcho, h.Echo())
 	}
-	s.begun, s.channel, s.id, s.state, s.tries = nil, channel, w.Session, joining, 0
+	s.answered(now)
+	s.begun, s.channel, s.id, s.state = nil, channel, w.Session, joining
 	l.byID[s.id] = s
 	l.logIn(now, s)
 }
@@ -267,8 +271,7 @@ func (l *loop) begin(now time.Duration, s *session) {
 }
 
 func (l *loop) hello(now time.Duration, s *session) {
-	s.tries++
-	s.again = now + firstRTO<<min(s.tries-1, 4)
+	s.asks(now)
 	packet := s.begun.Hello(s.cookie)
 	h, err := sealed.ParseHello(packet)
 	if err != nil {
@@ -280,8 +283,7 @@ func (l *loop) hello(now time.Duration, s *session) {
 }
 
 func (l *loop) logIn(now time.Duration, s *session) {
-	s.tries++
-	s.again = now + firstRTO<<min(s.tries-1, 4)
+	s.asks(now)
 	l.say(s, &wire.Login{Version: wire.Version, Attempt: s.attempt, Token: s.token})
 }
 
@@ -325,6 +327,7 @@ func (l *loop) accepted(now time.Duration, s *session, f *wire.Accepted) {
 	if s == nil || s.state != joining {
 		return
 	}
+	s.answered(now)
 	s.state, s.id, s.head = open, f.Session, f.Head
 	if s.wanted == 0 {
 		s.cursor = f.Head // what was there before is of no interest
@@ -368,8 +371,11 @@ func (l *loop) frame(now time.Duration, s *session, f wire.Frame) {
 	case *wire.Page:
 		l.entries(now, s, f.From, f.Events, false)
 		s.head = max(s.head, f.Head)
-		if f.Last && f.Sync == s.syncID && s.cursor < s.head {
-			s.gapAt = now // ask for the rest
+		if f.Last && f.Sync == s.syncID {
+			s.budget = min(2*s.budget, maxBudget)
+			if s.cursor < s.head {
+				s.ask(now, l) // for the rest
+			}
 		}
 		s.gap(now)
 	case *wire.Pong:
@@ -540,16 +546,22 @@ func (l *loop) look(now time.Duration, s *session, sending bool) {
 		s.gapAt = now + gapWait
 	}
 	if s.gapAt != 0 && now >= s.gapAt {
-		if s.syncID++; s.syncID == 1 {
-			s.asked = now
-		}
-		s.gapAt = now + s.rto()
-		l.say(s, &wire.Sync{ID: s.syncID, Ranges: []wire.Range{{After: s.cursor}}, Budget: syncBudget})
+		s.budget = firstBudget // if it was asked for before, something was lost
+		s.ask(now, l)
 	}
 	if now >= s.pingAt {
 		s.pingAt = now + pingEvery
 		l.say(s, &wire.Ping{ID: 1, Cursor: s.cursor, Low: s.base})
 	}
+}
+
+// ask asks for what is missing.
+func (s *session) ask(now time.Duration, l *loop) {
+	if s.syncID++; s.syncID == 1 {
+		s.asked = now
+	}
+	s.gapAt = now + s.rto()
+	l.say(s, &wire.Sync{ID: s.syncID, Ranges: []wire.Range{{After: s.cursor}}, Budget: s.budget})
 }
 
 // say sends frames of a session in one packet.

@@ -23,13 +23,15 @@ const (
 
 // Times of a session; those of the SDK, where it has them.
 const (
-	firstRTO   = 500 * time.Millisecond
-	minRTO     = 100 * time.Millisecond
-	maxRTO     = 8 * time.Second
-	gotDelay   = 20 * time.Millisecond
-	gapWait    = 200 * time.Millisecond
-	pingEvery  = 12 * time.Second
-	syncBudget = 64 << 10
+	firstRTO  = 500 * time.Millisecond
+	minRTO    = 100 * time.Millisecond
+	maxRTO    = 8 * time.Second
+	gotDelay  = 20 * time.Millisecond
+	gapWait   = 200 * time.Millisecond
+	pingEvery = 12 * time.Second
+
+	firstBudget = 16 << 10 // of a sync, in bytes; doubled while nothing is lost
+	maxBudget   = 256 << 10
 )
 
 // A session is one simulated client: plain values, of which a loop is the owner.
@@ -42,13 +44,14 @@ type session struct {
 	state state
 	cause error // why it failed
 
-	begun   *sealed.Initiator
-	cookie  sealed.Cookie
-	channel *sealed.Channel // nil: plain
-	id      events.SessionID
-	attempt events.MessageID
-	again   time.Duration // when HELLO or LOGIN is due
-	tries   int
+	begun     *sealed.Initiator
+	cookie    sealed.Cookie
+	channel   *sealed.Channel // nil: plain
+	id        events.SessionID
+	attempt   events.MessageID
+	greetedAt time.Duration // when HELLO or LOGIN was sent
+	again     time.Duration // when it is due again
+	tries     int
 
 	// Sends: numbers from base to next−1 have no answer; those before unsent are on
 	// the way, or were lost.
@@ -66,6 +69,7 @@ type session struct {
 	gotAt        time.Duration // when to acknowledge; 0: nothing is new
 	gapAt        time.Duration // when to ask for what is missing; 0: nothing is
 	syncID       uint32
+	budget       uint32
 	pingAt       time.Duration
 
 	// A reader reads its timeline from the start, until it has so many entries of
@@ -111,6 +115,20 @@ func (s *session) rto() time.Duration {
 		return firstRTO
 	}
 	return min(max(s.smooth+4*s.vary, minRTO), maxRTO)
+}
+
+// asks notes that HELLO or LOGIN is sent.
+func (s *session) asks(now time.Duration) {
+	s.tries++
+	s.greetedAt, s.again = now, now+min(s.rto()<<min(s.tries-1, 4), maxRTO)
+}
+
+// answered notes that it was answered: how long that took is known if it was sent once.
+func (s *session) answered(now time.Duration) {
+	if s.tries == 1 {
+		s.measured(now - s.greetedAt)
+	}
+	s.tries = 0
 }
 
 // measured takes in a round trip.
