@@ -238,6 +238,7 @@ func (f *flight) busy(from events.Number, until time.Time) {
 		return
 	}
 	f.busyFrom, f.busyUntil = max(from, f.base), until
+	f.window = min(f.window, max(int(f.busyFrom-f.base), minWindow)) // so much finds room
 	for i := f.busyFrom - f.base; int(i) < len(f.list); i++ {
 		f.list[i].state = waiting
 	}

@@ -160,9 +160,16 @@ var (
 	errNotAllowed = errors.New("sender may not write to that recipient")
 )
 
-// busyFor is what a client is told to wait before it sends again. It adds jitter
-// of its own.
-const busyFor = 100 * time.Millisecond
+// sayBusy refuses what a session sends from a number on, for now.
+func (s *session) sayBusy(from events.Number) {
+	s.table.counts.busy.Add(1)
+	if last := len(s.frames) - 1; last >= 0 {
+		if f, ok := s.frames[last].(*wire.Busy); ok && f.From == from {
+			return // it is said
+		}
+	}
+	s.say(&wire.Busy{From: from, RetryAfter: uint32(s.table.load.retry().Milliseconds())})
+}
 
 // slowDown answers a client that says more than its session may: what it wants to
 // send it has to send again, and all else it repeats.
@@ -170,8 +177,7 @@ func (t *table) slowDown(s *session, fs []wire.Frame) {
 	if s.state != open || !slices.ContainsFunc(fs, func(f wire.Frame) bool { _, ok := f.(*wire.Send); return ok }) {
 		return
 	}
-	t.counts.busy.Add(1)
-	s.say(&wire.Busy{From: s.order.Next(), RetryAfter: uint32(busyFor.Milliseconds())})
+	s.sayBusy(s.order.Next())
 }
 
 // send takes in a send, or a fragment of one.
@@ -186,6 +192,10 @@ func (t *table) send(_ time.Time, s *session, f *wire.Send) {
 		Number: f.Number, Index: f.Fragment, Count: f.Fragments,
 		To: f.To, ID: f.Message, Type: f.Type, Body: f.Body,
 	}
+	if s.order.Full(fragment) {
+		s.sayBusy(s.order.Next())
+		return
+	}
 	lost := false
 	answer := s.order.Offer(fragment, func(send ingest.Fragment, last events.Number) error {
 		err := t.admit(s, send, last)
@@ -199,8 +209,7 @@ func (t *table) send(_ time.Time, s *session, f *wire.Send) {
 	case lost:
 		t.end(s, wire.ReasonJournal)
 	case answer.Busy != 0:
-		t.counts.busy.Add(1)
-		s.say(&wire.Busy{From: answer.Busy, RetryAfter: uint32(busyFor.Milliseconds())})
+		s.sayBusy(answer.Busy)
 	case answer.Ack:
 		s.wantAck()
 	}
@@ -231,7 +240,11 @@ func (t *table) admit(s *session, send ingest.Fragment, last events.Number) erro
 		t.counts.refused.Add(1)
 		return err
 	}
-	return t.cfg.Writer.Submit(s.journal, e)
+	if err := t.cfg.Writer.Submit(s.journal, e); err != nil {
+		return err
+	}
+	t.load.waiting++
+	return nil
 }
 
 // ping takes in a heartbeat.

@@ -44,6 +44,7 @@ type table struct {
 	distrusted time.Time // heads read before are not to be trusted
 	revoked    uint64    // the generation of the revocations that all sessions passed
 	paced      int       // bytes of answers to Sync on their way out
+	load       load
 	draining   bool
 	drained    bool
 
@@ -212,8 +213,9 @@ func (t *table) frame(now time.Time, s *session, src from, f wire.Frame) {
 }
 
 // reported takes in what an append settled.
-func (t *table) reported(_ time.Time, r ingest.Report) {
+func (t *table) reported(now time.Time, r ingest.Report) {
 	t.journal, t.offset = r.Journal, r.Offset
+	t.load.settled(now, len(r.Durable))
 	for i := range r.Durable {
 		d := &r.Durable[i]
 		s := t.sessions[d.Session]
@@ -251,6 +253,7 @@ func (t *table) ended(j events.Journal) {
 		}
 	}
 	t.drained = t.draining
+	t.load.lost()
 }
 
 // inOrder returns all sessions in the order of their ids: an order of a map

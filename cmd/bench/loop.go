@@ -105,6 +105,7 @@ func (l *loop) add(index int, user, to, token string) *session {
 	s := &session{
 		index: index, user: user, to: events.User(to), token: token,
 		flight: make([]sent, l.cfg.Window), base: 1, next: 1, unsent: 1,
+		window: min(firstWindow, l.cfg.Window), threshold: l.cfg.Window,
 	}
 	l.sessions = append(l.sessions, s)
 	return s
@@ -365,7 +366,7 @@ func (l *loop) frame(now time.Duration, s *session, f wire.Frame) {
 			l.results.busy++
 		}
 		wait := time.Duration(f.RetryAfter) * time.Millisecond
-		s.busy(now+wait+time.Duration(s.index*7919%1000)*wait/2000, f.From)
+		s.busy(now, now+wait+time.Duration(s.index*7919%1000)*wait/2000, f.From)
 	case *wire.Push:
 		l.entries(now, s, f.From, f.Events, f.Omitted)
 	case *wire.Page:

@@ -61,6 +61,10 @@ type session struct {
 	backlog      int // sends that are due and wait for room in the window
 	backlogFrom  time.Duration
 	busyUntil    time.Duration
+	window       int // how many may be on the way now: at most as many as flight has room for
+	threshold    int // below it the window grows fast
+	credit       int // answers towards one more
+	shrunk       time.Duration
 	smooth, vary time.Duration
 
 	// Entries: the app has everything up to cursor.
@@ -100,7 +104,34 @@ func (s *session) slot(n events.Number) *sent { return &s.flight[uint64(n)%uint6
 
 // room reports whether another send may go out.
 func (s *session) room() bool {
-	return int(s.next-s.base) < len(s.flight) && (s.most == 0 || int(s.next) <= s.most)
+	return int(s.next-s.base) < min(s.window, len(s.flight)) && (s.most == 0 || int(s.next) <= s.most)
+}
+
+// The bounds of a window that was shrunk, and of one that begins.
+const (
+	minWindow   = 8
+	firstWindow = 32
+)
+
+// grow makes the window larger for so many answers, as the SDK does.
+func (s *session) grow(answers int) {
+	if s.window < s.threshold {
+		s.window = min(s.window+answers, len(s.flight))
+		return
+	}
+	for s.credit += answers; s.credit >= s.window && s.window < len(s.flight); s.window++ {
+		s.credit -= s.window
+	}
+}
+
+// shrink makes it smaller, at most once for what was lost together.
+func (s *session) shrink(now time.Duration, to int) {
+	if now-s.shrunk < minRTO {
+		return
+	}
+	s.shrunk = now
+	s.window = min(s.window, max(to, minWindow))
+	s.threshold, s.credit = s.window, 0
 }
 
 // add gives a send the next number.
@@ -147,6 +178,9 @@ func (s *session) acked(now time.Duration, f *wire.Ack, answered func(x *sent)) 
 		return
 	}
 	newest := time.Duration(-1)
+	if f.Through >= s.base {
+		s.grow(int(f.Through - s.base + 1))
+	}
 	for ; s.base <= f.Through; s.base++ {
 		x := s.slot(s.base)
 		if x.tries == 1 {
@@ -168,19 +202,24 @@ func (s *session) acked(now time.Duration, f *wire.Ack, answered func(x *sent)) 
 }
 
 // busy takes in that the server wants nothing from a number on, for a while.
-func (s *session) busy(until time.Duration, from events.Number) {
+func (s *session) busy(now, until time.Duration, from events.Number) {
 	if from < s.unsent {
 		s.unsent = max(from, s.base)
 		s.busyUntil = until
+		s.shrink(now, int(s.unsent-s.base))
 	}
 }
 
-// overdue finds sends that were lost, and marks them to be sent again.
+// overdue finds sends that were lost: of those on the way, as many as the window is
+// now.
 func (s *session) overdue(now time.Duration) (again []events.Number) {
-	for n := s.base; n < s.unsent; n++ {
+	for n := s.base; n < s.unsent && int(n-s.base) < max(s.window, minWindow); n++ {
 		if x := s.slot(n); !x.held && now >= x.at+s.rto()<<min(x.tries-1, 5) {
 			again = append(again, n)
 		}
+	}
+	if len(again) > 0 {
+		s.shrink(now, s.window/2)
 	}
 	return again
 }

@@ -12,7 +12,7 @@ import (
 )
 
 func newTestSession(window int) *session {
-	return &session{user: "u00000", flight: make([]sent, window), base: 1, next: 1, unsent: 1}
+	return &session{user: "u00000", flight: make([]sent, window), base: 1, next: 1, unsent: 1, window: window, threshold: window}
 }
 
 // sends gives a session so many sends that were transmitted at a time.
@@ -57,7 +57,7 @@ func TestLostSendIsSentAgainAndWhatIsHeldIsNot(t *testing.T) {
 func TestBusySendsWaitAndGoOutAgainInOrder(t *testing.T) {
 	s := newTestSession(8)
 	s.sends(4, 0)
-	s.busy(time.Second, 3)
+	s.busy(time.Millisecond, time.Second, 3)
 	if s.unsent != 3 || s.busyUntil != time.Second {
 		t.Errorf("number %d is next, not before %v", s.unsent, s.busyUntil)
 	}
