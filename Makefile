@@ -1,13 +1,15 @@
 # make test   everything that CI checks, and all the set-up it needs
 # make fuzz   longer fuzzing: FUZZTIME=1m for each target
 # make sim    more of the simulation: SEEDS=1000 FROM=1
+# make bench  speed, beside the machine's limits, in one table: PAYLOAD=corpus:FILE (some ten minutes)
 
 SHELL    := /bin/bash -euo pipefail
 FUZZTIME ?= 4s
 SEEDS    ?= 100
 FROM     ?= 1
+PAYLOAD  ?= corpus
 
-.PHONY: test format vet lint race sim fuzz
+.PHONY: test format vet lint race sim fuzz bench
 
 test: format vet lint race
 	$(MAKE) sim SEEDS=10 FROM=1
@@ -34,3 +36,7 @@ fuzz:
 		echo "fuzz $${file%/*} $${target#func }"; \
 		go test -run '^$$' -fuzz "^$${target#func }$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x -parallel 2 "$${file%/*}"; \
 	done
+
+bench:
+	go build -o bin/timberline ./cmd/timberline
+	bin/timberline bench all --payload $(PAYLOAD)

@@ -26,10 +26,10 @@ type conn interface {
 
 // The sizes of a loop's work.
 const (
-	batchSize   = 64                     // datagrams
-	tickEvery   = 5 * time.Millisecond   // between looks for what is overdue
-	connecting  = 32                     // handshakes at a time
-	spinOnOwing = 200 * time.Microsecond // a send that is due so soon is waited for here
+	batchSize   = 64                    // datagrams
+	tickEvery   = 5 * time.Millisecond  // between looks for what is overdue
+	connecting  = 32                    // handshakes at a time
+	spinOnOwing = 10 * time.Microsecond // a send that is due so soon is waited for here
 )
 
 // A loop is one socket and the sessions on it.

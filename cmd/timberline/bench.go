@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"runtime"
 	runtimepprof "runtime/pprof"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -28,7 +29,7 @@ import (
 
 var benchCommand = &command{
 	name:    "bench",
-	args:    "[idle|sync]",
+	args:    "[idle|sync|all]",
 	summary: "load a server with simulated clients, and measure it beside the machine's limits",
 	about: `
 It starts a server as a process of its own on a folder of its own, has simulated
@@ -46,6 +47,8 @@ latency counts from then.
 
   bench idle   logins a second, and the memory of a session that does nothing
   bench sync   how long a device takes that is --entries messages behind
+  bench all    what a server is held to, medians of three runs, in one table: some
+               ten minutes
 
 Progress goes to the standard error.`,
 	example: "timberline bench --sessions 1000 --window 32 --payload corpus --duration 10s --json",
@@ -54,7 +57,7 @@ Progress goes to the standard error.`,
 
 // A benchConfig is what a bench can be told.
 type benchConfig struct {
-	mode        string // "", idle, sync, echo
+	mode        string // "", idle, sync, all, echo
 	sessions    int
 	sockets     int
 	window      int
@@ -75,8 +78,10 @@ type benchConfig struct {
 	monitor string // of the server
 }
 
+const defaultSessions = 1000
+
 func (b *benchConfig) define(c *call) {
-	c.flags.IntVar(&b.sessions, "sessions", 1000, "`number` of sessions that send")
+	c.flags.IntVar(&b.sessions, "sessions", defaultSessions, "`number` of sessions that send")
 	c.flags.IntVar(&b.sockets, "sockets", 2, "`number` of sockets that they share")
 	c.flags.IntVar(&b.window, "window", 32, "`number` of sends of a session without an answer, 1 to 1024")
 	c.flags.StringVar(&b.payload, "payload", "corpus", "`bodies`: fixed:BYTES, corpus:FILE, or corpus, a sample of real chat")
@@ -128,7 +133,7 @@ func (b *benchConfig) check() error {
 func runBench(ctx context.Context, c *call) error {
 	var b benchConfig
 	b.define(c)
-	if len(c.args) > 0 && (c.args[0] == "idle" || c.args[0] == "sync" || c.args[0] == "echo") {
+	if len(c.args) > 0 && slices.Contains([]string{"idle", "sync", "all", "echo"}, c.args[0]) {
 		b.mode, c.args = c.args[0], c.args[1:]
 	}
 	if err := c.parse(0); err != nil {
@@ -137,8 +142,11 @@ func runBench(ctx context.Context, c *call) error {
 	if err := b.check(); err != nil {
 		return err
 	}
-	if b.mode == "echo" {
+	switch b.mode {
+	case "echo":
 		return runEcho(ctx, c)
+	case "all":
+		return b.benchAll(ctx, c)
 	}
 	payload, err := bench.ParsePayload(b.payload)
 	if err != nil {
