@@ -9,9 +9,9 @@ SEEDS    ?= 100
 FROM     ?= 1
 PAYLOAD  ?= corpus
 
-.PHONY: test format vet lint race sim fuzz bench
+.PHONY: test format vet lint race allocations sim fuzz bench
 
-test: format vet lint race
+test: format vet lint race allocations
 	$(MAKE) sim SEEDS=10 FROM=1
 	$(MAKE) fuzz
 
@@ -26,6 +26,10 @@ lint:
 
 race:
 	go test -race -timeout 15m ./...
+
+# Under the race detector more is allocated: what must not allocate is held to that without it.
+allocations:
+	go test -run Allocat ./edge ./events ./wire/...
 
 sim:
 	go test -timeout 30m ./sim -sim.from=$(FROM) -sim.seeds=$(SEEDS)

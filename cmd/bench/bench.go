@@ -121,13 +121,9 @@ func (c *Config) packetSize() int {
 
 // load runs the fleet and fills in what it measured.
 func (r *Report) load(ctx context.Context, cfg Config, m Machine) (acked []events.Number, err error) {
-	f, err := newFleet(cfg)
+	f, err := newSenders(cfg)
 	if err != nil {
 		return nil, err
-	}
-	for i := range cfg.Sessions {
-		user, to := cfg.sender(i)
-		f.loops[i%len(f.loops)].add(i, user, to, cfg.Token(user, "bench"))
 	}
 	f.start(ctx)
 	if err = f.connect(); err == nil {
@@ -186,13 +182,9 @@ func Idle(ctx context.Context, cfg Config, m Machine, rest time.Duration, collec
 	if r.RSS0, err = settled(m, collect); err != nil {
 		return nil, err
 	}
-	f, err := newFleet(cfg)
+	f, err := newSenders(cfg)
 	if err != nil {
 		return nil, err
-	}
-	for i := range cfg.Sessions {
-		user, to := cfg.sender(i)
-		f.loops[i%len(f.loops)].add(i, user, to, cfg.Token(user, "bench"))
 	}
 	began := time.Now()
 	f.start(ctx)

@@ -47,6 +47,19 @@ func newFleet(cfg Config) (*fleet, error) {
 	return f, nil
 }
 
+// newSenders returns a fleet of those who send.
+func newSenders(cfg Config) (*fleet, error) {
+	f, err := newFleet(cfg)
+	if err != nil {
+		return nil, err
+	}
+	for i := range cfg.Sessions {
+		user, to := cfg.sender(i)
+		f.loops[i%len(f.loops)].add(i, user, to, cfg.Token(user, "bench"))
+	}
+	return f, nil
+}
+
 // through opens the proxy, if the network is to have faults, and returns where the
 // clients send to.
 func (f *fleet) through() (netip.AddrPort, error) {
