@@ -73,10 +73,7 @@ func (d *device) prepared(now time.Time, server netip.AddrPort, token string) {
 	if d.link.phase != preparing {
 		return
 	}
-	f := &wire.Login{
-		Version: wire.Version, Attempt: d.messageID(), Token: token,
-		Cursor: d.in.have, Store: d.in.store,
-	}
+	f := d.makeLogin(token)
 	if old, ok := d.out.unsettled(); ok {
 		f.Settle = []wire.OldSession{old}
 	}
@@ -90,6 +87,14 @@ func (d *device) prepared(now time.Time, server netip.AddrPort, token string) {
 	}
 	if err := d.link.greet(now); err != nil {
 		d.end(err)
+	}
+}
+
+// makeLogin returns a LOGIN of its own attempt, which settles nothing.
+func (d *device) makeLogin(token string) *wire.Login {
+	return &wire.Login{
+		Version: wire.Version, Attempt: d.messageID(), Token: token,
+		Cursor: d.in.have, Store: d.in.store,
 	}
 }
 
@@ -348,12 +353,10 @@ func (d *device) emit(now time.Time) [][]byte {
 		p := d.packer(session)
 		if echo != nil {
 			p.Add(echo) // before: the answer comes to where the device is
-			echo = nil
 		}
 		p.Add(f)
 		packets = append(packets, d.link.sealPackets(p.Packets())...)
-	}
-	if echo != nil {
+	} else if echo != nil {
 		p := d.packer(d.link.session)
 		p.Add(echo)
 		packets = append(packets, d.link.sealPackets(p.Packets())...)

@@ -58,7 +58,7 @@ func (d *device) gotToken(now time.Time, token string, err error) {
 	if l.phase != joined || !l.loginAt.IsZero() {
 		return
 	}
-	f := &wire.Login{Version: wire.Version, Attempt: d.messageID(), Token: token, Cursor: d.in.have, Store: d.in.store}
+	f := d.makeLogin(token)
 	if err != nil || d.loginSize(f) > wire.MaxPacket {
 		l.renewLater(now)
 		return

@@ -6,9 +6,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
-	"strconv"
-	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -20,25 +17,8 @@ import (
 	"timberline/wire/sealed"
 )
 
-// rss returns the memory of a process that is in RAM, in bytes.
-func rss(t *testing.T, pid int) int {
-	t.Helper()
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for line := range strings.Lines(string(status)) {
-		if value, ok := strings.CutPrefix(line, "VmRSS:"); ok {
-			kb, err := strconv.Atoi(strings.Fields(value)[0])
-			if err != nil {
-				t.Fatal(err)
-			}
-			return kb << 10
-		}
-	}
-	t.Fatal("no VmRSS")
-	return 0
-}
+// memory returns what the server has in RAM, in bytes.
+func (p *process) memory(t *testing.T) int { return int(p.metric(t, "process_resident_memory_bytes")) }
 
 // A flood is HELLOs from sources that are made up: each of them another address of
 // the loopback. The answers come to the same socket.
@@ -127,7 +107,7 @@ func TestFloodOfHellosLeavesAServerAsItWas(t *testing.T) {
 	}
 	f := newFlood(t, p.Listen[0], key.ID())
 	f.pour(t, 20_000) // what a server of this size has at hand
-	before := rss(t, p.PID)
+	before := p.memory(t)
 
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -152,11 +132,11 @@ func TestFloodOfHellosLeavesAServerAsItWas(t *testing.T) {
 	}
 	time.Sleep(100 * time.Millisecond) // the last answers
 	got, size := f.got.Load(), f.size.Load()
-	t.Logf("%d bytes sent, %d received in %d answers; memory %d KiB, then %d KiB", f.sent, size, got, before>>10, rss(t, p.PID)>>10)
+	t.Logf("%d bytes sent, %d received in %d answers; memory %d KiB, then %d KiB", f.sent, size, got, before>>10, p.memory(t)>>10)
 	if size > int64(f.sent) || got < 10_000 {
 		t.Errorf("%d bytes in HELLOs were answered by %d, in %d packets", f.sent, size, got)
 	}
-	if after := rss(t, p.PID); after > before+8<<20 {
+	if after := p.memory(t); after > before+8<<20 {
 		t.Errorf("the server has %d MiB, had %d", after>>20, before>>20)
 	}
 	tl(t, with("send", flags, "--as", "alice", "--to", "bob", "afterwards")...).want(t, exitOK, "", "")
