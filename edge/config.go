@@ -20,6 +20,10 @@ import (
 // A Socket is where packets come in.
 type Socket struct {
 	wire.PacketConn
+	// Backlog returns how much of the socket's room for what comes in is taken, 0 to
+	// 1, and how many datagrams have found no room since it was opened. By that the
+	// edge knows what to shed; nil: it never sheds.
+	Backlog func() (full float64, lost uint32)
 	// Plain says that its packets are neither sealed nor proved: whoever is on
 	// the way reads and forges everything.
 	Plain bool

@@ -13,14 +13,14 @@ type counts struct {
 	packets, malformed, oversized              atomic.Uint64
 	unknownSession, wrongCodec                 atomic.Uint64
 	forged, replayed, plainOnSealed            atomic.Uint64
-	overSource, overSession                    atomic.Uint64
+	overSource, overSession, shed, noRoom      atomic.Uint64
 	hellos, retries, challenges, moves, resets atomic.Uint64
 	logins, denied, sends, refused, busy       atomic.Uint64
 	acked                                      atomic.Uint64
 	pushes, pushesDropped, pushesGivenUp, got  atomic.Uint64
 	syncs, syncsBusy                           atomic.Uint64
 
-	sessions, halfOpen, paced atomic.Int64 // how many there are now
+	sessions, halfOpen, paced, pressure atomic.Int64 // how many there are now
 
 	pushed prometheus.Histogram // seconds from a push, or what was acknowledged before it, until it is acknowledged
 }
@@ -56,6 +56,8 @@ func (c *counts) metrics() []metric {
 		{dropped, "wrong_codec", &c.wrongCodec, nil, why},
 		{dropped, "over_source_rate", &c.overSource, nil, why},
 		{dropped, "over_session_rate", &c.overSession, nil, why},
+		{dropped, "no_room", &c.noRoom, nil, why},
+		{dropped, "shed", &c.shed, nil, why},
 		{"hellos_total", "", &c.hellos, nil, "HELLOs of sealed sockets."},
 		{"retries_total", "", &c.retries, nil, "HELLOs that were answered by a RETRY."},
 		{"challenges_total", "", &c.challenges, nil, "New addresses of sessions that were asked to prove themselves."},
@@ -68,13 +70,14 @@ func (c *counts) metrics() []metric {
 		{"sends_busy_total", "", &c.busy, nil, "Times that sends were answered busy."},
 		{"sends_acked_total", "", &c.acked, nil, "Sends that are durable and were acknowledged."},
 		{"pushes_total", "", &c.pushes, nil, "Pushes that were sent, repeats included."},
-		{"pushes_dropped_total", "", &c.pushesDropped, nil, "Pushes that found no room in flight."},
+		{"pushes_dropped_total", "", &c.pushesDropped, nil, "Pushes that were left out: too many were in flight, or the edge was pressed."},
 		{"pushes_given_up_total", "", &c.pushesGivenUp, nil, "Pushes that were not acknowledged in time."},
 		{"entries_got_total", "", &c.got, nil, "Entries that clients have acknowledged."},
 		{"syncs_total", "", &c.syncs, nil, "Requests for entries."},
 		{"syncs_busy_total", "", &c.syncsBusy, nil, "Requests for entries that were answered busy."},
 		{"sessions", "", nil, &c.sessions, "Sessions that there are."},
 		{"half_open_connections", "", nil, &c.halfOpen, "Connections that nobody has logged in on."},
+		{"pressure", "", nil, &c.pressure, "What is shed: 1 the unproved; 2 some clients pause; 3 pushes, too; 4 sends, too."},
 		{"sync_bytes", "", nil, &c.paced, "Bytes of answers to requests for entries on their way out."},
 	}
 }

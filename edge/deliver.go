@@ -36,6 +36,7 @@ type delivery struct {
 	resendAt    time.Time
 	takes       time.Duration // to acknowledge, smoothed; 0: not known
 	shed        bool          // something was not pushed since the client was last told the head
+	tellAt      time.Time     // when to tell it; zero: no need to
 }
 
 func (d *delivery) start(now time.Time, cursor events.Seq, run events.Run) {
@@ -51,6 +52,10 @@ func (s *session) push(now time.Time, p bus.Push) {
 		return
 	}
 	size := pushBytes(&p)
+	if s.table.load.pressure >= pressed {
+		s.tellLater(now)
+		return
+	}
 	if len(d.flight) >= maxFlight || d.bytes+size > flightBytes {
 		s.table.counts.pushesDropped.Add(1)
 		if d.shed = len(d.flight) > 0; !d.shed {
@@ -65,6 +70,31 @@ func (s *session) push(now time.Time, p bus.Push) {
 	d.flight = append(d.flight, p)
 	d.bytes += size
 	s.sayPush(p)
+}
+
+// tellLater leaves out a push. The client hears in a while that there is more: of many
+// pushes once.
+func (s *session) tellLater(now time.Time) {
+	s.table.counts.pushesDropped.Add(1)
+	if d := &s.deliver; d.tellAt.IsZero() {
+		d.tellAt = now.Add(tellEvery)
+		s.table.timers.set(s, d.tellAt)
+	}
+}
+
+// tell tells the client that there is more, if it is time.
+func (s *session) tell(now time.Time) {
+	d := &s.deliver
+	switch {
+	case d.tellAt.IsZero():
+	case now.Before(d.tellAt):
+		s.table.timers.set(s, d.tellAt)
+	default:
+		d.tellAt = time.Time{}
+		if d.head > d.cursor {
+			s.pong(0)
+		}
+	}
 }
 
 // wait begins to wait for the acknowledgement of what is in flight.

@@ -191,6 +191,7 @@ func (e *Edge) loop(ctx, hard context.Context) {
 	for {
 		select {
 		case j := <-e.inbox:
+			e.look()
 			e.perform(time.Now(), j)
 			e.more()
 		case <-timer.C:
@@ -211,6 +212,19 @@ func (e *Edge) loop(ctx, hard context.Context) {
 		}
 		timer.Reset(e.table.next(now))
 	}
+}
+
+// look tells the table how much waits in the sockets.
+func (e *Edge) look() {
+	var taken float64
+	var lost uint64
+	for i := range e.cfg.Sockets {
+		if backlog := e.cfg.Sockets[i].Backlog; backlog != nil {
+			t, l := backlog()
+			taken, lost = max(taken, t), lost+uint64(l)
+		}
+	}
+	e.table.press(taken, lost)
 }
 
 // more does what else is waiting by now, so that its frames share packets.

@@ -26,7 +26,16 @@ func (t *table) sealedPacket(now time.Time, src from, data []byte) {
 }
 
 // mayAsk reports whether somebody who has proved nothing is answered once more.
-func (t *table) mayAsk(now time.Time, src from) bool { return t.admits(now, t.unproved, src) }
+func (t *table) mayAsk(now time.Time, src from) bool {
+	if !t.admits(now, t.unproved, src) {
+		return false
+	}
+	if t.load.pressure >= crowded && !t.crowd.allow(t.since(now), crowdedAnswers) {
+		t.counts.shed.Add(1)
+		return false
+	}
+	return true
+}
 
 // admits reports whether a source may do something once more.
 func (t *table) admits(now time.Time, s *sources, src from) bool {

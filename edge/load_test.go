@@ -1,12 +1,15 @@
 package edge
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
 
+	"timberline/bus"
 	"timberline/events"
 	"timberline/wire"
+	"timberline/wire/sealed"
 )
 
 func TestSessionThatHasTooMuchOnItsWayIsToldToWait(t *testing.T) {
@@ -51,6 +54,124 @@ func TestMessageOnceBegunFindsRoomForAllItsFragments(t *testing.T) {
 	if n := len(tl.writer.submitted); n != 64 {
 		t.Errorf("%d are on their way, want the long one, too", n)
 	}
+}
+
+// The unproved go first, then pushes, then sends; whoever has proved its address gets in.
+func TestOverloadIsShedInOrder(t *testing.T) {
+	for _, test := range []struct {
+		taken              float64
+		unproved           bool
+		pushed, sent, then string
+	}{
+		{0, true, `push 1 "news"`, "ack 1", ""},
+		{0.3, false, `push 1 "news"`, "ack 1", ""},
+		{0.6, false, `push 1 "news"`, "ack 1", ""},
+		{0.8, false, "", "ack 1", "pong 0 head 1"},
+		{0.9, false, "", "busy from 1", "pong 0 head 1"},
+	} {
+		tl := newSealedTale(t)
+		bob := tl.guest("192.0.2.1:1000")
+		bob.enter("bob/phone")
+		tl.table.press(test.taken, 0)
+		for range crowdedAnswers + 1 { // as many as are always answered
+			g := tl.guest("192.0.2.2:1000")
+			g.put(g.begun.Hello(sealed.Cookie{}))
+		}
+		stranger := tl.guest("192.0.2.3:1000")
+		stranger.put(stranger.begun.Hello(sealed.Cookie{}))
+		if answered := len(stranger.heard) > 0; answered != test.unproved {
+			t.Errorf("%v taken: the unproved is answered: %v", test.taken, answered)
+		}
+		tl.table.pushed(tl.now, []bus.Push{tl.entry("bob", events.SessionID{}, "news")})
+		bob.listen()
+		bob.want(fmt.Sprintf("%v taken, a push", test.taken), test.pushed)
+		bob.say(message(1, "alice", "hi"))
+		tl.appended()
+		bob.listen()
+		bob.want(fmt.Sprintf("%v taken, a send", test.taken), test.sent)
+		proved := tl.guest("192.0.2.4:1000")
+		proved.put(proved.begun.Hello(tl.table.cfg.Secret.Cookie(proved.at.Addr(), tl.now)))
+		proved.say(&wire.Login{Version: 1, Attempt: events.MessageID{1}, Token: "carol/phone"})
+		proved.want(fmt.Sprintf("%v taken, a login", test.taken), "welcome, accepted head 0")
+
+		tl.table.press(0, 0)
+		if test.pushed != "" {
+			bob.say(&wire.Got{Cursor: 1})
+		}
+		tl.advance(tellEvery)
+		bob.listen()
+		bob.want(fmt.Sprintf("%v taken, later", test.taken), test.then)
+	}
+}
+
+func TestMoreAndMoreClientsAreToldToPause(t *testing.T) {
+	tl := newTale(t)
+	alice := tl.login(1, "alice/phone")
+	tl.heard(1)
+	before := -1
+	for i, taken := range []float64{0, 0.5, 0.55, 0.65, 0.75, 0.87} {
+		tl.table.press(taken, 0)
+		paused := 0
+		for range 1000 {
+			tl.now = tl.now.Add(2 * time.Millisecond) // no more than a session may
+			n := tl.table.sessions[alice].order.Next()
+			tl.packet(1, alice, message(n, "bob", "hi"))
+			if strings.HasPrefix(tl.heard(1), fmt.Sprintf("busy from %d", n+1)) { // what was sent is taken
+				paused++
+			}
+			tl.appended()
+			tl.want(1, "taken", fmt.Sprintf("ack %d", n))
+		}
+		if i > 1 && i < 5 && paused <= before || paused > 101 {
+			t.Errorf("%v taken: %d of 1,000 are told to pause, %d when it was less", taken, paused, before)
+		}
+		before = paused
+	}
+	if got := tl.table.load.retry(); got != pause {
+		t.Errorf("they pause for %v, want %v", got, pause)
+	}
+}
+
+func TestClientIsToldOnceOfManyPushesThatWereShed(t *testing.T) {
+	for _, codec := range []wire.Codec{wire.Proto, wire.JSON} {
+		tl := newTale(t)
+		tl.codec = codec
+		tl.login(1, "bob/phone")
+		tl.heard(1)
+		tl.table.press(pressedAt, 0)
+		for range 100 {
+			tl.pushed(tl.entry("bob", events.SessionID{}, "news"))
+			tl.advance(tellEvery / 100)
+		}
+		tl.want(1, "half a second of pushes", "pong 0 head 100")
+		tl.advance(2 * tellEvery)
+		tl.want(1, "no more since", "")
+		tl.pushed(tl.entry("bob", events.SessionID{}, "news"))
+		tl.table.press(0, 0)
+		tl.advance(tellEvery)
+		tl.want(1, "it is over", "pong 0 head 101")
+		tl.pushed(tl.entry("bob", events.SessionID{}, "at last"))
+		tl.want(1, "pushed again", `push 102 "at last"`)
+	}
+}
+
+// What has begun ends, and what was admitted is answered: else clients would repeat it.
+func TestRepeatsAreAnsweredAndLongMessagesEndHoweverFullItIs(t *testing.T) {
+	tl := newTale(t)
+	alice := tl.login(1, "alice/phone")
+	tl.heard(1)
+	tl.packet(1, alice, message(1, "bob", "hi"), &wire.Send{Number: 2, To: "bob", Body: []byte("lo"), Fragments: 2})
+	tl.table.press(fullAt, 0)
+	tl.appended()
+	tl.heard(1)
+	tl.packet(1, alice, message(1, "bob", "hi"))
+	tl.want(1, "a repeat", "ack 1 held [1]")
+	tl.packet(1, alice, &wire.Send{Number: 3, Body: []byte("ng"), Fragment: 1, Fragments: 2})
+	tl.want(1, "the rest of a message", "")
+	tl.packet(1, alice, message(4, "bob", "more"))
+	tl.want(1, "another", "busy from 4")
+	tl.appended()
+	tl.want(1, "what was admitted", "ack 3")
 }
 
 func TestBusyClientsComeBackWhenWhatWaitsIsInTheLog(t *testing.T) {

@@ -192,7 +192,7 @@ func (t *table) send(_ time.Time, s *session, f *wire.Send) {
 		Number: f.Number, Index: f.Fragment, Count: f.Fragments,
 		To: f.To, ID: f.Message, Type: f.Type, Body: f.Body,
 	}
-	if s.order.Full(fragment) {
+	if s.order.Full(fragment, t.load.room()) {
 		s.sayBusy(s.order.Next())
 		return
 	}
@@ -212,6 +212,8 @@ func (t *table) send(_ time.Time, s *session, f *wire.Send) {
 		s.sayBusy(answer.Busy)
 	case answer.Ack:
 		s.wantAck()
+	case t.load.slows():
+		s.sayBusy(s.order.Next())
 	}
 }
 
@@ -357,6 +359,7 @@ func (t *table) due(now time.Time, s *session) {
 	}
 	s.resend(now)
 	t.rest(now, s)
+	s.tell(now)
 	t.timers.set(s, silent)
 	if !s.expires.IsZero() {
 		t.timers.set(s, s.expires)

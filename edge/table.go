@@ -50,12 +50,21 @@ type table struct {
 
 	turns  uint64 // of connections so far
 	resets meter  // answers to packets of unknown sessions
+	crowd  meter  // answers to all who have proved nothing, while the edge is crowded
 }
 
 // A device is one user's device.
 type device struct {
 	user events.User
 	name events.Device
+}
+
+// press takes in how much of the sockets' room is taken, and how many datagrams have
+// found none.
+func (t *table) press(taken float64, lost uint64) {
+	t.load.press(taken)
+	t.counts.pressure.Store(int64(t.load.pressure))
+	t.counts.noRoom.Store(lost)
 }
 
 // maxResets bounds, per second, the answers to packets of unknown sessions.

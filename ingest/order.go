@@ -34,10 +34,7 @@ type Answer struct {
 const (
 	maxHeld      = 64       // fragments that came early
 	maxHeldBytes = 64 << 10 // their bodies
-	// maxUnanswered is how many numbers may be admitted and not answered before the
-	// session has to wait: as many as a client should have on the way.
-	maxUnanswered = 64
-	maxRefusals   = 64 // standing refusals before admission stops
+	maxRefusals  = 64       // standing refusals before admission stops
 )
 
 // ErrSequence is the cause of a refusal: a fragment does not continue the one
@@ -251,10 +248,11 @@ func (o *Order) Idle() bool { return o.Through() == o.admitted }
 // Next returns the number whose turn it is.
 func (o *Order) Next() events.Number { return o.admitted + 1 }
 
-// Full reports whether so much was admitted and is not answered that a fragment has to
-// wait: one that begins a send. What was begun always finds room.
-func (o *Order) Full(f Fragment) bool {
-	return f.Number > o.admitted && o.joined == nil && o.admitted-o.Through() >= maxUnanswered
+// Full reports whether so many numbers were admitted and are not answered, most or
+// more, that a fragment has to wait: one that begins a send. What was begun always finds
+// room.
+func (o *Order) Full(f Fragment, most events.Number) bool {
+	return f.Number > o.admitted && o.joined == nil && o.admitted-o.Through() >= most
 }
 
 // Sent reports whether any send was admitted.

@@ -167,7 +167,7 @@ func listen(cfg *config) (sockets []edge.Socket, err error) {
 			return fmt.Errorf("--%s: %w", flag, err)
 		}
 		for _, conn := range group {
-			sockets = append(sockets, edge.Socket{PacketConn: conn, Plain: plain})
+			sockets = append(sockets, edge.Socket{PacketConn: conn, Backlog: conn.Backlog, Plain: plain})
 		}
 		if plain {
 			return cfg.allowPlain(group[0].LocalAddr())

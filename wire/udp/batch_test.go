@@ -87,6 +87,8 @@ func (s *script) write(ds []wire.Datagram) (int, error) {
 	return min(len(ds), s.most), nil
 }
 
+func (s *script) backlog() (float64, uint32) { return 0, 0 }
+
 func (s *script) read([]wire.Datagram) (int, error) {
 	err := s.reads[0]
 	s.reads = s.reads[1:]

@@ -26,6 +26,7 @@ func newTransfer(conn *net.UDPConn) (transfer, error) { return newBatched(conn) 
 // datagram's source, which is two allocations.
 type batched struct {
 	reader
+	*queue
 	one single
 	out *ipv4.PacketConn // its batches are those of IPv6, too
 }
@@ -36,8 +37,8 @@ func newBatched(conn *net.UDPConn) (transfer, error) {
 		return nil, err
 	}
 	b := &batched{
-		reader: reader{raw: raw, zones: make(map[uint32]string)},
-		one:    single{conn}, out: ipv4.NewPacketConn(conn),
+		reader: reader{raw: raw, zones: make(map[uint32]string)}, queue: newQueue(raw),
+		one: single{conn}, out: ipv4.NewPacketConn(conn),
 	}
 	b.receive = b.recvmmsg
 	return b, nil

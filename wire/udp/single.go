@@ -22,6 +22,8 @@ func (s single) read(ds []wire.Datagram) (int, error) {
 	return 1, nil
 }
 
+func (single) backlog() (full float64, lost uint32) { return 0, 0 }
+
 func (s single) write(ds []wire.Datagram) (int, error) {
 	if _, err := s.udp.WriteToUDPAddrPort(ds[0].Data, ds[0].Addr); err != nil {
 		return 0, err

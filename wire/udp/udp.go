@@ -4,7 +4,8 @@
 //
 // # Concurrency
 //
-// One goroutine may read while others write; Close may be called from any.
+// One goroutine may read while others write and one asks for the Backlog; Close may be
+// called from any.
 package udp
 
 import (
@@ -36,6 +37,8 @@ type transfer interface {
 	// write sends the first of ds, or more, and returns how many. If it sends none
 	// it returns why; unless the socket is closed that is about ds[0] alone.
 	write(ds []wire.Datagram) (int, error)
+	// backlog is what Backlog returns.
+	backlog() (full float64, lost uint32)
 }
 
 // Listen opens a socket on an address such as "127.0.0.1:4747" or "[::1]:0".
@@ -128,6 +131,11 @@ func (c *Conn) WriteBatch(ds []wire.Datagram) error {
 	}
 	return nil
 }
+
+// Backlog returns how much of the room for what comes in is taken, 0 to 1, and how
+// many datagrams have found no room since the socket was opened. Linux alone tells:
+// elsewhere both are 0.
+func (c *Conn) Backlog() (full float64, lost uint32) { return c.via.backlog() }
 
 // LocalAddr implements wire.PacketConn.
 func (c *Conn) LocalAddr() netip.AddrPort {
