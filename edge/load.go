@@ -13,9 +13,9 @@ type load struct {
 	pressure pressure
 	marks    float64 // clients that are still to be told to wait
 
-	waiting int       // events submitted and not settled
-	rate    float64   // events a second, smoothed
-	since   time.Time // of the last report
+	waiting int       // messages submitted and not settled
+	rate    float64   // of them a second into the log while some wait, smoothed
+	since   time.Time // of the last report, or when the first of them came
 }
 
 // A pressure says what is shed: what it names, and what all lower ones do. Handshakes of
@@ -113,11 +113,22 @@ func (l *load) retry() time.Duration {
 	return min(max(time.Duration(float64(l.waiting)/l.rate*float64(time.Second)), least), maxRetry)
 }
 
-// settled notes that so many events are in the log, or never will be.
-func (l *load) settled(now time.Time, events int) {
-	l.waiting = max(l.waiting-events, 0)
-	if took := now.Sub(l.since); !l.since.IsZero() && took > 0 {
-		l.rate += (float64(events)/took.Seconds() - l.rate) / 16
+// submitted notes that a message is on its way into the log.
+func (l *load) submitted(now time.Time) {
+	if l.waiting == 0 {
+		l.since = now // a time without any says nothing of how fast the log is
+	}
+	l.waiting++
+}
+
+// settled notes that so many messages are in the log.
+func (l *load) settled(now time.Time, messages int) {
+	if messages == 0 {
+		return
+	}
+	l.waiting = max(l.waiting-messages, 0)
+	if took := now.Sub(l.since); took > 0 {
+		l.rate += (float64(messages)/took.Seconds() - l.rate) / 16
 	}
 	l.since = now
 }

@@ -8,6 +8,7 @@ import (
 
 	"timberline/bus"
 	"timberline/events"
+	"timberline/ingest"
 	"timberline/wire"
 	"timberline/wire/sealed"
 )
@@ -180,9 +181,10 @@ func TestBusyClientsComeBackWhenWhatWaitsIsInTheLog(t *testing.T) {
 	if got := l.retry(); got != minRetry {
 		t.Errorf("nothing is known: %v", got)
 	}
-	l.settled(now, 0)
 	for range 200 {
-		l.waiting += 100
+		for range 100 {
+			l.submitted(now)
+		}
 		now = now.Add(10 * time.Millisecond)
 		l.settled(now, 100)
 	}
@@ -193,5 +195,42 @@ func TestBusyClientsComeBackWhenWhatWaitsIsInTheLog(t *testing.T) {
 	l.waiting = 1e9
 	if got := l.retry(); got != maxRetry {
 		t.Errorf("at most %v, not %v", maxRetry, got)
+	}
+}
+
+// A second without messages is no second in which the log was slow.
+func TestRateOfTheLogIsMeasuredOnlyWhileSomethingWaits(t *testing.T) {
+	tl := newTale(t)
+	alice := tl.login(1, "alice/phone")
+	for n := range events.Number(50) {
+		tl.advance(10 * time.Second)
+		tl.packet(1, alice, message(n+1, "bob", "hi"))
+		tl.now = tl.now.Add(time.Millisecond)
+		tl.appended()
+	}
+	tl.advance(10 * time.Second)
+	tl.heard(1)
+	for n := range events.Number(65) {
+		tl.packet(1, alice, message(51+n, "bob", "hi"))
+	}
+	tl.want(1, "more than a session may have on its way", "busy from 115")
+	if got := tl.table.load.retry(); got != minRetry {
+		t.Errorf("64 messages wait for a log that takes 1 ms: come back after %v, want %v", got, minRetry)
+	}
+}
+
+func TestSessionsThatEndDoNotCountAsMessagesThatWait(t *testing.T) {
+	tl := newTale(t)
+	alice, bob := tl.login(1, "alice/phone"), tl.login(2, "bob/phone")
+	tl.packet(2, bob, message(1, "alice", "hi"))
+	tl.appended()
+	for n := range events.Number(10) {
+		tl.packet(1, alice, message(n+1, "bob", "hi"))
+	}
+	owner := tl.table.sessions[bob].owner
+	tl.packet(2, bob, &wire.Bye{})
+	tl.table.reported(tl.now, ingest.Report{Journal: "j:1", Offset: 2, Durable: []ingest.Durable{{Owner: owner, Kind: events.KindSessionClosed}}})
+	if got := tl.table.load.waiting; got != 10 {
+		t.Errorf("10 messages wait, and the table knows of %d", got)
 	}
 }

@@ -181,7 +181,7 @@ func (t *table) slowDown(s *session, fs []wire.Frame) {
 }
 
 // send takes in a send, or a fragment of one.
-func (t *table) send(_ time.Time, s *session, f *wire.Send) {
+func (t *table) send(now time.Time, s *session, f *wire.Send) {
 	if s.settling > 0 || s.mute {
 		return // the client knows, or will: see Login
 	}
@@ -198,7 +198,7 @@ func (t *table) send(_ time.Time, s *session, f *wire.Send) {
 	}
 	lost := false
 	answer := s.order.Offer(fragment, func(send ingest.Fragment, last events.Number) error {
-		err := t.admit(s, send, last)
+		err := t.admit(now, s, send, last)
 		if errors.Is(err, ingest.ErrJournalLost) {
 			lost = true
 			return events.ErrBusy // never in the log: the session is over
@@ -218,7 +218,7 @@ func (t *table) send(_ time.Time, s *session, f *wire.Send) {
 }
 
 // admit checks a whole send whose turn it is and gives it to the Writer.
-func (t *table) admit(s *session, send ingest.Fragment, last events.Number) error {
+func (t *table) admit(now time.Time, s *session, send ingest.Fragment, last events.Number) error {
 	if send.To.Validate() != nil {
 		t.counts.refused.Add(1)
 		return errRecipient
@@ -245,7 +245,7 @@ func (t *table) admit(s *session, send ingest.Fragment, last events.Number) erro
 	if err := t.cfg.Writer.Submit(s.journal, e); err != nil {
 		return err
 	}
-	t.load.waiting++
+	t.load.submitted(now)
 	return nil
 }
 

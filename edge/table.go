@@ -224,9 +224,12 @@ func (t *table) frame(now time.Time, s *session, src from, f wire.Frame) {
 // reported takes in what an append settled.
 func (t *table) reported(now time.Time, r ingest.Report) {
 	t.journal, t.offset = r.Journal, r.Offset
-	t.load.settled(now, len(r.Durable))
+	messages := 0
 	for i := range r.Durable {
 		d := &r.Durable[i]
+		if d.Kind == events.KindMessage {
+			messages++
+		}
 		s := t.sessions[d.Session]
 		switch {
 		case s == nil || s.owner != d.Owner:
@@ -238,6 +241,7 @@ func (t *table) reported(now time.Time, r ingest.Report) {
 			t.counts.acked.Add(1)
 		}
 	}
+	t.load.settled(now, messages)
 	for _, o := range r.Closed { // by another edge, where the device is now
 		if s := t.sessions[o.Session]; s != nil && s.owner == o {
 			t.end(s, wire.ReasonReplaced)
