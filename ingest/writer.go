@@ -71,6 +71,12 @@ type Durable struct {
 // another process has closed the session in it. The session is over.
 var ErrJournalLost = errors.New("journal is lost")
 
+// A commit is events that were committed together, and when.
+type commit struct {
+	events int
+	at     time.Time
+}
+
 // A Writer appends the events of one edge process to a journal (R1, R2).
 type Writer struct {
 	cfg     Config
@@ -81,10 +87,10 @@ type Writer struct {
 	row     events.Row
 	offset  events.Offset // of the last record known to stand
 	pending []events.Event
-	ready   int       // of pending: those that may go into a record
-	since   time.Time // when the first of pending came
-	size    int       // of pending, in bytes
-	stop    bool      // gather no more; end the journal when pending is empty
+	ready   int      // of pending: those that may go into a record
+	commits []commit // of those
+	size    int      // of pending, in bytes
+	stop    bool     // gather no more; end the journal when pending is empty
 	ended   bool
 	closed  map[Owner]bool            // by others; until Forget
 	closing map[Owner][]chan struct{} // to be closed when session_closed stands
@@ -150,9 +156,6 @@ func (w *Writer) submit(j events.Journal, e events.Event) error {
 	case w.stop || w.size+size > w.cfg.MaxPending:
 		return events.ErrBusy
 	}
-	if len(w.pending) == 0 {
-		w.since = time.Now()
-	}
 	w.pending = append(w.pending, e)
 	w.size += size
 	return nil
@@ -168,6 +171,9 @@ func (w *Writer) Commit() {
 func (w *Writer) commit() {
 	if w.ready == len(w.pending) && !w.stop {
 		return
+	}
+	if n := len(w.pending) - w.ready; n > 0 {
+		w.commits = append(w.commits, commit{events: n, at: time.Now()})
 	}
 	w.ready = len(w.pending)
 	select {
@@ -268,14 +274,27 @@ func (w *Writer) gather() (batch []events.Event, stop bool) {
 		w.size -= eventSize(e)
 	}
 	if n > 0 {
-		w.metrics.gather.Observe(time.Since(w.since).Seconds())
+		w.metrics.gather.Observe(time.Since(w.commits[0].at).Seconds())
 	}
+	w.taken(n)
 	batch = w.pending[:n:n]
 	w.pending, w.ready = w.pending[n:], w.ready-n
 	if len(w.pending) == 0 {
 		w.pending = nil
 	}
 	return batch, w.stop
+}
+
+// taken notes that so many committed events are in a record.
+func (w *Writer) taken(events int) {
+	for events > 0 {
+		n := min(events, w.commits[0].events)
+		w.commits[0].events -= n
+		events -= n
+		if w.commits[0].events == 0 {
+			w.commits = w.commits[1:]
+		}
+	}
 }
 
 // eventSize returns no less than the bytes an event takes in a record.
@@ -414,6 +433,9 @@ func (w *Writer) close(at events.Offset, sessions []Owner, batch []events.Event)
 	}
 	w.pending = slices.DeleteFunc(w.pending, over)
 	w.ready = len(w.pending)
+	if w.commits = nil; w.ready > 0 { // who came when is no longer known
+		w.commits = []commit{{events: w.ready, at: time.Now()}}
+	}
 	return slices.DeleteFunc(batch, over)
 }
 
@@ -423,7 +445,7 @@ func (w *Writer) lose() (stop bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.ended = true
-	w.pending, w.ready, w.size = nil, 0, 0
+	w.pending, w.commits, w.ready, w.size = nil, nil, 0, 0
 	clear(w.closed)
 	for o := range w.closing {
 		w.release(o)

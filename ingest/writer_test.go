@@ -13,6 +13,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"timberline/bus"
 	"timberline/events"
 )
@@ -500,6 +502,41 @@ func TestRecordsKeepTheirLimits(t *testing.T) {
 		}
 		if n := strings.Count(b.durable(), " ") + 1; n != 6100 {
 			t.Errorf("%d sends reported, want 6100", n)
+		}
+	})
+}
+
+func TestGatheringIsMeasuredFromTheFirstSendOfEachRecord(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, newMemory())
+		registry := prometheus.NewRegistry()
+		b.w.metrics = newMetrics(registry, b.w.waiting)
+		j, _ := b.w.Position()
+		const two = events.MaxRecordBytes/2 - 1000 // of them fill a record
+		for n := range events.Number(5) {          // one a second, the first and second together
+			e := events.Event{Kind: events.KindMessage, Sender: "a", Device: "d", Session: session("a"), Number: n + 1, Body: make([]byte, two)}
+			if err := b.w.Submit(j, e); err != nil {
+				t.Fatal(err)
+			}
+			if n > 0 {
+				b.w.Commit()
+				wait(time.Second)
+			}
+		}
+		for range 3 { // 4 s for the first two, 3 s for the next, 1 s for the last
+			b.w.gather()
+		}
+		families, err := registry.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range families {
+			if f.GetName() != "timberline_ingest_gather_seconds" {
+				continue
+			}
+			if h := f.GetMetric()[0].GetHistogram(); h.GetSampleCount() != 3 || h.GetSampleSum() != 8 {
+				t.Errorf("%d records gathered for %v s in all, want 3 and 8 s", h.GetSampleCount(), h.GetSampleSum())
+			}
 		}
 	})
 }
