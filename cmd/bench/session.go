@@ -88,8 +88,11 @@ type session struct {
 	most int // sends in all; 0: without end
 }
 
-// rests reports whether the session waits for nothing.
-func (s *session) rests() bool { return s.base == s.next && s.entries >= s.wanted }
+// rests reports whether the session waits for nothing. A reader goes on to the end: an
+// entry that stands there twice may stand behind all others.
+func (s *session) rests() bool {
+	return s.base == s.next && s.entries >= s.wanted && (s.wanted == 0 || s.cursor >= s.head)
+}
 
 // A sent is a send without an answer.
 type sent struct {

@@ -101,6 +101,20 @@ func TestReaderFindsWhatIsLostDoubledAndOutOfOrder(t *testing.T) {
 	}
 }
 
+func TestReaderGoesOnToTheEndOfTheTimeline(t *testing.T) {
+	s := &session{from: "u00000", wanted: 2, seen: make([]bool, 3), head: 3}
+	for seq, n := range []events.Number{1, 2, 2} {
+		if s.rests() {
+			t.Errorf("it has read %d of 3 entries, and waits for no more", seq)
+		}
+		e := events.Event{Sender: "u00000", Number: n}
+		s.entry(0, events.Seq(seq+1), e, func(_ events.Seq, e *events.Event) { s.read(0, e) })
+	}
+	if s.doubled != 1 || !s.rests() {
+		t.Errorf("%d doubled, rests: %v", s.doubled, s.rests())
+	}
+}
+
 func TestPayloadsAreRead(t *testing.T) {
 	p, err := ParsePayload("fixed:100")
 	if err != nil || len(p.Bodies) != 1 || p.Mean() != 100 {
