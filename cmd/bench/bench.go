@@ -43,6 +43,7 @@ type Report struct {
 	DeliveredPerS float64 `json:"delivered_per_s"`
 	Delivery      *Times  `json:"delivery_ms"` // nil: receivers are offline
 	Busy          int     `json:"busy"`
+	Unsent        int     `json:"unsent"` // was due, and found no room in its window
 	Server        Usage   `json:"server"`
 
 	Limits Limits  `json:"limits"` // the mean of what follows
@@ -138,7 +139,7 @@ func (r *Report) load(ctx context.Context, cfg Config, m Machine) (acked []event
 	r.Server.PeakRSS, _ = process(m.PID).memory("VmHWM") // 0 where there is no /proc
 	total, acked := f.sum()
 	r.AckedPerS = float64(total.acked) / cfg.Duration.Seconds()
-	r.Ack, r.Busy = timesOf(total.ack), total.busy
+	r.Ack, r.Busy, r.Unsent = timesOf(total.ack), total.busy, total.unsent
 	if cfg.Online {
 		t := timesOf(total.delivery)
 		r.Delivery, r.DeliveredPerS = &t, float64(total.delivered)/cfg.Duration.Seconds()

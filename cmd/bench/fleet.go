@@ -189,10 +189,18 @@ func (f *fleet) load(measuring func() (end func())) error {
 	}
 	measured()
 	f.order(drain)
-	return f.until("answers", func(l *loop) *atomic.Int64 { return &l.quiet }, f.sessions(), drainPatience)
+	if err := f.until("answers", func(l *loop) *atomic.Int64 { return &l.quiet }, f.sessions(), drainPatience); err != nil || !f.cfg.Online {
+		return err
+	}
+	sent := 0
+	for _, l := range f.loops {
+		sent += int(l.sent.Load()) // told before the answers to all of it
+	}
+	return f.until("deliveries", func(l *loop) *atomic.Int64 { return &l.arrived }, sent, drainPatience)
 }
 
-// drainPatience is how long the answers to all that was sent may take.
+// drainPatience is how long the answers to all that was sent may take, and then its
+// delivery.
 const drainPatience = time.Minute
 
 // wait waits until a time since the fleet began.
@@ -218,6 +226,7 @@ func (f *fleet) wait(until time.Duration) error {
 func (f *fleet) sum() (total results, acked []events.Number) {
 	total, acked = newResults(), make([]events.Number, f.cfg.Sessions)
 	for _, l := range f.loops {
+		total.unsent += l.unsent()
 		total.acked += l.results.acked
 		total.delivered += l.results.delivered
 		total.busy += l.results.busy

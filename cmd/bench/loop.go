@@ -48,6 +48,7 @@ type loop struct {
 	ready    atomic.Int64 // that are open
 	quiet    atomic.Int64 // that wait for nothing; told while there is no load
 	sent     atomic.Int64 // sends so far, told now and then
+	arrived  atomic.Int64 // entries that reached their receivers, likewise
 
 	in   []wire.Datagram
 	raw  []byte // room for them
@@ -57,6 +58,7 @@ type loop struct {
 
 	nextTick time.Duration
 	bodies   int           // sent so far
+	entered  int           // entries that reached their receivers
 	robin    int           // the session whose turn it is to send
 	lag      time.Duration // open loop: when the next send is due
 
@@ -77,18 +79,28 @@ const (
 	stop
 )
 
-// results is what a loop has measured.
+// results is what a loop has measured: what happened in the measured part, and how long
+// everything took that was due in it, however late it came.
 type results struct {
 	acked     int
 	delivered int
 	busy      int
+	unsent    int                     // was due, and found no room in its window
 	ack       *hdrhistogram.Histogram // microseconds
 	delivery  *hdrhistogram.Histogram
 }
 
+// longest is the most that a histogram tells.
+const longest = 10 * time.Minute
+
 func newResults() results {
-	const most = int64(120 * time.Second / time.Microsecond)
+	const most = int64(longest / time.Microsecond)
 	return results{ack: hdrhistogram.New(1, most, 3), delivery: hdrhistogram.New(1, most, 3)}
+}
+
+// took records how long something took.
+func took(h *hdrhistogram.Histogram, d time.Duration) {
+	h.RecordValue(int64(min(d, longest) / time.Microsecond))
 }
 
 func newLoop(cfg *Config, c conn, server netip.AddrPort, random io.Reader, began time.Time) *loop {
@@ -293,24 +305,29 @@ func (l *loop) entries(now time.Duration, s *session, from events.Seq, raws [][]
 	}
 }
 
-// measured reports whether what happens now counts.
-func (l *loop) measured(now time.Duration) bool {
-	return int64(now) >= l.from.Load() && int64(now) < l.to.Load()
+// measured reports whether a time is in the measured part.
+func (l *loop) measured(at time.Duration) bool {
+	return int64(at) >= l.from.Load() && int64(at) < l.to.Load()
 }
 
 // answered counts a send that was acknowledged.
 func (l *loop) answered(now, due time.Duration) {
 	if l.measured(now) {
 		l.results.acked++
-		l.results.ack.RecordValue(int64((now - due) / time.Microsecond))
+	}
+	if l.measured(due) {
+		took(l.results.ack, now-due)
 	}
 }
 
 // delivered counts an entry that has reached its receiver.
 func (l *loop) delivered(now, due time.Duration) {
+	l.entered++
 	if l.measured(now) {
 		l.results.delivered++
-		l.results.delivery.RecordValue(int64((now - due) / time.Microsecond))
+	}
+	if l.measured(due) {
+		took(l.results.delivery, now-due)
 	}
 }
 
@@ -352,6 +369,23 @@ func (l *loop) owing(now time.Duration) {
 		l.fill(now, s)
 		l.transmit(now, s)
 	}
+}
+
+// unsent counts what was due and found no room in its window. It has waited until the end
+// of the measured part, at the least.
+func (l *loop) unsent() (n int) {
+	end := time.Duration(l.to.Load())
+	for _, s := range l.sessions {
+		n += s.backlog
+		for due := s.backlogFrom; s.backlog > 0; s.backlog-- {
+			if l.measured(due) {
+				took(l.results.ack, end-due)
+				took(l.results.delivery, end-due)
+			}
+			due += l.interval() * time.Duration(len(l.sessions))
+		}
+	}
+	return n
 }
 
 // transmit sends what has a number and was not sent.
@@ -406,9 +440,13 @@ func (l *loop) tick(now time.Duration) {
 			}
 		}
 	}
+	if sending {
+		l.quiet.Store(0) // what was told before is over; first, for whoever waits for sent
+	}
 	l.sent.Store(int64(l.bodies))
+	l.arrived.Store(int64(l.entered))
 	if !sending {
-		l.quiet.Store(quiet)
+		l.quiet.Store(quiet) // last: all is sent then
 	}
 }
 

@@ -43,7 +43,8 @@ the exit status is 1.
 Sender i writes to its neighbour, i xor 1. Offline receivers never log in. One send
 is in a datagram. With --rate 0 each session sends whenever its window has room; with
 another rate sends are due at times that do not wait for the server, and their
-latency counts from then.
+latency counts from then, also of those that are answered after the measured part.
+What was due and found no room in its window until then is told as unsent.
 
   bench idle   logins a second, and the memory of a session that does nothing
   bench sync   how long a device takes that is --entries messages behind
@@ -323,6 +324,9 @@ func printBench(w io.Writer, r *bench.Report) error {
 		row("delivery p50 / p99 / p99.9", "%s", times(*r.Delivery))
 	}
 	row("busy", "%d", r.Busy)
+	if r.Unsent > 0 {
+		row("due, and never sent", "%d: above as if answered at the end", r.Unsent)
+	}
 	row("server", "%.1f s CPU, %d MiB at the most", r.Server.CPU, r.Server.PeakRSS>>20)
 	row("echo", "%.0f /s (%.0f before, %.0f after)", r.Limits.EchoPerS, r.Before.EchoPerS, r.After.EchoPerS)
 	row("fsync", "%.0f /s, %.2f / %.2f ms", r.Limits.FsyncPerS, r.Limits.Fsync.P50, r.Limits.Fsync.P99)
