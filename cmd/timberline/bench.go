@@ -110,8 +110,10 @@ func (b *benchConfig) check() error {
 		return wrong("sockets", "is %d, want 1 to 1000", b.sockets)
 	case b.window < 1 || b.window > 1024:
 		return wrong("window", "is %d, want 1 to 1024", b.window)
-	case !(b.rate >= 0 && b.rate <= 1e6):
-		return wrong("rate", "is %v, want 0 to 1000000 sends a second", b.rate)
+	case b.mode != "sync" && b.sockets > b.sessions:
+		return wrong("sockets", "is %d, want 1 to the number of sessions, which is %d", b.sockets, b.sessions)
+	case b.rate != 0 && !(b.rate >= 0.001 && b.rate <= 1e6):
+		return wrong("rate", "is %v, want 0, or 0.001 to 1000000 sends a second", b.rate)
 	case b.codec != "protobuf" && b.codec != "json":
 		return wrong("codec", "is %q, want protobuf or json", b.codec)
 	case b.receivers != "online" && b.receivers != "offline":
@@ -120,6 +122,10 @@ func (b *benchConfig) check() error {
 		return wrong("sessions", "is %d, want an even number: each writes to its neighbour", b.sessions)
 	case b.duration < time.Second || b.duration > time.Hour:
 		return wrong("duration", "is %v, want 1s to 1h", b.duration)
+	case b.serverCores < 0:
+		return wrong("server-cores", "is %d, want 0 or more", b.serverCores)
+	case b.rest < 0 || b.rest > time.Hour:
+		return wrong("idle", "is %v, want 0s to 1h", b.rest)
 	case b.entries < 1 || b.entries > 10_000_000:
 		return wrong("entries", "is %d, want 1 to 10000000", b.entries)
 	}
@@ -134,24 +140,29 @@ func (b *benchConfig) check() error {
 func runBench(ctx context.Context, c *call) error {
 	var b benchConfig
 	b.define(c)
-	if len(c.args) > 0 && slices.Contains([]string{"idle", "sync", "all", "echo"}, c.args[0]) {
-		b.mode, c.args = c.args[0], c.args[1:]
-	}
-	if err := c.parse(0); err != nil {
+	words := c.leadingWords()
+	if err := c.parse(1); err != nil {
 		return err
+	}
+	b.mode = strings.Join(append(words, c.args...), " ")
+	if !slices.Contains([]string{"", "idle", "sync", "all", "echo"}, b.mode) {
+		return &usageError{fmt.Errorf("there is no bench %q: want idle, sync, all or none", b.mode)}
+	}
+	if !c.given["sockets"] {
+		b.sockets = min(b.sockets, b.sessions)
 	}
 	if err := b.check(); err != nil {
 		return err
 	}
-	switch b.mode {
-	case "echo":
+	if b.mode == "echo" {
 		return runEcho(ctx, c)
-	case "all":
-		return b.benchAll(ctx, c)
 	}
 	payload, err := bench.ParsePayload(b.payload)
 	if err != nil {
 		return &usageError{fmt.Errorf("--payload: %w", err)}
+	}
+	if b.mode == "all" {
+		return b.benchAll(ctx, c)
 	}
 	return b.run(ctx, c, payload)
 }
@@ -271,6 +282,9 @@ func (b *benchConfig) writeProfiles(ctx context.Context, m bench.Machine, d time
 	}
 	defer answer.Body.Close()
 	profile, err := io.ReadAll(answer.Body)
+	if err == nil && answer.StatusCode != http.StatusOK {
+		err = fmt.Errorf("the server's profile: %s: %s", answer.Status, profile)
+	}
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"os"
 	"os/exec"
+	"strings"
 	"testing"
 	"time"
 
@@ -36,6 +37,7 @@ func benchReport(t *testing.T, args ...string) (r bench.Report) {
 
 func TestBenchReportsWhatWasAcknowledgedAndReadsItBack(t *testing.T) {
 	for name, args := range map[string][]string{
+		"one session":            {"--sessions", "1", "--rate", "200"},
 		"closed loop, sealed":    {"--sessions", "20", "--window", "8", "--payload", "fixed:60"},
 		"open loop, plain, JSON": {"--sessions", "20", "--rate", "500", "--receivers", "online", "--plain", "--codec", "json"},
 		"a bad network":          {"--sessions", "20", "--rate", "200", "--receivers", "online", "--loss", "0.1", "--duplicate", "0.05", "--reorder", "0.05"},
@@ -75,7 +77,7 @@ func TestBenchTellsWhatIdleSessionsCostAndHowFastADeviceCatchesUp(t *testing.T) 
 		t.Errorf("%s: %v", o.out, err)
 	}
 	var sync bench.SyncReport
-	o = runBinary(t, "bench", "sync", "--entries", "500", "--json", "--folder", shortFolder(t)).want(t, exitOK, "", "")
+	o = runBinary(t, "bench", "--entries", "500", "--json", "--folder", shortFolder(t), "sync").want(t, exitOK, "", "")
 	if err := json.Unmarshal([]byte(o.out), &sync); err != nil || sync.Entries != 500 || sync.Ms <= 0 || sync.EntriesPerS <= 0 {
 		t.Errorf("%s: %v", o.out, err)
 	}
@@ -89,9 +91,18 @@ func TestBenchThatCannotRunSaysWhatIsWrong(t *testing.T) {
 		{"--receivers", "nobody", "--receivers"},
 		{"--loss", "1", "--loss"},
 		{"--rate", "-1", "--rate"},
+		{"--rate", "1e-11", "--rate"},
+		{"--sockets", "1001", "--sockets"},
+		{"--server-cores", "-1", "--server-cores"},
+		{"--idle", "-5s", "--idle"},
 		{"--folder", "/no/such/folder", "--folder"},
 	} {
 		tl(t, "bench", c.flag, c.value).want(t, exitUsage, "", c.says)
 	}
 	tl(t, "bench", "--receivers", "online", "--sessions", "3").want(t, exitUsage, "", "even")
+	tl(t, "bench", "--sockets", "9", "--sessions", "5").want(t, exitUsage, "", "number of sessions")
+	tl(t, "bench", "all", "--payload", "poems").want(t, exitUsage, "", "--payload")
+	for _, words := range []string{"everything", "idle sync", "--json everything", "idle --json sync"} {
+		tl(t, append([]string{"bench"}, strings.Fields(words)...)...).want(t, exitUsage, "", "there is no bench")
+	}
 }
