@@ -15,6 +15,7 @@ import (
 	runtimepprof "runtime/pprof"
 	"slices"
 	"strings"
+	"syscall"
 	"text/tabwriter"
 	"time"
 
@@ -363,6 +364,7 @@ func startEcho(ctx context.Context) (*echoServer, error) {
 		return nil, fmt.Errorf("start an echo: %w", err)
 	}
 	e := &echoServer{cmd: exec.CommandContext(ctx, exe, "bench", "echo")}
+	endsWithUs(e.cmd, syscall.SIGKILL)
 	out, err := e.cmd.StdoutPipe()
 	if err == nil {
 		err = e.cmd.Start()
@@ -376,7 +378,7 @@ func startEcho(ctx context.Context) (*echoServer, error) {
 	}
 	if err != nil {
 		e.stop()
-		return nil, fmt.Errorf("start an echo: it says %q: %w", line, err)
+		return nil, errors.Join(ctx.Err(), fmt.Errorf("start an echo: it says %q: %w", line, err))
 	}
 	return e, nil
 }

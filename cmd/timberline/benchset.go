@@ -8,7 +8,9 @@ import (
 	"os"
 	"os/exec"
 	"slices"
+	"syscall"
 	"text/tabwriter"
+	"time"
 
 	"timberline/cmd/bench"
 )
@@ -109,6 +111,9 @@ func (b *benchConfig) idleSessions() int {
 	return 50_000
 }
 
+// cleanWithin is how long a bench that is interrupted may take to clean up.
+const cleanWithin = 10 * time.Second
+
 // again runs another bench in a process of its own, and reads its report.
 func again(ctx context.Context, report any, args ...string) error {
 	exe, err := os.Executable()
@@ -120,9 +125,18 @@ func again(ctx context.Context, report any, args ...string) error {
 		mode, args = append(mode, args[0]), args[1:]
 	}
 	cmd := exec.CommandContext(ctx, exe, append(append(mode, "--json"), args...)...)
+	// It ends its server and removes its folder if it is asked to end, and asked once: a
+	// terminal's Ctrl-C is for this process alone.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	endsWithUs(cmd, syscall.SIGTERM)
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.WaitDelay = cleanWithin
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
 	if err != nil {
 		return fmt.Errorf("%w\n%s", err, &stderr)
 	}

@@ -57,6 +57,7 @@ func (s *childServer) start(ctx context.Context) error {
 	cmd := exec.Command(exe, append([]string{"serve", "--json", "--data", s.data, "--listen", s.addr.String()}, s.flags...)...)
 	cmd.Env = []string{"HOME=" + filepath.Dir(s.data)} // no setting of somebody's own
 	cmd.Stderr = log
+	endsWithUs(cmd, syscall.SIGKILL)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		return fmt.Errorf("start a server: %w", err)
