@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -73,9 +74,10 @@ func overload(all []bench.Report) string {
 }
 
 // benchAll runs them all.
-func (b *benchConfig) benchAll(ctx context.Context, c *call) error {
+func (b *benchConfig) benchAll(ctx context.Context, c *call) (err error) {
 	load := []string{"--payload", b.payload, "--duration", b.duration.String(), "--folder", b.folder}
 	t := tabwriter.NewWriter(c.stdout, 0, 0, 2, ' ', 0)
+	defer func() { err = errors.Join(err, t.Flush()) }() // also what there is when something fails
 	fmt.Fprintf(t, "what\tmeasured\tbar\n")
 	for _, bar := range bars(load) {
 		var all []bench.Report
@@ -100,7 +102,7 @@ func (b *benchConfig) benchAll(ctx context.Context, c *call) error {
 		return err
 	}
 	fmt.Fprintf(t, "an idle session, of %d\t%.0f bytes, %.0f logins/s\t2048 bytes\n", idle.Sessions, idle.BytesPerSession, idle.LoginsPerS)
-	return t.Flush()
+	return nil
 }
 
 // idleSessions is how many idle sessions "bench all" opens.
