@@ -191,7 +191,6 @@ func (e *Edge) loop(ctx, hard context.Context) {
 	for {
 		select {
 		case j := <-e.inbox:
-			e.look()
 			e.perform(time.Now(), j)
 			e.more()
 		case <-timer.C:
@@ -202,6 +201,7 @@ func (e *Edge) loop(ctx, hard context.Context) {
 			return
 		}
 		now := time.Now()
+		e.look(now)
 		if e.distrust.Swap(false) {
 			e.table.distrust(now)
 		}
@@ -215,7 +215,7 @@ func (e *Edge) loop(ctx, hard context.Context) {
 }
 
 // look tells the table how much waits in the sockets.
-func (e *Edge) look() {
+func (e *Edge) look(now time.Time) {
 	var taken float64
 	var lost uint64
 	for i := range e.cfg.Sockets {
@@ -224,7 +224,7 @@ func (e *Edge) look() {
 			taken, lost = max(taken, t), lost+uint64(l)
 		}
 	}
-	e.table.press(taken, lost)
+	e.table.press(now, taken, lost)
 }
 
 // more does what else is waiting by now, so that its frames share packets.

@@ -193,6 +193,7 @@ func (t *table) sessionData(now time.Time, s *session, src from, data []byte) {
 		t.counts.wrongCodec.Add(1)
 		return
 	}
+	t.heard++
 	s.heard = now
 	t.timers.set(s, now.Add(restAfter))
 	t.arrived(now, s, src, newest, size)

@@ -9,7 +9,9 @@ import (
 // A load is how much more comes in than the edge can do: what waits in its sockets, and
 // what is on its way into the log and how fast it gets there.
 type load struct {
-	taken    float64 // of the sockets' room for what comes in
+	taken    float64   // of the sockets' room for what comes in, smoothed
+	ours     float64   // the part of the packets that sessions have sent, smoothed
+	looked   time.Time // when that was so
 	pressure pressure
 	marks    float64 // clients that are still to be told to wait
 
@@ -31,7 +33,8 @@ const (
 	full             // no sends: they are answered busy
 )
 
-// The parts of a socket's room for what comes in at which each begins.
+// The parts of a socket's room for what comes in at which each begins: of what is taken,
+// and above crowded of what sessions have taken.
 const (
 	crowdedAt = 0.25
 	risingAt  = 0.5
@@ -40,6 +43,8 @@ const (
 )
 
 const (
+	// standing is how long a queue has to stand to count: a time constant.
+	standing = 50 * time.Millisecond
 	// crowdedAnswers bounds, per second, the answers to all who have proved nothing
 	// while the edge is crowded: few enough to cost nothing.
 	crowdedAnswers = 100
@@ -60,17 +65,23 @@ const (
 	maxRetry = 5 * time.Second
 )
 
-// press takes in how much of the sockets' room is taken.
-func (l *load) press(taken float64) {
-	l.taken = taken
-	switch {
-	case taken >= fullAt:
+// press takes in how much of the sockets' room is taken, and which part of the packets
+// since the last time was from sessions. Bursts are what the room is for: only what
+// stands there for a while counts. And what strangers fill is no reason to shed anything
+// of a session's.
+func (l *load) press(now time.Time, taken, ours float64) {
+	weight := min(now.Sub(l.looked).Seconds()/standing.Seconds(), 1)
+	l.looked = now
+	l.taken += (taken - l.taken) * weight
+	l.ours += (ours - l.ours) * weight
+	switch sessions := l.taken * l.ours; {
+	case sessions >= fullAt:
 		l.pressure = full
-	case taken >= pressedAt:
+	case sessions >= pressedAt:
 		l.pressure = pressed
-	case taken >= risingAt:
+	case sessions >= risingAt:
 		l.pressure = rising
-	case taken >= crowdedAt:
+	case l.taken >= crowdedAt:
 		l.pressure = crowded
 	default:
 		l.pressure = calm
@@ -93,7 +104,7 @@ func (l *load) slows() bool {
 	if l.pressure < rising {
 		return false
 	}
-	l.marks += marksMost * min((l.taken-risingAt)/(pressedAt-risingAt), 1)
+	l.marks += marksMost * min((l.taken*l.ours-risingAt)/(pressedAt-risingAt), 1)
 	if l.marks < 1 {
 		return false
 	}

@@ -57,6 +57,54 @@ func TestMessageOnceBegunFindsRoomForAllItsFragments(t *testing.T) {
 	}
 }
 
+// press has so much of the sockets' room be taken for a while, a part of it by sessions.
+func (tl *tale) press(taken, ours float64) {
+	tl.table.load.press(tl.now, taken, ours)
+	tl.now = tl.now.Add(standing)
+	tl.table.came = 0
+	tl.table.load.press(tl.now, taken, ours)
+}
+
+func TestShortBurstIsNoOverload(t *testing.T) {
+	tl := newTale(t)
+	tl.press(0, 1)
+	tl.now = tl.now.Add(standing / 10)
+	tl.table.press(tl.now, 1, 0)
+	if p := tl.table.load.pressure; p != calm {
+		t.Errorf("full for %v: pressure %d", standing/10, p)
+	}
+	tl.now = tl.now.Add(standing)
+	tl.table.press(tl.now, 1, 0)
+	if p := tl.table.load.pressure; p != full {
+		t.Errorf("full for %v: pressure %d", standing, p)
+	}
+}
+
+// What strangers fill the sockets with is theirs to lose.
+func TestFloodOfStrangersIsNoReasonToShedWhatSessionsSend(t *testing.T) {
+	tl := newSealedTale(t)
+	bob := tl.guest("192.0.2.1:1000")
+	bob.enter("bob/phone")
+	for range 100 {
+		tl.now = tl.now.Add(standing / 10)
+		for range 20 {
+			g := tl.guest("192.0.2.2:1000")
+			g.put(g.begun.Hello(sealed.Cookie{}))
+		}
+		bob.say(&wire.Ping{ID: 1})
+		bob.heard = nil
+		tl.table.press(tl.now, 1, 0)
+	}
+	tl.table.pushed(tl.now, []bus.Push{tl.entry("bob", events.SessionID{}, "news")})
+	bob.say(message(1, "alice", "hi"))
+	tl.appended()
+	bob.listen()
+	bob.want("a push and a send", `push 1 "news", ack 1`)
+	if tl.table.load.pressure != crowded {
+		t.Errorf("pressure %d", tl.table.load.pressure)
+	}
+}
+
 // The unproved go first, then pushes, then sends; whoever has proved its address gets in.
 func TestOverloadIsShedInOrder(t *testing.T) {
 	for _, test := range []struct {
@@ -73,7 +121,7 @@ func TestOverloadIsShedInOrder(t *testing.T) {
 		tl := newSealedTale(t)
 		bob := tl.guest("192.0.2.1:1000")
 		bob.enter("bob/phone")
-		tl.table.press(test.taken, 0)
+		tl.press(test.taken, 1)
 		for range crowdedAnswers + 1 { // as many as are always answered
 			g := tl.guest("192.0.2.2:1000")
 			g.put(g.begun.Hello(sealed.Cookie{}))
@@ -95,7 +143,7 @@ func TestOverloadIsShedInOrder(t *testing.T) {
 		proved.say(&wire.Login{Version: 1, Attempt: events.MessageID{1}, Token: "carol/phone"})
 		proved.want(fmt.Sprintf("%v taken, a login", test.taken), "welcome, accepted head 0")
 
-		tl.table.press(0, 0)
+		tl.press(0, 1)
 		if test.pushed != "" {
 			bob.say(&wire.Got{Cursor: 1})
 		}
@@ -111,7 +159,7 @@ func TestMoreAndMoreClientsAreToldToPause(t *testing.T) {
 	tl.heard(1)
 	before := -1
 	for i, taken := range []float64{0, 0.5, 0.55, 0.65, 0.75, 0.87} {
-		tl.table.press(taken, 0)
+		tl.press(taken, 1)
 		paused := 0
 		for range 1000 {
 			tl.now = tl.now.Add(2 * time.Millisecond) // no more than a session may
@@ -139,7 +187,7 @@ func TestClientIsToldOnceOfManyPushesThatWereShed(t *testing.T) {
 		tl.codec = codec
 		tl.login(1, "bob/phone")
 		tl.heard(1)
-		tl.table.press(pressedAt, 0)
+		tl.press(pressedAt, 1)
 		for range 100 {
 			tl.pushed(tl.entry("bob", events.SessionID{}, "news"))
 			tl.advance(tellEvery / 100)
@@ -148,7 +196,7 @@ func TestClientIsToldOnceOfManyPushesThatWereShed(t *testing.T) {
 		tl.advance(2 * tellEvery)
 		tl.want(1, "no more since", "")
 		tl.pushed(tl.entry("bob", events.SessionID{}, "news"))
-		tl.table.press(0, 0)
+		tl.press(0, 1)
 		tl.advance(tellEvery)
 		tl.want(1, "it is over", "pong 0 head 101")
 		tl.pushed(tl.entry("bob", events.SessionID{}, "at last"))
@@ -162,7 +210,7 @@ func TestRepeatsAreAnsweredAndLongMessagesEndHoweverFullItIs(t *testing.T) {
 	alice := tl.login(1, "alice/phone")
 	tl.heard(1)
 	tl.packet(1, alice, message(1, "bob", "hi"), &wire.Send{Number: 2, To: "bob", Body: []byte("lo"), Fragments: 2})
-	tl.table.press(fullAt, 0)
+	tl.press(fullAt, 1)
 	tl.appended()
 	tl.heard(1)
 	tl.packet(1, alice, message(1, "bob", "hi"))

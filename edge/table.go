@@ -45,6 +45,8 @@ type table struct {
 	revoked    uint64    // the generation of the revocations that all sessions passed
 	paced      int       // bytes of answers to Sync on their way out
 	load       load
+	came       int // packets since the last press
+	heard      int // those of sessions
 	draining   bool
 	drained    bool
 
@@ -61,8 +63,13 @@ type device struct {
 
 // press takes in how much of the sockets' room is taken, and how many datagrams have
 // found none.
-func (t *table) press(taken float64, lost uint64) {
-	t.load.press(taken)
+func (t *table) press(now time.Time, taken float64, lost uint64) {
+	ours := t.load.ours
+	if t.came > 0 {
+		ours = float64(t.heard) / float64(t.came)
+	}
+	t.load.press(now, taken, ours)
+	t.came, t.heard = 0, 0
 	t.counts.pressure.Store(int64(t.load.pressure))
 	t.counts.noRoom.Store(lost)
 }
@@ -104,6 +111,7 @@ func (t *table) since(now time.Time) time.Duration {
 // packet takes in a datagram. Its bytes are the caller's again afterwards.
 func (t *table) packet(now time.Time, src from, data []byte) {
 	t.counts.packets.Add(1)
+	t.came++
 	if len(data) > wire.MaxPacket {
 		t.counts.oversized.Add(1)
 		return
@@ -129,6 +137,7 @@ func (t *table) packet(now time.Time, src from, data []byte) {
 	case s.codec != p.Codec:
 		t.counts.wrongCodec.Add(1)
 	default:
+		t.heard++
 		s.heard, s.src = now, src
 		t.frames(now, s, src, p.Frames)
 	}
