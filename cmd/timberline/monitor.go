@@ -77,7 +77,9 @@ func (m *monitor) mux() *http.ServeMux {
 	mux.HandleFunc("GET /readyz", answering(m.ready))
 	if a, ok := m.listener.Addr().(*net.TCPAddr); ok && a.IP.IsLoopback() {
 		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+		mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
 		mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+		mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
 		mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 	}
 	return mux
