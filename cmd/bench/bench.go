@@ -260,7 +260,7 @@ func catchUp(ctx context.Context, cfg Config, from, user string, entries int) (*
 		l := f.loops[0]
 		l.onEntry = (*session).read
 		s := l.add(0, user, from, cfg.Token(user, fmt.Sprint("reader-", i)))
-		s.from, s.wanted, s.seen = events.User(from), entries, make([]bool, entries+1)
+		s.readBack(from, entries, &cfg.Payload)
 		f.start(ctx)
 		if err = f.connect(); err == nil {
 			err = f.until("entries", func(l *loop) *atomic.Int64 { return &l.quiet }, 1, drainPatience)

@@ -4,55 +4,58 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strconv"
 
 	"golang.org/x/sys/unix"
 )
 
-// StartOn starts a process on the first so many cores of those that this one may use,
-// and keeps this one off them: clients then leave the server its cores. With 0 it
-// starts the process as usual.
-func StartOn(cores int, cmd *exec.Cmd) error {
-	if cores == 0 {
+// Cores are those of the processes that are measured, and those of this one. The zero
+// value leaves all to all.
+type Cores struct{ mine, theirs unix.CPUSet }
+
+// Start starts a process on its cores, and keeps this one off them.
+func (c *Cores) Start(cmd *exec.Cmd) error {
+	if c.theirs.Count() == 0 {
 		return cmd.Start()
-	}
-	mine, theirs, err := split(cores)
-	if err != nil {
-		return err
 	}
 	runtime.LockOSThread() // a process inherits the cores of the thread that starts it
 	defer runtime.UnlockOSThread()
-	if err := unix.SchedSetaffinity(0, &theirs); err != nil {
-		return fmt.Errorf("give the server %d cores: %w", cores, err)
+	if err := unix.SchedSetaffinity(0, &c.theirs); err != nil {
+		return fmt.Errorf("give %s its cores: %w", filepath.Base(cmd.Path), err)
 	}
 	if err := cmd.Start(); err != nil {
 		return err
 	}
-	runtime.GOMAXPROCS(mine.Count())
-	return pin(&mine)
+	runtime.GOMAXPROCS(c.mine.Count())
+	return pin(&c.mine)
 }
 
-// split divides the cores.
-func split(cores int) (mine, theirs unix.CPUSet, err error) {
+// SplitCores gives the first n of the cores that this process may use to the processes
+// that are measured; with 0 all share all.
+func SplitCores(n int) (c Cores, err error) {
+	if n == 0 {
+		return c, nil
+	}
 	var all unix.CPUSet
 	if err := unix.SchedGetaffinity(0, &all); err != nil {
-		return mine, theirs, fmt.Errorf("cores of this process: %w", err)
+		return c, fmt.Errorf("cores of this process: %w", err)
 	}
-	if cores >= all.Count() {
-		return mine, theirs, fmt.Errorf("%d cores for the server: want fewer than the %d that there are", cores, all.Count())
+	if n >= all.Count() {
+		return c, fmt.Errorf("%d cores for the server: want fewer than the %d that there are", n, all.Count())
 	}
 	for cpu, left := 0, all.Count(); left > 0; cpu++ {
 		if !all.IsSet(cpu) {
 			continue
 		}
-		if left--; theirs.Count() < cores {
-			theirs.Set(cpu)
+		if left--; c.theirs.Count() < n {
+			c.theirs.Set(cpu)
 		} else {
-			mine.Set(cpu)
+			c.mine.Set(cpu)
 		}
 	}
-	return mine, theirs, nil
+	return c, nil
 }
 
 // pin keeps every thread of this process on cores; later ones inherit them.

@@ -57,7 +57,7 @@ type loop struct {
 	send wire.Send // used again for each
 
 	nextTick time.Duration
-	bodies   int           // sent so far
+	given    int           // sends that have a number so far
 	entered  int           // entries that reached their receivers
 	robin    int           // the session whose turn it is to send
 	lag      time.Duration // open loop: when the next send is due
@@ -344,8 +344,8 @@ func (l *loop) fill(now time.Duration, s *session) {
 			due = s.backlogFrom
 			s.backlogFrom += l.interval() * time.Duration(len(l.sessions))
 		}
-		l.bodies++
-		s.add(due, l.bodies%len(l.cfg.Payload.Bodies))
+		l.given++
+		s.add(due)
 	}
 }
 
@@ -403,7 +403,7 @@ func (l *loop) sendOne(now time.Duration, s *session, n events.Number) {
 	x := s.slot(n)
 	x.at = now
 	x.tries++
-	l.send = wire.Send{Number: n, Low: s.base, To: s.to, Message: messageID(x.due), Body: l.cfg.Payload.Bodies[x.body]}
+	l.send = wire.Send{Number: n, Low: s.base, To: s.to, Message: messageID(x.due), Body: l.cfg.Payload.body(s.index, n)}
 	if s.gotAt == 0 {
 		l.say(s, &l.send)
 		return
@@ -443,7 +443,7 @@ func (l *loop) tick(now time.Duration) {
 	if sending {
 		l.quiet.Store(0) // what was told before is over; first, for whoever waits for sent
 	}
-	l.sent.Store(int64(l.bodies))
+	l.sent.Store(int64(l.given))
 	l.arrived.Store(int64(l.entered))
 	if !sending {
 		l.quiet.Store(quiet) // last: all is sent then

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"timberline/events"
 	"timberline/sim/corpus"
 )
 
@@ -22,6 +23,11 @@ func (p *Payload) Mean() int {
 		n += len(b)
 	}
 	return n / len(p.Bodies)
+}
+
+// body returns what a sender says in its send with a number.
+func (p *Payload) body(sender int, n events.Number) []byte {
+	return p.Bodies[(uint64(sender)*257+uint64(n))%uint64(len(p.Bodies))]
 }
 
 // ParsePayload reads "fixed:BYTES" or "corpus:FILE"; "corpus" alone is the sample

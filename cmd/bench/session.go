@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"time"
@@ -80,6 +81,7 @@ type session struct {
 	// the sender that it is there for.
 	wanted, entries int
 	from            events.User
+	bodies          *Payload      // what was sent
 	seen            []bool        // by number
 	last            events.Number // the highest so far
 	doubled, late   int           // entries that came twice, and against the order sent
@@ -100,7 +102,6 @@ type sent struct {
 	at    time.Duration // when it was sent last
 	tries int
 	held  bool // the server has it
-	body  int  // which
 }
 
 func (s *session) slot(n events.Number) *sent { return &s.flight[uint64(n)%uint64(len(s.flight))] }
@@ -138,8 +139,8 @@ func (s *session) shrink(now time.Duration, to int) {
 }
 
 // add gives a send the next number.
-func (s *session) add(due time.Duration, body int) {
-	*s.slot(s.next) = sent{due: due, body: body}
+func (s *session) add(due time.Duration) {
+	*s.slot(s.next) = sent{due: due}
 	s.next++
 }
 
@@ -253,7 +254,7 @@ func (s *session) entry(now time.Duration, seq events.Seq, e events.Event, deliv
 		if s.early == nil {
 			s.early = make(map[events.Seq]events.Event)
 		}
-		e.Body = nil // it aliases the packet, and nobody looks at it
+		e.Body = bytes.Clone(e.Body) // it aliases the packet
 		s.early[seq] = e
 	}
 	if s.gotAt == 0 {

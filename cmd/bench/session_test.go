@@ -18,7 +18,7 @@ func newTestSession(window int) *session {
 // sends gives a session so many sends that were transmitted at a time.
 func (s *session) sends(n int, at time.Duration) {
 	for range n {
-		s.add(at, 0)
+		s.add(at)
 		x := s.slot(s.unsent)
 		x.at, x.tries = at, 1
 		s.unsent++
@@ -91,18 +91,23 @@ func TestEntriesAreDeliveredInOrderAndOnceAndGapsAreAskedFor(t *testing.T) {
 }
 
 func TestReaderFindsWhatIsLostDoubledAndOutOfOrder(t *testing.T) {
-	s := &session{from: "u00000", wanted: 5, seen: make([]bool, 6)}
+	p := &Payload{Bodies: [][]byte{[]byte("a"), []byte("b"), []byte("c")}}
+	s := &session{index: 7}
+	s.readBack("u00000", 5, p)
 	for _, n := range []events.Number{1, 3, 2, 3, 5} {
-		s.read(0, &events.Event{Sender: "u00000", Number: n})
+		s.read(0, &events.Event{Sender: "u00000", Number: n, Body: p.body(7, n)})
 	}
-	s.read(0, &events.Event{Sender: "u00001", Number: 4}) // somebody else's
+	s.read(0, &events.Event{Sender: "u00001", Number: 4, Body: p.body(7, 4)}) // somebody else's
+	s.read(0, &events.Event{Sender: "u00000", Number: 4, Body: p.body(7, 5)}) // another body
 	if s.entries != 4 || s.doubled != 1 || s.late != 1 || s.rests() {
 		t.Errorf("%d entries, %d doubled, %d out of order", s.entries, s.doubled, s.late)
 	}
 }
 
 func TestReaderGoesOnToTheEndOfTheTimeline(t *testing.T) {
-	s := &session{from: "u00000", wanted: 2, seen: make([]bool, 3), head: 3}
+	p := &Payload{Bodies: [][]byte{nil}}
+	s := &session{head: 3}
+	s.readBack("u00000", 2, p)
 	for seq, n := range []events.Number{1, 2, 2} {
 		if s.rests() {
 			t.Errorf("it has read %d of 3 entries, and waits for no more", seq)

@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"bytes"
 	"context"
 	"sync/atomic"
 	"time"
@@ -34,7 +35,7 @@ func verify(ctx context.Context, cfg Config, acked []events.Number) (Verified, e
 		l := f.loops[i%len(f.loops)]
 		l.onEntry = (*session).read
 		s := l.add(i, to, from, cfg.Token(to, "reader"))
-		s.from, s.wanted, s.seen = events.User(from), int(n), make([]bool, n+1)
+		s.readBack(from, int(n), &cfg.Payload)
 	}
 	f.start(ctx)
 	if err = f.connect(); err == nil {
@@ -65,10 +66,16 @@ func readPatience(acked []events.Number) time.Duration {
 	return 30*time.Second + time.Duration(n)*20*time.Microsecond
 }
 
-// read takes in an entry of a timeline that is read back.
+// readBack makes the session read its timeline until it has so many entries of a sender.
+func (s *session) readBack(from string, entries int, bodies *Payload) {
+	s.from, s.wanted, s.bodies, s.seen = events.User(from), entries, bodies, make([]bool, entries+1)
+}
+
+// read takes in an entry of a timeline that is read back. One with another body than
+// was sent is none.
 func (s *session) read(_ events.Seq, e *events.Event) {
 	switch n := e.Number; {
-	case e.Sender != s.from || n == 0 || int(n) >= len(s.seen):
+	case e.Sender != s.from || n == 0 || int(n) >= len(s.seen) || !bytes.Equal(e.Body, s.bodies.body(s.index, n)):
 	case s.seen[n]:
 		s.doubled++
 	default:

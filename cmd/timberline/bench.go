@@ -71,6 +71,7 @@ type benchConfig struct {
 	faults      proxy.Faults
 	duration    time.Duration
 	serverCores int
+	cores       bench.Cores
 	entries     int
 	rest        time.Duration
 	folder      string
@@ -175,7 +176,10 @@ func (b *benchConfig) run(ctx context.Context, c *call, payload bench.Payload) (
 		return wrong("folder", "is of no use: %v", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(folder)) }()
-	server, err := startChild(ctx, filepath.Join(folder, "data"), b.serverCores, b.serverFlags()...)
+	if b.cores, err = bench.SplitCores(b.serverCores); err != nil {
+		return err
+	}
+	server, err := startChild(ctx, filepath.Join(folder, "data"), b.cores, b.serverFlags()...)
 	if err != nil {
 		return err
 	}
@@ -242,7 +246,7 @@ func (b *benchConfig) load(server *childServer, payload bench.Payload) (cfg benc
 
 // send puts the load on the server.
 func (b *benchConfig) send(ctx context.Context, c *call, cfg bench.Config, m bench.Machine) error {
-	echo, err := startEcho(ctx)
+	echo, err := startEcho(ctx, b.cores)
 	if err != nil {
 		return err
 	}
@@ -357,8 +361,8 @@ type echoServer struct {
 	cmd  *exec.Cmd
 }
 
-// startEcho starts "timberline bench echo".
-func startEcho(ctx context.Context) (*echoServer, error) {
+// startEcho starts "timberline bench echo", on the cores that the server has.
+func startEcho(ctx context.Context, cores bench.Cores) (*echoServer, error) {
 	exe, err := os.Executable()
 	if err != nil {
 		return nil, fmt.Errorf("start an echo: %w", err)
@@ -367,7 +371,7 @@ func startEcho(ctx context.Context) (*echoServer, error) {
 	endsWithUs(e.cmd, syscall.SIGKILL)
 	out, err := e.cmd.StdoutPipe()
 	if err == nil {
-		err = e.cmd.Start()
+		err = cores.Start(e.cmd)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("start an echo: %w", err)

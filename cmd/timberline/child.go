@@ -21,7 +21,7 @@ import (
 type childServer struct {
 	data  string
 	flags []string       // besides those that say where
-	cores int            // that it has for itself; 0: it shares all
+	cores bench.Cores    // that it has for itself
 	addr  netip.AddrPort // the same for every start
 	plain netip.AddrPort // of its plain socket, if flags ask for one
 	key   string         // the public one, likewise
@@ -35,7 +35,7 @@ type childServer struct {
 const startWithin = 30 * time.Second
 
 // startChild starts a server on a port of its own.
-func startChild(ctx context.Context, data string, cores int, flags ...string) (*childServer, error) {
+func startChild(ctx context.Context, data string, cores bench.Cores, flags ...string) (*childServer, error) {
 	s := &childServer{data: data, flags: flags, cores: cores, log: data + ".log", addr: netip.MustParseAddrPort("127.0.0.1:0")}
 	if err := s.start(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("%w\n%s", err, s.lastWords()), s.stop())
@@ -62,7 +62,7 @@ func (s *childServer) start(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("start a server: %w", err)
 	}
-	if err := bench.StartOn(s.cores, cmd); err != nil {
+	if err := s.cores.Start(cmd); err != nil {
 		return fmt.Errorf("start a server: %w", err)
 	}
 	s.cmd = cmd

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"timberline/cmd/bench"
 	"timberline/edge/auth"
 	"timberline/events"
 	"timberline/sim/check"
@@ -39,7 +40,7 @@ func (d *demo) run(ctx context.Context) (report *check.Report, err error) {
 	defer func() { err = errors.Join(err, os.RemoveAll(folder)) }()
 	begun := time.Now()
 	r := &demoRun{demo: d, folder: folder, history: check.NewHistory(), tally: newTally()}
-	r.server, err = startChild(ctx, filepath.Join(folder, "data"), 0)
+	r.server, err = startChild(ctx, filepath.Join(folder, "data"), bench.Cores{})
 	if err != nil {
 		return nil, err
 	}
