@@ -255,6 +255,8 @@ func (t *table) reported(now time.Time, r ingest.Report) {
 		if s := t.sessions[o.Session]; s != nil && s.owner == o {
 			t.end(s, wire.ReasonReplaced)
 			t.gone(s)
+		} else {
+			t.cfg.Writer.Forget(o) // no session of that owner submits anything
 		}
 	}
 	if r.Ended {

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -735,8 +736,21 @@ func TestSessionClosedByAnotherEdgeIsReplaced(t *testing.T) {
 	tl.table.reported(tl.now, ingest.Report{Journal: "j:1", Offset: 1, Closed: []ingest.Owner{o}})
 	tl.settle()
 	tl.want(1, "closed elsewhere", "closed replaced")
-	if len(tl.writer.forgotten) != 1 {
+	if len(tl.writer.forgotten) == 0 || tl.writer.forgotten[len(tl.writer.forgotten)-1] != o {
 		t.Error("the writer was not told to forget the session")
+	}
+}
+
+// The Writer keeps who was closed by others until it is told to forget it: else every
+// device that settles elsewhere what it has left here would take memory for ever.
+func TestNothingLeaksOfSessionsClosedElsewhereThatAreNotHere(t *testing.T) {
+	tl := newTale(t)
+	gone := ingest.Owner{Session: events.SessionID{9}, User: "alice", Device: "phone"}
+	foreign := ingest.Owner{Session: tl.login(1, "bob/phone"), User: "mallory", Device: "phone"}
+	tl.table.reported(tl.now, ingest.Report{Journal: "j:1", Offset: 1, Closed: []ingest.Owner{gone, foreign}})
+	tl.settle()
+	if !slices.Equal(tl.writer.forgotten, []ingest.Owner{gone, foreign}) {
+		t.Errorf("the writer was told to forget %v, want both", tl.writer.forgotten)
 	}
 }
 
