@@ -1,6 +1,7 @@
 # make test   everything that CI checks, and all the set-up it needs
 # make fuzz   longer fuzzing: FUZZTIME=1m for each target
 # make sim    more of the simulation: SEEDS=1000 FROM=1
+# make leaks  an hour of sessions that come and go, floods of strangers: nothing may be left behind
 # make bench  speed, beside the machine's limits, in one table: PAYLOAD=corpus:FILE (some ten minutes)
 
 SHELL    := /bin/bash -euo pipefail
@@ -9,9 +10,9 @@ SEEDS    ?= 100
 FROM     ?= 1
 PAYLOAD  ?= corpus
 
-.PHONY: test format vet lint race allocations sim fuzz bench
+.PHONY: test format vet lint race allocations leaks sim fuzz bench
 
-test: format vet lint race allocations
+test: format vet lint race allocations leaks
 	$(MAKE) sim SEEDS=10 FROM=1
 	$(MAKE) fuzz
 
@@ -30,6 +31,11 @@ race:
 # Under the race detector more is allocated: what must not allocate is held to that without it.
 allocations:
 	go test -run Allocat ./edge ./events ./wire/...
+
+# An hour of 10,000 devices: about a minute without the race detector, ten with it.
+leaks:
+	go test -run Leak ./edge -edge.churn=10000
+	go test -run Leak ./client
 
 sim:
 	go test -timeout 30m ./sim -sim.from=$(FROM) -sim.seeds=$(SEEDS)
