@@ -1,6 +1,7 @@
 # make test   everything that CI checks, and all the set-up it needs
 # make fuzz   longer fuzzing: FUZZTIME=1m for each target
 # make sim    more of the simulation: SEEDS=1000 FROM=1
+# make soak   real processes, killed at random: MINUTES=20 PAYLOAD=corpus:FILE
 # make leaks  an hour of sessions that come and go, floods of strangers: nothing may be left behind
 # make bench  speed, beside the machine's limits, in one table: PAYLOAD=corpus:FILE (some ten minutes)
 
@@ -9,8 +10,9 @@ FUZZTIME ?= 4s
 SEEDS    ?= 100
 FROM     ?= 1
 PAYLOAD  ?= corpus
+MINUTES  ?= 2
 
-.PHONY: test format vet lint race allocations leaks sim fuzz bench
+.PHONY: test format vet lint race allocations leaks sim fuzz soak bench
 
 test: format vet lint race allocations leaks
 	$(MAKE) sim SEEDS=10 FROM=1
@@ -32,7 +34,7 @@ race:
 allocations:
 	go test -run Allocat ./edge ./events ./wire/...
 
-# An hour of 10,000 devices: about a minute without the race detector, ten with it.
+# An hour of 10,000 devices: about a minute, without the race detector.
 leaks:
 	go test -run Leak ./edge -edge.churn=10000
 	go test -run Leak ./client
@@ -46,6 +48,11 @@ fuzz:
 		echo "fuzz $${file%/*} $${target#func }"; \
 		go test -run '^$$' -fuzz "^$${target#func }$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x -parallel 2 "$${file%/*}"; \
 	done
+
+# make test has a short one, as a test of cmd/timberline.
+soak:
+	go build -o bin/timberline ./cmd/timberline
+	bin/timberline soak --minutes $(MINUTES) --payload $(PAYLOAD)
 
 bench:
 	go build -o bin/timberline ./cmd/timberline

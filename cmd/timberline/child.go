@@ -110,26 +110,44 @@ func (s *childServer) kill(ctx context.Context) error {
 }
 
 // stop ends the server for good.
-func (s *childServer) stop() error {
-	if s.cmd == nil {
-		return nil
-	}
-	return s.end(syscall.SIGKILL)
-}
+func (s *childServer) stop() error { return s.end(syscall.SIGKILL) }
 
 // end ends the process with a signal. It is an error if it has ended before.
 func (s *childServer) end(signal os.Signal) error {
 	cmd := s.cmd
+	if cmd == nil {
+		return nil
+	}
 	s.cmd = nil
+	if err := endProcess(cmd, signal, cmd.Wait); err != nil {
+		return fmt.Errorf("the server %w", err)
+	}
+	return nil
+}
+
+// signal sends the process a signal that does not end it.
+func (s *childServer) signal(signal os.Signal) error { return s.cmd.Process.Signal(signal) }
+
+// endWithin is how long a process may take to end that was told to.
+const endWithin = 30 * time.Second
+
+// endProcess ends a process with a signal and calls wait for its end. It is an error
+// if the process has ended before, or does so otherwise than it was told to.
+func endProcess(cmd *exec.Cmd, signal os.Signal, wait func() error) error {
 	if err := cmd.Process.Signal(signal); err != nil {
-		return errors.Join(fmt.Errorf("the server has ended by itself: %w", err), cmd.Wait())
+		return errors.Join(fmt.Errorf("has ended by itself: %w", err), wait())
+	}
+	late := time.AfterFunc(endWithin, func() { cmd.Process.Kill() })
+	err := wait()
+	if !late.Stop() {
+		return fmt.Errorf("did not end within %v: %w", endWithin, err)
 	}
 	var exit *exec.ExitError
-	if err := cmd.Wait(); !errors.As(err, &exit) {
+	if !errors.As(err, &exit) {
 		return err
 	}
 	if status, ok := exit.Sys().(syscall.WaitStatus); !ok || status.Signal() != signal {
-		return fmt.Errorf("the server has ended by itself: %w", exit)
+		return fmt.Errorf("has ended by itself: %w", exit)
 	}
 	return nil
 }

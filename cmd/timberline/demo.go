@@ -85,14 +85,23 @@ func (d *demo) check(messages int) error {
 		return wrong("messages", "is %d, want at least 1", messages)
 	case d.kills < 0:
 		return wrong("kills", "is %d, want at least 0", d.kills)
-	case !(d.faults.Loss >= 0 && d.faults.Loss <= 0.9):
-		return wrong("loss", "is %v, want 0 to 0.9", d.faults.Loss)
-	case !(d.faults.Duplicate >= 0 && d.faults.Duplicate <= 1):
-		return wrong("duplicate", "is %v, want 0 to 1", d.faults.Duplicate)
-	case !(d.faults.Reorder >= 0 && d.faults.Reorder <= 1):
-		return wrong("reorder", "is %v, want 0 to 1", d.faults.Reorder)
 	case d.codec != "protobuf" && d.codec != "json" && d.codec != "both":
 		return wrong("codec", "is %q, want protobuf, json or both", d.codec)
+	}
+	return checkFaults(d.faults)
+}
+
+// checkFaults finds what is wrong with the flags of a network.
+func checkFaults(f proxy.Faults) error {
+	switch {
+	case !(f.Loss >= 0 && f.Loss <= 0.9):
+		return wrong("loss", "is %v, want 0 to 0.9", f.Loss)
+	case !(f.Duplicate >= 0 && f.Duplicate <= 1):
+		return wrong("duplicate", "is %v, want 0 to 1", f.Duplicate)
+	case !(f.Reorder >= 0 && f.Reorder <= 1):
+		return wrong("reorder", "is %v, want 0 to 1", f.Reorder)
+	case f.Delay < 0 || f.Delay > proxy.MaxDelay:
+		return wrong("delay", "is %v, want 0 to %v", f.Delay, proxy.MaxDelay)
 	}
 	return nil
 }

@@ -28,20 +28,26 @@ func shortFolder(t *testing.T) string {
 	return folder
 }
 
-// runDemo runs a demo in the program itself, with a folder for temporary files that
-// must be empty afterwards.
+// runDemo runs a demo, see runAlone.
 func runDemo(t *testing.T, args ...string) outcome {
 	t.Helper()
+	return runAlone(t, "demo", args...)
+}
+
+// runAlone runs a command in the program itself, with a folder for temporary files
+// that must be empty afterwards.
+func runAlone(t *testing.T, name string, args ...string) outcome {
+	t.Helper()
 	temporary := shortFolder(t)
-	cmd := exec.Command(binary, append([]string{"demo"}, args...)...)
+	cmd := exec.Command(binary, append([]string{name}, args...)...)
 	cmd.Env = append(os.Environ(), "TMPDIR="+temporary)
 	var out, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &stderr
-	late := time.AfterFunc(time.Minute, func() { cmd.Process.Signal(os.Interrupt) })
+	late := time.AfterFunc(2*time.Minute, func() { cmd.Process.Signal(os.Interrupt) })
 	defer late.Stop()
 	cmd.Run()
 	if left, err := os.ReadDir(temporary); err != nil || len(left) > 0 {
-		t.Errorf("the demo leaves %v behind, %v", left, err)
+		t.Errorf("%s leaves %v behind, %v", name, left, err)
 	}
 	return outcome{cmd.ProcessState.ExitCode(), out.String(), stderr.String()}
 }

@@ -15,6 +15,7 @@ import (
 // A command is one word of the command line.
 type command struct {
 	name    string
+	hidden  bool   // it is for the program itself: help does not list it
 	args    string // what follows the flags
 	summary string // one line
 	about   string // what else there is to know
@@ -26,7 +27,7 @@ type command struct {
 func commands() []*command {
 	return []*command{
 		serveCommand, tokenCommand, revokeCommand, keyCommand,
-		chatCommand, sendCommand, inboxCommand, logCommand, demoCommand, benchCommand, versionCommand,
+		chatCommand, sendCommand, inboxCommand, logCommand, demoCommand, soakCommand, soakDeviceCommand, benchCommand, versionCommand,
 	}
 }
 
@@ -91,7 +92,9 @@ func usage(w io.Writer) {
 	fmt.Fprint(w, "Timberline is the message store under a chat app.\n\nusage: timberline COMMAND [flags]\n\n")
 	t := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
 	for _, cmd := range commands() {
-		fmt.Fprintf(t, "  %s\t%s\n", cmd.name, cmd.summary)
+		if !cmd.hidden {
+			fmt.Fprintf(t, "  %s\t%s\n", cmd.name, cmd.summary)
+		}
 	}
 	t.Flush()
 	fmt.Fprint(w, "\ntimberline COMMAND --help tells more, with an example.\n")

@@ -155,7 +155,9 @@ func TestEveryCommandHasHelpWithAnExampleThatParses(t *testing.T) {
 				t.Errorf("the example of %s has --%s, which does not exist", cmd.name, flag)
 			}
 		}
-		tl(t, "help").want(t, exitOK, cmd.summary, "")
+		if o := tl(t, "help"); strings.Contains(o.out, cmd.summary) == cmd.hidden {
+			t.Errorf("%s is hidden: %v, but help says:\n%s", cmd.name, cmd.hidden, o.out)
+		}
 	}
 }
 
@@ -217,6 +219,13 @@ func TestWrongCommandLinesSayWhatIsWrong(t *testing.T) {
 		{"demo --users 1", "--users is 1"},
 		{"demo --kills -1", "--kills is -1"},
 		{"demo --kills 9 --messages 3", "--kills is 9, want at most one for each of the 3 messages"},
+		{"soak --minutes 0", "--minutes comes to 0s"},
+		{"soak --users 51", "--users is 51, want 2 to 50"},
+		{"soak --rate 0", "--rate is 0, want 1 to 2000"},
+		{"soak --every 1ms", "--every is 1ms, want 100ms to 1h"},
+		{"soak --payload fixed:3", "--payload is \"fixed:3\", want corpus or corpus:FILE"},
+		{"soak --delay 11s", "--delay is 11s, want 0 to 10s"},
+		{"soak --loss 1", "--loss is 1, want 0 to 0.9"},
 		{"demo --codec both --messages -1", "--messages is -1"},
 	} {
 		tl(t, strings.Fields(test.args)...).want(t, exitUsage, "", test.want)

@@ -5,7 +5,7 @@ import (
 	"sync"
 )
 
-// A tally counts how far a demo has come.
+// A tally counts how far a demo or a soak has come.
 type tally struct {
 	mu    sync.Mutex
 	c     counts
@@ -13,7 +13,12 @@ type tally struct {
 	moved chan struct{} // closed when acked or err changes
 }
 
-type counts struct{ sent, acked, read, kills int }
+type counts struct {
+	sent, acked, read int
+	kills             int
+	serverKills       int // among them; of a soak, as what follows
+	stops, restarts   int
+}
 
 func newTally() *tally { return &tally{moved: make(chan struct{})} }
 

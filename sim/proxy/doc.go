@@ -1,5 +1,5 @@
 // Package proxy is a bad network to order: a UDP proxy on loopback that loses,
-// repeats and reorders datagrams between clients and a server.
+// repeats, reorders and delays datagrams between clients and a server.
 //
 //	client ─┐                     ┌─ socket ─┐
 //	client ─┼─▶ the proxy's address ├─ socket ─┼─▶ server

@@ -50,14 +50,17 @@ func (p *Proxy) pass(draw *rand.Rand, f Faults, d *direction, data []byte, send 
 		copies = 2
 	}
 	for range copies {
-		if draw.Float64() >= f.Reorder {
+		hold := f.Delay
+		if draw.Float64() < f.Reorder {
+			d.heldBack.Add(1)
+			hold += time.Millisecond + time.Duration(draw.Int64N(int64(maxHold-time.Millisecond)))
+		}
+		if hold == 0 {
 			send(data)
 			continue
 		}
-		d.heldBack.Add(1)
-		until := time.Now().Add(time.Millisecond + time.Duration(draw.Int64N(int64(maxHold-time.Millisecond))))
 		select {
-		case p.held <- held{until, slices.Clone(data), send}:
+		case p.held <- held{time.Now().Add(hold), slices.Clone(data), send}:
 		default:
 			send(data)
 		}

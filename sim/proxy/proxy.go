@@ -14,10 +14,14 @@ import (
 // Faults are what happens to datagrams of one direction: parts of all, from 0 to
 // 1.
 type Faults struct {
-	Loss      float64 // never arrives
-	Duplicate float64 // arrives twice
-	Reorder   float64 // is held back for 1 to 50 ms, so that later ones overtake it
+	Loss      float64       // never arrives
+	Duplicate float64       // arrives twice
+	Reorder   float64       // is held back for 1 to 50 ms, so that later ones overtake it
+	Delay     time.Duration // the way of all that arrives; at most MaxDelay
 }
+
+// MaxDelay bounds Faults.Delay.
+const MaxDelay = 10 * time.Second
 
 func (f Faults) validate() error {
 	for _, part := range []struct {
@@ -27,6 +31,9 @@ func (f Faults) validate() error {
 		if !(part.value >= 0 && part.value <= 1) {
 			return fmt.Errorf("%s is %v, want 0 to 1", part.name, part.value)
 		}
+	}
+	if f.Delay < 0 || f.Delay > MaxDelay {
+		return fmt.Errorf("field Delay is %v, want 0 to %v", f.Delay, MaxDelay)
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -175,6 +176,24 @@ func TestReorderedDatagramsAreOvertakenAndNotLost(t *testing.T) {
 	}
 }
 
+func TestDelayIsOfTheDirectionAskedForAndKeepsTheOrder(t *testing.T) {
+	const delay = 30 * time.Millisecond
+	p, _ := start(t, Config{Up: Faults{Delay: delay}})
+	c := dial(t, p)
+	begun := time.Now()
+	if got := ask(t, c, "x", 5*time.Second); got == "" {
+		t.Fatal("no answer")
+	}
+	if took := time.Since(begun); took < delay {
+		t.Errorf("the answer came after %v, want %v at least", took, delay)
+	}
+	const sent = 200
+	answers := exchange(t, p, sent)
+	if len(answers) != sent || !slices.IsSorted(answers) {
+		t.Errorf("%d of %d arrived, in order: %v", len(answers), sent, slices.IsSorted(answers))
+	}
+}
+
 func between(t *testing.T, what string, got uint64, low, high float64) {
 	t.Helper()
 	if float64(got) < low || float64(got) > high {
@@ -250,6 +269,8 @@ func TestConfigErrorsNameTheField(t *testing.T) {
 		{"Server", Config{}},
 		{"Loss", Config{Server: server, Up: Faults{Loss: 1.5}}},
 		{"Reorder", Config{Server: server, Down: Faults{Reorder: -1}}},
+		{"Delay", Config{Server: server, Down: Faults{Delay: -1}}},
+		{"Delay", Config{Server: server, Up: Faults{Delay: time.Minute}}},
 	} {
 		if _, err := New(test.cfg); err == nil || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("error %v, want one that names %s", err, test.want)

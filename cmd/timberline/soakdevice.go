@@ -1,0 +1,221 @@
+package main
+
+import (
+	"context"
+	"encoding/gob"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"sync"
+
+	"timberline/edge/auth"
+	"timberline/events"
+	"timberline/sim/check"
+)
+
+// A soakDevice is one process after the other, each with the outbox that the one
+// before has left.
+type soakDevice struct {
+	run     *soakRun
+	id      auth.Identity
+	codec   string
+	reader  *check.Reader
+	orders  chan order    // what finds no room is not sent
+	settled chan struct{} // has room
+
+	cmd     *exec.Cmd  // nil: none runs
+	heard   chan error // why there is nothing more to hear of the process
+	writing sync.WaitGroup
+	quit    chan struct{} // ends writing
+
+	// Of whoever hears the process.
+	begun map[events.MessageID]check.Sending // was to be kept, and may have been
+}
+
+// maxOrders bounds what a device has yet to send.
+const maxOrders = 64
+
+func newSoakDevice(r *soakRun, id auth.Identity, codec string) *soakDevice {
+	return &soakDevice{
+		run: r, id: id, codec: codec, reader: r.history.Reader(id.User, id.Device),
+		orders: make(chan order, maxOrders), settled: make(chan struct{}, 1),
+		begun: make(map[events.MessageID]check.Sending),
+	}
+}
+
+func (d *soakDevice) String() string { return d.reader.String() }
+
+func (d *soakDevice) path(end string) string {
+	return filepath.Join(d.run.folder, string(d.id.User)+","+string(d.id.Device)+end)
+}
+
+// start starts a process.
+func (d *soakDevice) start(context.Context) error {
+	exe, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("start %s: %w", d, err)
+	}
+	log, err := os.OpenFile(d.path(".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return fmt.Errorf("start %s: %w", d, err)
+	}
+	defer log.Close() // the process has its own copy
+	cmd := exec.Command(exe, "soak-device", "--server", d.run.proxy.Addr().String(), "--server-key", d.run.server.key, "--data", d.run.server.data,
+		"--as", string(d.id.User), "--device", string(d.id.Device), "--codec", d.codec, "--outbox", d.path(".outbox"))
+	cmd.Env = []string{"HOME=" + d.run.folder} // no setting of somebody's own
+	cmd.Stderr = log
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		return fmt.Errorf("start %s: %w", d, err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return fmt.Errorf("start %s: %w", d, err)
+	}
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("start %s: %w", d, err)
+	}
+	d.cmd, d.heard, d.quit = cmd, make(chan error, 1), make(chan struct{})
+	go func() { d.heard <- d.hear(out) }() // ends with the process
+	d.writing.Go(func() { d.write(in) })
+	return nil
+}
+
+// signal sends the process a signal that does not end it.
+func (d *soakDevice) signal(s os.Signal) error { return d.cmd.Process.Signal(s) }
+
+// end ends the process with a signal. It is an error if it has ended before, or has
+// told nonsense.
+func (d *soakDevice) end(s os.Signal) error {
+	if d.cmd == nil {
+		return nil
+	}
+	cmd := d.cmd
+	d.cmd = nil
+	err := endProcess(cmd, s, func() error { return errors.Join(<-d.heard, cmd.Wait()) })
+	close(d.quit)
+	d.writing.Wait()
+	if err != nil {
+		said, _ := os.ReadFile(d.path(".log"))
+		return fmt.Errorf("%s: %w\n%s", d, err, said)
+	}
+	return nil
+}
+
+// write hands orders to the process.
+func (d *soakDevice) write(in io.Writer) {
+	to := gob.NewEncoder(in)
+	for {
+		select {
+		case o := <-d.orders:
+			if to.Encode(o) != nil {
+				return // the process has ended
+			}
+		case <-d.quit:
+			return
+		}
+	}
+}
+
+// order has the device send a message, if it has room for it.
+func (d *soakDevice) order(o order) {
+	select {
+	case d.orders <- o:
+	default:
+	}
+}
+
+// hear takes in what the process tells, to the end. A deed that was cut off as it
+// was told was not done.
+func (d *soakDevice) hear(out io.Reader) error {
+	from := gob.NewDecoder(out)
+	for {
+		var x deed
+		switch err := from.Decode(&x); {
+		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+			return nil
+		case err != nil:
+			return fmt.Errorf("what it tells: %w", err)
+		}
+		if err := d.takeIn(&x); err != nil {
+			return fmt.Errorf("what it tells: %w", err)
+		}
+	}
+}
+
+// takeIn records a deed.
+func (d *soakDevice) takeIn(x *deed) error {
+	h := d.run.history
+	switch x.What {
+	case toldBegins:
+		for id := range d.begun {
+			if slices.Contains(x.Outbox, id) {
+				d.kept(id)
+			}
+		}
+		clear(d.begun)
+	case toldSends:
+		d.begun[x.Message] = d.reader.Send(x.To, x.Body)
+	case toldKept:
+		d.kept(x.Message)
+	case toldAcked:
+		d.kept(x.Message)
+		h.Acked(x.Message)
+		d.run.tally.acked()
+	case toldRefused:
+		d.kept(x.Message)
+		h.Refused(x.Message)
+	case toldUnknown:
+		d.kept(x.Message)
+		h.Unknown(x.Message)
+	case toldShown:
+		e, err := events.Raw(x.Event).Decode()
+		if err != nil {
+			return err
+		}
+		d.reader.Entry(x.Seq, &e)
+		d.run.tally.read()
+	case toldReset:
+		d.reader.Reset(x.Store)
+	case toldSettled:
+		d.settled <- struct{}{}
+	default:
+		return fmt.Errorf("a deed of kind %d", x.What)
+	}
+	return nil
+}
+
+// kept notes that a message has been in the outbox.
+func (d *soakDevice) kept(id events.MessageID) {
+	sending, ok := d.begun[id]
+	if !ok {
+		return // it is known
+	}
+	delete(d.begun, id)
+	sending.Kept(id)
+	d.run.tally.sent()
+}
+
+// settle waits until everything that the device has sent is answered, and it has
+// read its whole timeline.
+func (d *soakDevice) settle(ctx context.Context) error {
+	select {
+	case d.orders <- order{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case <-d.settled:
+		d.reader.Complete()
+		return nil
+	case err := <-d.heard:
+		d.heard <- err // for end
+		return errors.Join(fmt.Errorf("%s has ended", d), err)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
