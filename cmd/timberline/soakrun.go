@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"timberline/client"
+	"timberline/cmd/bench"
 	"timberline/edge/auth"
 	"timberline/events"
 	"timberline/sim/check"
@@ -57,7 +58,7 @@ func (s *soak) run(ctx context.Context) (report *soakReport, err error) {
 
 // play starts the processes, disturbs them and reads everything back.
 func (r *soakRun) play(ctx context.Context) (err error) {
-	if r.server, err = startChild(ctx, filepath.Join(r.folder, "data"), 0); err != nil {
+	if r.server, err = startChild(ctx, filepath.Join(r.folder, "data"), bench.Cores{}); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, r.server.stop()) }()
