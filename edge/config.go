@@ -58,11 +58,9 @@ func (noRevocations) Revoked(auth.Identity) bool { return false }
 // Timelines is what an edge reads. Its reads are strong: they show durable state
 // only (R8).
 type Timelines interface {
-	// Head returns a run without events: where the timeline begins and ends.
+	// Head returns a run without events: where the timeline begins and ends, and
+	// the highest id in it.
 	Head(ctx context.Context, u events.User) (events.Run, error)
-	// NewestAt returns the highest id of all entries up to the end of the item
-	// that holds the cursor; false if there is no such item.
-	NewestAt(ctx context.Context, u events.User, cursor events.Seq) (events.ID, bool, error)
 	// Read returns the entries that follow after, as far as they stand in a row,
 	// up to upto (0: to the end), in about size bytes and at least one.
 	Read(ctx context.Context, u events.User, after, upto events.Seq, size int) (events.Run, error)

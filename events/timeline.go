@@ -7,4 +7,5 @@ type Run struct {
 	Events [][]byte // each a Raw
 	Head   Seq      // the last seq of the timeline; 0 if it is empty
 	First  Seq      // the first seq that can still be read; 1 if nothing was trimmed
+	Newest ID       // the highest id of all entries up to the head; zero if there are none
 }

@@ -44,7 +44,9 @@ func EndJournals(ctx context.Context, log events.Log, js events.Journals, clock 
 }
 
 // observeNewest moves the clock above the end of the newest journal that has
-// records. Its owner's clock stood above the end of every journal before.
+// records. Of processes that ran one after the other its owner's clock stood above the
+// end of every journal before; of those that ran together a login finds what matters
+// (see edge).
 func observeNewest(ctx context.Context, log events.Log, rows []events.Row, clock *events.Clock) error {
 	for _, row := range slices.Backward(rows) {
 		last, err := lastOffset(ctx, log, row.Journal(), 0)

@@ -15,8 +15,8 @@ type Reader struct{ items Items }
 // NewReader returns a reader of the timelines in a store.
 func NewReader(items Items) *Reader { return &Reader{items: items} }
 
-// Head returns a run without events: where the timeline ends, and from which seq
-// on it can be read.
+// Head returns a run without events: where the timeline ends, from which seq on it
+// can be read, and the highest id in it.
 func (r *Reader) Head(ctx context.Context, u events.User) (events.Run, error) {
 	stored, err := r.items.NewestItem(ctx, u, events.Strong)
 	if errors.Is(err, events.ErrNotFound) {
@@ -25,8 +25,12 @@ func (r *Reader) Head(ctx context.Context, u events.User) (events.Run, error) {
 	if err != nil {
 		return events.Run{}, err
 	}
+	item, err := stored.Decode()
+	if err != nil {
+		return events.Run{}, err
+	}
 	first, err := r.first(ctx, u)
-	return events.Run{Head: stored.Last, First: first}, err
+	return events.Run{Head: stored.Last, First: first, Newest: item.Newest}, err
 }
 
 // first returns the seq of the oldest entry; what was before it was trimmed.
@@ -37,31 +41,6 @@ func (r *Reader) first(ctx context.Context, u events.User) (events.Seq, error) {
 	}
 	item, err := oldest[0].Decode()
 	return item.First, err
-}
-
-// NewestAt returns the highest id of all entries up to the end of the item that
-// holds the cursor (R4); false if there is no such item.
-func (r *Reader) NewestAt(ctx context.Context, u events.User, cursor events.Seq) (events.ID, bool, error) {
-	if cursor == 0 {
-		return events.ID{}, false, nil
-	}
-	for _, c := range []events.Consistency{events.Relaxed, events.Strong} {
-		stored, err := r.items.ReadItems(ctx, u, cursor, 1, c)
-		if err != nil {
-			return events.ID{}, false, err
-		}
-		if len(stored) == 0 {
-			continue // absent is read again consistently
-		}
-		item, err := stored[0].Decode()
-		if err != nil {
-			return events.ID{}, false, err
-		}
-		// The item may begin behind the cursor: what held it was trimmed. Its
-		// newest id counts all before it in, too.
-		return item.Newest, true, nil
-	}
-	return events.ID{}, false, nil
 }
 
 // Read returns the entries that follow after, as far as they stand in a row, up
