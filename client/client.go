@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	randv2 "math/rand/v2"
 	"net"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -56,12 +57,14 @@ type Options struct {
 	// app has not taken; default: 1024.
 	OutboxLimit int
 
-	// The seams of tests. Listen opens the socket, Now is the clock, Random the
-	// source of randomness; defaults: the system's.
-	Listen func() (wire.PacketConn, error)
-	Now    func() time.Time
-	Random io.Reader
-	Logger *slog.Logger // default: none
+	// The seams of tests. Resolve returns where the server is, for each login anew,
+	// and is told how many were in vain; Listen opens the socket, Now is the clock,
+	// Random the source of randomness; defaults: the system's.
+	Resolve func(ctx context.Context, try int) (netip.AddrPort, error)
+	Listen  func() (wire.PacketConn, error)
+	Now     func() time.Time
+	Random  io.Reader
+	Logger  *slog.Logger // default: none
 
 	seal *seal // nil: Plain
 }
@@ -110,8 +113,7 @@ type Result struct {
 
 // A Client is one device's connection.
 type Client struct {
-	o       Options
-	address string
+	o Options
 
 	ctx    context.Context // ends when Close begins
 	cancel context.CancelFunc
@@ -146,7 +148,7 @@ func Dial(address string, o Options) (*Client, error) {
 		return nil, fmt.Errorf("draw a seed: %w", err)
 	}
 	c := &Client{
-		o: o, address: address,
+		o:     o,
 		calls: make(chan func(time.Time)),
 		sends: make(chan *sendCall),
 		stop:  make(chan struct{}),
@@ -184,6 +186,9 @@ func (o *Options) setDefaults(address string) error {
 	}
 	if o.Store == nil {
 		o.Store = NewMemory()
+	}
+	if o.Resolve == nil {
+		o.Resolve = func(ctx context.Context, try int) (netip.AddrPort, error) { return resolve(ctx, address, try) }
 	}
 	if o.Now == nil {
 		o.Now = time.Now

@@ -135,7 +135,7 @@ type preparation struct {
 func (c *Client) prepare(try int) (p preparation, err error) {
 	ctx, cancel := context.WithTimeout(c.ctx, tokenPatience)
 	defer cancel()
-	if p.server, err = resolve(ctx, c.address, try); err != nil {
+	if p.server, err = c.o.Resolve(ctx, try); err != nil {
 		return p, err
 	}
 	if p.token, err = c.token(ctx); err != nil {
