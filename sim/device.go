@@ -51,8 +51,18 @@ func deviceHost(device, moves byte) netip.Addr { return netip.AddrFrom4([4]byte{
 // service that stands next to the server.
 func (w *world) token(u events.User, d events.Device) func(context.Context) (string, error) {
 	return func(context.Context) (string, error) {
-		return auth.Sign(w.tokenKey, auth.Identity{User: u, Device: d, Expires: w.server.now().Add(w.plan.tokenLife)})
+		return auth.Sign(w.tokenKey, auth.Identity{User: u, Device: d, Expires: w.server.hosts[0].now().Add(w.plan.tokenLife)})
 	}
+}
+
+// resolve is the client's Resolve: of several nodes each login takes one that is
+// drawn.
+func (d *device) resolve(context.Context, int) (netip.AddrPort, error) {
+	h := oneOf(d.w.draws.next(d.String()+" resolves"), d.w.server.hosts...)
+	if d.plan.plain {
+		return h.plainAddr(), nil
+	}
+	return h.sealedAddr(), nil
 }
 
 // open begins a life.
@@ -141,8 +151,10 @@ func (d *device) do(ctx context.Context, c *chore) error {
 		d.life.client.NetworkChanged()
 	case cutOff:
 		host := d.host()
-		d.w.net.Cut(host, serverHost)
-		d.w.net.At(c.down, func() { d.w.net.Heal(host, serverHost) })
+		for _, h := range d.w.server.hosts {
+			d.w.net.Cut(host, h.addr)
+			d.w.net.At(c.down, func() { d.w.net.Heal(host, h.addr) })
+		}
 	}
 	return nil
 }

@@ -25,6 +25,7 @@ type disk struct {
 	vfs.FS // as the process uses it
 	mem    *vfs.MemFS
 	draws  *draws
+	name   string        // of the boot, which it draws for alone
 	most   time.Duration // that a sync takes
 	slow   atomic.Bool   // syncs wait
 	// atSync is called as a sync begins, with how long it will take, if it is
@@ -82,7 +83,7 @@ func (d *disk) wait() {
 	if !d.slow.Load() {
 		return
 	}
-	takes := between(d.draws.next("sync"), 10*time.Microsecond, d.most)
+	takes := between(d.draws.next(d.name+" sync"), 10*time.Microsecond, d.most)
 	if begins := d.atSync.Swap(nil); begins != nil {
 		(*begins)(takes)
 	}

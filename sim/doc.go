@@ -2,21 +2,28 @@
 // ingest, projector and push, all of them the real code, on a network, a disk and
 // clocks of its own.
 //
-//	devices ──▶ client ──▶ network ──▶ node (edge, ingest, projector, push)
-//	   │             ▲  (loss, repeats,   │            │
-//	   │        strangers cuts, delays)  bus         engine
-//	   ▼                               (loss)   (appends that fail)
-//	history ──▶ check ◀── witness                      │
-//	                                                  disk
-//	                                         (slow syncs, crashes)
+//	devices ──▶ client ──▶ network ──▶ node ◀─ bus ─▶ node (edge, ingest, projector, push)
+//	   │             ▲  (loss, repeats,  │   (loss)    │
+//	   │        strangers cuts, delays) engine       engine
+//	   ▼                                 │  (writes that fail, stalls)
+//	history ──▶ check ◀── witness        └──── store ──┘
+//	                                             │
+//	                                           disk (slow syncs, crashes)
 //
 // A seed is a run: who sends what to whom and when, what the network does to each
-// datagram, which appends fail, land late or lose their answer, when the server
+// datagram, which writes fail, land late or lose their answer, when the server
 // crashes and what the disk has kept of what was not synced, when devices are
 // killed, moved or cut off and start again from their outbox. At the end every
 // message must be answered, every device must have its whole timeline without
 // asking for it, new devices read all timelines back, and package check holds the
 // history against the promises.
+//
+// In most seeds two nodes share the store, as processes on many machines will: each
+// with an edge at its own address, a journal, a clock, and a projector of all shards.
+// A device comes to either with each login, so that its old session is closed in the
+// journal of a node that lives. One node is killed while the other goes on, and
+// another takes its place; or what it does with the store stands still for a while,
+// between any two accesses, as if it was stopped by a signal.
 //
 // Most devices speak sealed mode, the others plain mode. An eavesdropper hears
 // what the sealed ones and the server say, and sends it again: whole, damaged, in
@@ -43,7 +50,9 @@
 //
 // # Limitations
 //
-// One server, direct conversations. A sync may be slow, but never fails. Devices
+// Direct conversations. Nodes share one Pebble store, whose writes all land in the
+// order of one log; a journal whose node was killed is ended when the machine boots
+// next, not by the other node. A sync may be slow, but never fails. Devices
 // fail to save, and die saving, only where something is to be sent after the save.
 // Strangers have no token and no keys, and nobody listens at their addresses: they
 // shake no hands. They leave plain sessions alone, which have no defence against

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
+	"sync"
 	"time"
 
 	"timberline/cmd/node"
@@ -14,94 +16,195 @@ import (
 // errAppend is what a failing append returns. It settles nothing (R2).
 var errAppend = errors.New("the store did not answer")
 
-// An engine gives every access to the store a moment of its own, and makes some
-// appends fail: before they did anything, after they landed, or so that they land
-// when the caller has gone on.
+// An engine is the store as one process has it. It gives every access a moment of
+// its own, and makes some writes fail: before they did anything, after they landed,
+// or so that they land when the caller has gone on. It stops the process between
+// two accesses, and refuses everything to one that is killed.
 type engine struct {
 	node.Engine
-	draws *draws
-	plan  *plan
-	later func(time.Duration, func()) // calls back after a while, if the process lives
+	p    *process
+	plan *plan
+
+	mu      sync.Mutex
+	stalled map[part]time.Time // until then
 }
 
-// slowly gives an access to the store a moment before it begins, and has one more
-// follow it: several may have waited for the same sync. Accesses at one instant
-// are told apart by their names.
-func (e *engine) slowly(format string, args ...any) (end func()) {
-	r := e.draws.next(fmt.Sprintf(format, args...))
-	time.Sleep(between(r, time.Microsecond, time.Millisecond))
-	return func() { time.Sleep(between(r, time.Microsecond, 100*time.Microsecond)) }
+func newEngine(p *process) *engine {
+	return &engine{Engine: p.boot.store, p: p, plan: p.w.plan, stalled: make(map[part]time.Time)}
+}
+
+// A part is one of those that use the store, and can stall.
+type part uint8
+
+const (
+	ingest part = iota // and edge
+	projector
+	parts
+)
+
+// String names the part.
+func (p part) String() string { return [...]string{"ingest", "projector", "ingest and projector"}[p] }
+
+// stall has a part get no further for a while: it stands before what it does next,
+// or behind what it did last. parts is both.
+func (e *engine) stall(what part, lasts time.Duration) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for p := range parts {
+		if what == p || what == parts {
+			e.stalled[p] = time.Now().Add(lasts)
+		}
+	}
+}
+
+func (e *engine) stalledFor(p part) time.Duration {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return time.Until(e.stalled[p])
+}
+
+// An access is one call of the store.
+type access struct {
+	e    *engine
+	part part
+	r    *rand.Rand
+}
+
+// access begins a call. Accesses at one instant are told apart by their names.
+func (e *engine) access(p part, format string, args ...any) *access {
+	return &access{e, p, e.draw(format, args...)}
+}
+
+// draw draws for this process alone: what one begins while it is being killed is no
+// matter to the next.
+func (e *engine) draw(format string, args ...any) *rand.Rand {
+	return e.p.w.draws.next(e.p.name + " " + fmt.Sprintf(format, args...))
+}
+
+// wait gives the access its moment before it begins, and one more as it ends:
+// several may have waited for the same sync.
+func (a *access) wait(most time.Duration) error {
+	for pause := between(a.r, time.Microsecond, most); pause > 0; {
+		timer := time.NewTimer(pause)
+		select {
+		case <-timer.C:
+		case <-a.e.p.dead:
+			timer.Stop()
+			return errDead
+		}
+		if pause = a.e.stalledFor(a.part); pause > 0 { // until then, or it is taken back
+			pause = min(pause, 100*time.Millisecond) + between(a.r, time.Microsecond, most)
+		}
+	}
+	return nil
+}
+
+// do does what an access is for.
+func do[T any](a *access, call func() (T, error)) (T, error) {
+	var nothing T
+	if err := a.wait(time.Millisecond); err != nil {
+		return nothing, err
+	}
+	got, err := call()
+	if err := a.wait(100 * time.Microsecond); err != nil {
+		return nothing, err // nobody hears the answer
+	}
+	return got, err
+}
+
+// write does a write that may fail.
+func write[T any](ctx context.Context, a *access, name string, call func(context.Context) (T, error)) (T, error) {
+	return do(a, func() (nothing T, err error) {
+		e := a.e
+		switch r := e.draw("%s fails", name); {
+		case chance(r, e.plan.refused):
+			return nothing, errAppend
+		case chance(r, e.plan.lost):
+			call(ctx) // its answer is lost
+			return nothing, errAppend
+		case chance(r, e.plan.late):
+			e.p.boot.later(between(r, time.Millisecond, 100*time.Millisecond), func() {
+				call(context.WithoutCancel(ctx)) // nobody hears the answer
+			})
+			return nothing, errAppend
+		}
+		return call(ctx)
+	})
 }
 
 // Append implements events.Log.
 func (e *engine) Append(ctx context.Context, j events.Journal, at events.Offset, rec events.Record) (events.Record, error) {
-	defer e.slowly("append %s %d", j, at)()
-	switch r := e.draws.next("append fails"); {
-	case chance(r, e.plan.refused):
-		return nil, errAppend
-	case chance(r, e.plan.lost):
-		e.Engine.Append(ctx, j, at, rec) // its answer is lost
-		return nil, errAppend
-	case chance(r, e.plan.late):
-		e.later(between(r, time.Millisecond, 100*time.Millisecond), func() {
-			e.Engine.Append(context.WithoutCancel(ctx), j, at, rec) // nobody hears the answer
-		})
-		return nil, errAppend
+	a := e.access(ingest, "append %s %d", j, at)
+	return write(ctx, a, "append", func(ctx context.Context) (events.Record, error) { return e.Engine.Append(ctx, j, at, rec) })
+}
+
+// reader tells who reads the log: only the projector does with what may be old.
+func reader(c events.Consistency) part {
+	if c == events.Strong {
+		return ingest
 	}
-	return e.Engine.Append(ctx, j, at, rec)
+	return projector
 }
 
 // ReadLog implements events.Log.
 func (e *engine) ReadLog(ctx context.Context, j events.Journal, from events.Offset, size int, c events.Consistency) ([]events.Record, error) {
-	defer e.slowly("read log %s %d", j, from)()
-	return e.Engine.ReadLog(ctx, j, from, size, c)
+	return do(e.access(reader(c), "read log %s %d", j, from), func() ([]events.Record, error) { return e.Engine.ReadLog(ctx, j, from, size, c) })
 }
 
 // ListJournals implements events.Journals.
 func (e *engine) ListJournals(ctx context.Context, after uint64, c events.Consistency) ([]events.Row, error) {
-	defer e.slowly("list journals")()
-	return e.Engine.ListJournals(ctx, after, c)
+	return do(e.access(reader(c), "list journals"), func() ([]events.Row, error) { return e.Engine.ListJournals(ctx, after, c) })
+}
+
+// CreateJournal implements events.Journals.
+func (e *engine) CreateJournal(ctx context.Context, r events.Row) (events.Row, error) {
+	return do(e.access(ingest, "create journal"), func() (events.Row, error) { return e.Engine.CreateJournal(ctx, r) })
+}
+
+// UpdateJournal implements events.Journals.
+func (e *engine) UpdateJournal(ctx context.Context, r events.Row) error {
+	_, err := do(e.access(ingest, "update journal"), func() (none struct{}, err error) { return none, e.Engine.UpdateJournal(ctx, r) })
+	return err
+}
+
+// A last checkpoint, as LastCheckpoint returns it.
+type last struct {
+	n    projections.CheckpointNumber
+	data []byte
 }
 
 // LastCheckpoint implements projections.Checkpoints.
 func (e *engine) LastCheckpoint(ctx context.Context, s projections.Shard) (projections.CheckpointNumber, []byte, error) {
-	defer e.slowly("last checkpoint %d", s)()
-	return e.Engine.LastCheckpoint(ctx, s)
+	l, err := do(e.access(projector, "last checkpoint %d", s), func() (l last, err error) {
+		l.n, l.data, err = e.Engine.LastCheckpoint(ctx, s)
+		return l, err
+	})
+	return l.n, l.data, err
 }
 
 // ReadCheckpoints implements projections.Checkpoints.
 func (e *engine) ReadCheckpoints(ctx context.Context, s projections.Shard, from projections.CheckpointNumber, size int) ([][]byte, error) {
-	defer e.slowly("read checkpoints %d", s)()
-	return e.Engine.ReadCheckpoints(ctx, s, from, size)
+	return do(e.access(projector, "read checkpoints %d", s), func() ([][]byte, error) { return e.Engine.ReadCheckpoints(ctx, s, from, size) })
 }
 
 // Commit implements projections.Checkpoints.
 func (e *engine) Commit(ctx context.Context, s projections.Shard, n projections.CheckpointNumber, checkpoint []byte, items []projections.Stored) ([]byte, error) {
-	defer e.slowly("commit %d", s)()
-	switch r := e.draws.next(fmt.Sprintf("commit %d fails", s)); {
-	case chance(r, e.plan.refused):
-		return nil, errAppend
-	case chance(r, e.plan.lost):
-		e.Engine.Commit(ctx, s, n, checkpoint, items) // its answer is lost
-		return nil, errAppend
-	}
-	return e.Engine.Commit(ctx, s, n, checkpoint, items)
+	name := fmt.Sprintf("commit %d", s)
+	return write(ctx, e.access(projector, "%s", name), name, func(ctx context.Context) ([]byte, error) { return e.Engine.Commit(ctx, s, n, checkpoint, items) })
 }
 
 // NewestItem implements projections.Items.
 func (e *engine) NewestItem(ctx context.Context, u events.User, c events.Consistency) (projections.Stored, error) {
-	defer e.slowly("newest item %s", u)()
-	return e.Engine.NewestItem(ctx, u, c)
+	return do(e.access(reader(c), "newest item %s", u), func() (projections.Stored, error) { return e.Engine.NewestItem(ctx, u, c) })
 }
 
 // ReadItems implements projections.Items.
 func (e *engine) ReadItems(ctx context.Context, u events.User, from events.Seq, size int, c events.Consistency) ([]projections.Stored, error) {
-	defer e.slowly("read items %s %d", u, from)()
-	return e.Engine.ReadItems(ctx, u, from, size, c)
+	return do(e.access(ingest, "read items %s %d", u, from), func() ([]projections.Stored, error) { return e.Engine.ReadItems(ctx, u, from, size, c) })
 }
 
 // PutItems implements projections.Items.
 func (e *engine) PutItems(ctx context.Context, items []projections.Stored) error {
-	defer e.slowly("put items")()
-	return e.Engine.PutItems(ctx, items)
+	_, err := do(e.access(projector, "put items"), func() (none struct{}, err error) { return none, e.Engine.PutItems(ctx, items) })
+	return err
 }

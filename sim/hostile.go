@@ -51,7 +51,8 @@ func (w *world) flood() {
 	for i := range p.hellos {
 		r := network.Source(w.seed, "flood", uint64(i))
 		at, from, hello := p.floodAt+between(r, 0, p.floodFor), w.flooder(r), w.hello(r)
-		w.net.At(at, func() { w.net.Spoof(from, sealedAddr, hello) })
+		to := oneOf(r, w.server.hosts...).sealedAddr()
+		w.net.At(at, func() { w.net.Spoof(from, to, hello) })
 	}
 }
 
@@ -115,7 +116,7 @@ func (e *eavesdropper) begin() {
 
 // hear keeps a datagram. Of some it sends a copy at once, which arrives before.
 func (e *eavesdropper) hear(from, to netip.AddrPort, data []byte) (hold time.Duration) {
-	if !(to == sealedAddr && deviceAt(from) || from == sealedAddr && deviceAt(to)) {
+	if !(isSealed(to) && deviceAt(from) || isSealed(from) && deviceAt(to)) {
 		return 0
 	}
 	o := overheard{from, to, data}
@@ -164,12 +165,14 @@ func (e *eavesdropper) send(r *rand.Rand, o overheard, did string) {
 		from = netip.AddrPortFrom(deviceHost(byte(r.IntN(len(e.w.devices))), 0), 1)
 	}
 	switch {
-	case to == sealedAddr && wire.IsPlain(o.data) && chance(r, 0.5):
-		to = plainAddr
-	case to != sealedAddr && chance(r, 0.3):
-		from, to = e.own(r), sealedAddr // what the server has said itself
-	case to != sealedAddr:
-		from = sealedAddr // to the device: it listens to nobody else
+	case isSealed(to) && wire.IsPlain(o.data) && chance(r, 0.5):
+		to = netip.AddrPortFrom(to.Addr(), plainPort)
+	case isSealed(to) && chance(r, 0.2):
+		to = oneOf(r, e.w.server.hosts...).sealedAddr()
+	case !isSealed(to) && chance(r, 0.3):
+		from, to = e.own(r), o.from // what the server has said itself
+	case !isSealed(to):
+		from = o.from // to the device: it listens to nobody else
 	}
 	e.w.count(&e.w.outcome.Replays)
 	e.w.net.Note(fmt.Sprintf("the eavesdropper %s what went from %v to %v, as from %v", did, o.from, o.to, from))

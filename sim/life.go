@@ -35,23 +35,24 @@ type life struct {
 func newLife(d *device) (*life, error) {
 	l := &life{d: d, store: through[client.Store](d.w.seams.Outbox, d.left)}
 	l.over, l.kill = context.WithCancel(context.Background())
-	server, key := sealedAddr, d.w.serverKey.Public.String()
+	key := d.w.serverKey.Public.String()
 	if d.plan.plain {
-		server, key = plainAddr, ""
+		key = ""
 	}
 	var err error
-	l.client, err = client.Dial(server.String(), client.Options{
+	l.client, err = client.Dial("timberline:4747", client.Options{
 		ServerKey: key, Plain: d.plan.plain,
 		Token: d.w.token(d.plan.user, d.plan.name),
 		Store: l, Codec: d.plan.codec, OutboxLimit: 32,
 		OnMessage: l.message, OnResult: l.result, OnReset: d.reader.Reset,
-		Listen: l.listen,
+		Resolve: d.resolve, Listen: l.listen,
 		Now:    func() time.Time { return time.Now().Add(d.plan.clock) },
 		Random: through(d.w.seams.Drawn, network.Random(d.w.seed, fmt.Sprintf("%s, life %d", d, d.lives))),
 	})
 	return l, err
 }
 
+// errKilled is what a killed process gets from everything.
 var errKilled = errors.New("the process is killed")
 
 // message is the client's OnMessage.

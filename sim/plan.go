@@ -16,6 +16,8 @@ const (
 	sends   = 200
 	crashes = 2
 	chatFor = 30 * time.Second
+	// maxNodes share a store.
+	maxNodes = 2
 	// maxBody is the server's limit: low, so that some sends exceed it.
 	maxBody = 4 << 10
 )
@@ -32,18 +34,37 @@ type plan struct {
 	sync      time.Duration // the most that a sync takes
 	tokenLife time.Duration
 	hostile   hostilePlan
-	halfOpen  int // connections of the server that nobody has logged in on
+	halfOpen  int             // connections of a node that nobody has logged in on
+	nodes     int             // of the server; 0: one
+	clocks    []time.Duration // how far off their clocks are at first
 	stops     []stop
+	kills     []kill
+	stalls    []stall
 	devices   []devicePlan
 }
 
 // A stop is one end of the server.
 type stop struct {
 	at     time.Duration
-	crash  bool          // false: a clean stop
-	inSync bool          // crash in the middle of the first sync from then on
-	down   time.Duration // until it starts again
-	clock  time.Duration // how far off its clock is then
+	crash  bool                    // false: a clean stop
+	inSync bool                    // crash in the middle of the first sync from then on
+	down   time.Duration           // until it starts again
+	clocks [maxNodes]time.Duration // how far off its nodes' clocks are then
+}
+
+// A kill is the end of one node, while others go on.
+type kill struct {
+	at   time.Duration
+	host int
+	down time.Duration // until the next one starts there
+}
+
+// A stall has a part of a node stand still, while others go on.
+type stall struct {
+	at    time.Duration
+	host  int
+	what  part
+	lasts time.Duration
 }
 
 // A devicePlan is what a device is and does.
@@ -115,7 +136,7 @@ func newPlan(seed uint64) *plan {
 	if chance(r, 0.3) { // tokens end while sessions last; clocks that jump would end all of them
 		p.tokenLife = 20 * time.Second
 		for i := range p.stops {
-			p.stops[i].clock = 0
+			p.stops[i].clocks = [maxNodes]time.Duration{}
 		}
 	}
 	for _, d := range who {
@@ -128,11 +149,57 @@ func newPlan(seed uint64) *plan {
 		p.send(r)
 	}
 	for i := range p.devices {
-		d := &p.devices[i]
-		d.mishaps(r)
-		slices.SortFunc(d.chores, func(a, b chore) int { return int(a.at - b.at) })
+		p.devices[i].mishaps(r)
+	}
+	p.share(network.Source(seed, "nodes", 0))
+	for _, d := range p.devices {
+		slices.SortStableFunc(d.chores, func(a, b chore) int { return int(a.at - b.at) })
 	}
 	return p
+}
+
+// share has two nodes share the store in most seeds, with clocks that differ.
+func (p *plan) share(r *rand.Rand) {
+	p.nodes = 1
+	if !chance(r, 0.6) {
+		return
+	}
+	p.nodes = maxNodes
+	skew := oneOf(r, time.Second, 3*time.Minute, 2*time.Hour)
+	if p.tokenLife < time.Hour {
+		skew = time.Second
+	}
+	p.clocks = []time.Duration{0, between(r, -skew, skew)}
+	for i := range p.stops {
+		p.stops[i].clocks[1] = p.stops[i].clocks[0] + between(r, -skew, skew)
+	}
+	for range r.IntN(4) {
+		p.kills = append(p.kills, kill{
+			at: between(r, time.Second, chatFor), host: r.IntN(maxNodes),
+			down: between(r, 10*time.Millisecond, oneOf(r, 100*time.Millisecond, 5*time.Second)),
+		})
+	}
+	for range r.IntN(8) {
+		s := stall{
+			at: between(r, 0, chatFor), host: r.IntN(maxNodes), what: part(r.IntN(int(parts) + 1)),
+			lasts: between(r, time.Millisecond, oneOf(r, 100*time.Millisecond, time.Second, 10*time.Second)),
+		}
+		p.stalls = append(p.stalls, s)
+		if s.what != projector && chance(r, 0.7) {
+			p.devices[r.IntN(len(p.devices))].leave(r, s.at)
+		}
+	}
+}
+
+// leave has a device send something while a node stalls, and be killed before it can
+// have an answer. If it comes to the other node, its old session is closed there.
+func (d *devicePlan) leave(r *rand.Rand, at time.Duration) {
+	for range 1 + r.IntN(4) {
+		d.chores = append(d.chores, chore{what: send, at: at + between(r, 0, 300*time.Millisecond), to: oneOf(r, users...), size: r.IntN(100)})
+	}
+	d.chores = append(d.chores, chore{
+		what: die, at: at + between(r, 300*time.Millisecond, time.Second), down: between(r, 10*time.Millisecond, 100*time.Millisecond),
+	})
 }
 
 func oneOf[T any](r *rand.Rand, list ...T) T { return list[r.IntN(len(list))] }
@@ -149,7 +216,7 @@ func newStops(r *rand.Rand) []stop {
 			crash:  n == crashes || i != clean,
 			inSync: chance(r, 0.7),
 			down:   between(r, 10*time.Millisecond, 3*time.Second),
-			clock:  between(r, -2*time.Hour, 2*time.Hour),
+			clocks: [maxNodes]time.Duration{between(r, -2*time.Hour, 2*time.Hour)},
 		})
 	}
 	return stops

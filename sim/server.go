@@ -3,116 +3,98 @@ package sim
 import (
 	"context"
 	"fmt"
-	"net/netip"
-	"sync"
-	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// Where every process of the server listens.
-var (
-	serverHost = netip.MustParseAddr("10.0.0.1")
-	sealedAddr = netip.AddrPortFrom(serverHost, 4747)
-	plainAddr  = netip.AddrPortFrom(serverHost, 4748)
-)
-
-// A server is one process after the other, each on what the one before has left
-// on the disk.
+// A server is a machine that boots again and again, each time on what the time
+// before has left on its disk.
 type server struct {
-	w    *world
-	left *vfs.MemFS
-	last chan struct{} // closed when the last process starts
-
-	mu    sync.Mutex
-	clock time.Duration // how far off it is
+	w     *world
+	hosts []*host // one for each node
+	left  *vfs.MemFS
+	last  chan struct{} // closed when it boots for the last time
+	boot  *boot         // the newest; of the network's goroutine and run
 }
 
-// now is the server's wall clock.
-func (s *server) now() time.Time {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return time.Now().Add(s.clock)
+func newServer(w *world) *server {
+	s := &server{w: w, left: vfs.NewCrashableMem(), last: make(chan struct{})}
+	for n := range max(w.plan.nodes, 1) {
+		s.hosts = append(s.hosts, newHost(w, n))
+	}
+	return s
 }
 
-func (s *server) setClock(off time.Duration) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.clock = off
-}
-
-// run stops and starts processes as planned, and leaves the last one running
+// run boots and stops as planned, and leaves the machine running the last time
 // until ctx ends.
 func (s *server) run(ctx context.Context) error {
+	s.mishaps()
 	for n, stop := range s.w.plan.stops {
-		if err := s.process(ctx, n, &stop); err != nil || ctx.Err() != nil {
+		if err := s.life(ctx, n, &stop); err != nil || ctx.Err() != nil {
 			return err
 		}
 		s.w.note("the server is down for %v", stop.down)
-		time.Sleep(stop.down)
-		s.setClock(stop.clock)
+		if err := sleep(ctx, stop.down); err != nil {
+			return nil
+		}
+		for i, h := range s.hosts {
+			h.setClock(stop.clocks[i])
+		}
 	}
 	close(s.last)
-	return s.process(ctx, len(s.w.plan.stops), nil)
+	return s.life(ctx, len(s.w.plan.stops), nil)
 }
 
-// process runs the n-th process until it is stopped, or ctx ends.
-func (s *server) process(ctx context.Context, n int, end *stop) error {
-	p, err := newProcess(s, n)
+// life boots the n-th time and runs until the machine is stopped, or ctx ends.
+func (s *server) life(ctx context.Context, n int, end *stop) error {
+	b, err := newBoot(s, n)
 	if err != nil {
-		return fmt.Errorf("server, process %d: %w", n, err)
+		return fmt.Errorf("server, boot %d: %w", n, err)
 	}
-	s.w.note("the server starts, its clock is off by %v", time.Until(s.now()))
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	b.ctx, b.cancel = context.WithCancel(ctx)
+	defer b.cancel()
 	if end != nil {
-		s.w.net.At(max(end.at-s.w.time(), 0), func() { s.stop(p, end, cancel) })
+		s.w.net.At(max(end.at-s.w.time(), 0), func() { b.stop(end) })
 	}
-	if err := p.run(ctx); err != nil {
-		return fmt.Errorf("server, process %d: %w", n, err)
+	s.boot = b
+	if err := b.run(b.ctx); err != nil {
+		return fmt.Errorf("server, boot %d: %w", n, err)
 	}
-	if p.left == nil {
-		p.left = p.disk.mem // a clean stop
-	}
-	s.left = p.left
+	s.left = b.remains()
 	return nil
 }
 
-// syncWithin is how long a crash waits for a sync to hit.
-const syncWithin = time.Second
-
-// stop ends a process: in the middle of a sync, at any moment, or cleanly. It is
-// called with the bubble at rest.
-func (s *server) stop(p *process, end *stop, cancel func()) {
-	switch {
-	case end.crash && end.inSync:
-		begins := func(takes time.Duration) {
-			s.w.net.At(between(s.w.draws.next("crash in sync"), 0, takes), func() { s.crash(p, cancel) })
-		}
-		p.disk.atSync.Store(&begins)
-		s.w.net.At(syncWithin, func() { s.crash(p, cancel) })
-	case end.crash:
-		s.crash(p, cancel)
-	default:
-		s.w.note("the server is stopped")
-		cancel()
+// mishaps plans what happens to single nodes.
+func (s *server) mishaps() {
+	for _, k := range s.w.plan.kills {
+		s.w.net.At(k.at, func() {
+			if p := s.running(k.host); p != nil {
+				s.w.note("%s is killed, for %v", p, k.down)
+				s.w.count(&s.w.outcome.Kills)
+				p.down = k.down
+				p.kill()
+			}
+		})
+	}
+	for _, t := range s.w.plan.stalls {
+		s.w.net.At(t.at, func() {
+			if p := s.running(t.host); p != nil && s.boot.ctx.Err() == nil {
+				s.w.note("%s stalls for %v: its %s", p, t.lasts, t.what)
+				p.engine.stall(t.what, t.lasts)
+			}
+		})
 	}
 }
 
-// crash takes what a crash leaves of the disk. What the process does afterwards
-// nobody sees: its socket is gone, and its disk is not the one that counts.
-func (s *server) crash(p *process, cancel func()) {
-	if p.left != nil {
-		return // it has crashed before
+// running returns the process of a host; nil if there is none.
+func (s *server) running(host int) *process {
+	if s.boot == nil || host >= len(s.hosts) {
+		return nil
 	}
-	left, t, err := p.disk.crash()
-	if err != nil {
-		s.w.fail(fmt.Errorf("crash: %w", err))
-		return
+	for _, p := range s.boot.running() {
+		if p.host == s.hosts[host] {
+			return p
+		}
 	}
-	s.w.note("the server crashes: %d bytes were not synced, %d of them are lost", t.unsynced, t.lost)
-	p.left = left
-	s.w.crashed(t.lost)
-	p.hangUp()
-	cancel()
+	return nil
 }

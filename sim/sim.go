@@ -23,8 +23,12 @@ type Outcome struct {
 	Trace   network.Trace // with each datagram and each send
 	Time    time.Duration // in the bubble
 	Crashes int           // of the server
-	Lost    int           // bytes of unsynced writes that they took
-	Large   int           // sends with more than the server takes: they alone may be refused
+	Kills   int           // of single nodes
+
+	Overtaken int // times that a projector found another ahead
+	Conflicts int // records that stood where another process had put one of its own before
+	Lost      int // bytes of unsynced writes that they took
+	Large     int // sends with more than the server takes: they alone may be refused
 
 	Sessions int // of sealed devices
 	Moves    int // of sessions, to another address

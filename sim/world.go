@@ -11,7 +11,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2/vfs"
 	"golang.org/x/sync/errgroup"
 
 	"timberline/edge/auth"
@@ -37,7 +36,6 @@ type world struct {
 	heads    map[events.User]*atomic.Uint64 // where timelines end, as new devices found
 
 	serverKey sealed.ServerKey
-	secret    sealed.Secret // of the server's sealed socket
 
 	mu      sync.Mutex
 	outcome *Outcome
@@ -53,7 +51,7 @@ func newWorld(seed uint64, p *plan, seams *Seams) (*world, error) {
 	if err := w.drawKeys(); err != nil {
 		return nil, err
 	}
-	w.server = &server{w: w, left: vfs.NewCrashableMem(), last: make(chan struct{})}
+	w.server = newServer(w)
 	w.heads = make(map[events.User]*atomic.Uint64)
 	for _, u := range users {
 		w.heads[u] = new(atomic.Uint64)
@@ -68,7 +66,7 @@ func newWorld(seed uint64, p *plan, seams *Seams) (*world, error) {
 func (w *world) drawKeys() error {
 	var token, static [32]byte
 	random := network.Random(w.seed, "keys")
-	for _, b := range [][]byte{token[:], static[:], w.secret[:]} {
+	for _, b := range [][]byte{token[:], static[:]} {
 		if _, err := io.ReadFull(random, b); err != nil {
 			return err
 		}
@@ -91,6 +89,14 @@ func (w *world) count(n *int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	*n++
+}
+
+// tell takes in what a process that is over tells of itself.
+func (w *world) tell(p *process) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.outcome.Overtaken += p.tells.value("timberline_projections_overtaken_total")
+	w.outcome.Conflicts += p.tells.value("timberline_ingest_appends_conflict_total")
 }
 
 // note adds a line to the trace and to the story.

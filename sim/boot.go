@@ -1,0 +1,193 @@
+package sim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"golang.org/x/sync/errgroup"
+
+	"timberline/sim/network"
+	"timberline/store/pebble"
+)
+
+// shards of the store.
+const shards = 3
+
+// A boot is one life of the machine: a store on a disk, and the nodes that share
+// it.
+type boot struct {
+	w      *world
+	server *server
+	name   string
+	disk   *disk
+	store  *pebble.Store
+	ctx    context.Context
+	cancel context.CancelFunc // stops the nodes cleanly
+	left   *vfs.MemFS         // what a crash has left of the disk; nil: there was none
+
+	mu    sync.Mutex
+	nodes []*process     // that run, in the order of their hosts
+	over  bool           // nothing begins any more
+	tasks sync.WaitGroup // what was begun by later
+}
+
+// newBoot opens the store.
+func newBoot(s *server, n int) (*boot, error) {
+	b := &boot{w: s.w, server: s, name: fmt.Sprintf("boot %d", n)}
+	b.disk = &disk{FS: through[vfs.FS](s.w.seams.Disk, s.left), mem: s.left, draws: s.w.draws, name: b.name, most: s.w.plan.sync}
+	var err error
+	b.store, err = pebble.Open(dataFolder, pebble.Options{
+		FS: b.disk, Shards: shards, Random: network.Random(s.w.seed, b.name+" store"),
+		OnFatal: func(err error) { s.w.fail(fmt.Errorf("%s ends: %w", b.name, err)) },
+	})
+	return b, err
+}
+
+// run runs the nodes until ctx ends. The first one to start ends the journals of
+// dead processes; only then are there others.
+func (b *boot) run(ctx context.Context) error {
+	b.disk.slow.Store(true)
+	var g errgroup.Group
+	alone := make(chan struct{})
+	started := sync.OnceFunc(func() { close(alone) })
+	for i, h := range b.server.hosts {
+		g.Go(func() error {
+			if i > 0 {
+				select {
+				case <-alone:
+				case <-ctx.Done():
+					return nil
+				}
+			}
+			err := b.lives(ctx, h, i == 0, started)
+			if err != nil {
+				b.cancel()
+			}
+			return err
+		})
+	}
+	err := g.Wait()
+	b.finish()
+	b.disk.slow.Store(false)
+	return errors.Join(err, b.store.Close())
+}
+
+// lives runs one process of a host after the other, until ctx ends.
+func (b *boot) lives(ctx context.Context, h *host, sole bool, started func()) error {
+	for {
+		pause := between(b.w.draws.next(h.name+" starts"), time.Microsecond, time.Millisecond)
+		if sleep(ctx, pause) != nil {
+			return nil
+		}
+		p, err := newProcess(b, h)
+		if err != nil {
+			return err
+		}
+		err = p.run(ctx, sole, func() {
+			sole = false
+			started()
+		})
+		if err != nil || ctx.Err() != nil {
+			return err
+		}
+		if sleep(ctx, p.down) != nil {
+			return nil
+		}
+	}
+}
+
+// running returns the processes that run, in the order of their hosts.
+func (b *boot) running() []*process {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Clone(b.nodes)
+}
+
+func (b *boot) add(p *process) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.nodes = append(b.nodes, p)
+	slices.SortFunc(b.nodes, func(x, y *process) int { return x.host.number - y.host.number })
+}
+
+func (b *boot) remove(p *process) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.nodes = slices.DeleteFunc(b.nodes, func(x *process) bool { return x == p })
+}
+
+// syncWithin is how long a crash waits for a sync to hit.
+const syncWithin = time.Second
+
+// stop ends the boot: in the middle of a sync, at any moment, or cleanly. It is
+// called with the bubble at rest.
+func (b *boot) stop(end *stop) {
+	switch {
+	case end.crash && end.inSync:
+		begins := func(takes time.Duration) {
+			b.w.net.At(between(b.w.draws.next("crash in sync"), 0, takes), b.crash)
+		}
+		b.disk.atSync.Store(&begins)
+		b.w.net.At(syncWithin, b.crash)
+	case end.crash:
+		b.crash()
+	default:
+		b.w.note("the server is stopped")
+		for _, p := range b.running() {
+			p.engine.stall(parts, 0) // it would not end in time
+		}
+		b.cancel()
+	}
+}
+
+// crash takes what a crash leaves of the disk, and kills all nodes.
+func (b *boot) crash() {
+	if b.left != nil {
+		return // it has crashed before
+	}
+	left, t, err := b.disk.crash()
+	if err != nil {
+		b.w.fail(fmt.Errorf("crash: %w", err))
+		return
+	}
+	b.w.note("the server crashes: %d bytes were not synced, %d of them are lost", t.unsynced, t.lost)
+	b.left = left
+	b.w.crashed(t.lost)
+	for _, p := range b.running() {
+		p.kill()
+	}
+	b.cancel()
+}
+
+// remains returns what is on the disk after the boot.
+func (b *boot) remains() *vfs.MemFS {
+	if b.left == nil {
+		return b.disk.mem // a clean stop
+	}
+	return b.left
+}
+
+// later calls do after a while in a goroutine of its own, if the machine still
+// runs then.
+func (b *boot) later(after time.Duration, do func()) {
+	b.w.net.At(after, func() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		if !b.over {
+			b.tasks.Go(do)
+		}
+	})
+}
+
+// finish waits for what was begun by later.
+func (b *boot) finish() {
+	b.mu.Lock()
+	b.over = true
+	b.mu.Unlock()
+	b.tasks.Wait()
+}
