@@ -23,6 +23,7 @@ type host struct {
 
 	mu    sync.Mutex
 	clock time.Duration // how far off it is
+	shown time.Time     // the highest that it has shown before it was set last
 }
 
 func newHost(w *world, n int) *host {
@@ -64,5 +65,19 @@ func (h *host) now() time.Time {
 func (h *host) setClock(off time.Duration) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.clock = off
+	h.shown, h.clock = h.highestLocked(), off
+}
+
+// highest returns the highest time that the clock has shown.
+func (h *host) highest() time.Time {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.highestLocked()
+}
+
+func (h *host) highestLocked() time.Time {
+	if now := time.Now().Add(h.clock); now.After(h.shown) {
+		return now
+	}
+	return h.shown
 }

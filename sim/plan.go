@@ -38,6 +38,7 @@ type plan struct {
 	nodes     int             // of the server; 0: one
 	clocks    []time.Duration // how far off their clocks are at first
 	stops     []stop
+	clockSets []clockSet
 	kills     []kill
 	stalls    []stall
 	devices   []devicePlan
@@ -57,6 +58,13 @@ type kill struct {
 	at   time.Duration
 	host int
 	down time.Duration // until the next one starts there
+}
+
+// A clockSet is somebody setting the clock of a node that runs.
+type clockSet struct {
+	at   time.Duration
+	host int
+	to   time.Duration // how far off it is then
 }
 
 // A stall has a part of a node stand still, while others go on.
@@ -152,6 +160,7 @@ func newPlan(seed uint64) *plan {
 		p.devices[i].mishaps(r)
 	}
 	p.share(network.Source(seed, "nodes", 0))
+	p.setClocks(network.Source(seed, "clocks", 0))
 	for _, d := range p.devices {
 		slices.SortStableFunc(d.chores, func(a, b chore) int { return int(a.at - b.at) })
 	}
@@ -188,6 +197,17 @@ func (p *plan) share(r *rand.Rand) {
 		if s.what != projector && chance(r, 0.7) {
 			p.devices[r.IntN(len(p.devices))].leave(r, s.at)
 		}
+	}
+}
+
+// setClocks has clocks set, unless that would end all sessions.
+func (p *plan) setClocks(r *rand.Rand) {
+	if p.tokenLife < time.Hour {
+		return
+	}
+	for range r.IntN(4) {
+		most := oneOf(r, time.Second, time.Minute, 2*time.Hour)
+		p.clockSets = append(p.clockSets, clockSet{at: between(r, 0, chatFor), host: r.IntN(p.nodes), to: between(r, -most, most)})
 	}
 }
 

@@ -3,6 +3,7 @@ package sim
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
@@ -76,6 +77,13 @@ func (s *server) mishaps() {
 			}
 		})
 	}
+	for _, c := range s.w.plan.clockSets {
+		s.w.net.At(c.at, func() {
+			h := s.hosts[c.host]
+			h.setClock(c.to)
+			s.w.note("the clock of %s is set, to be off by %v", h.name, c.to)
+		})
+	}
 	for _, t := range s.w.plan.stalls {
 		s.w.net.At(t.at, func() {
 			if p := s.running(t.host); p != nil && s.boot.ctx.Err() == nil {
@@ -84,6 +92,16 @@ func (s *server) mishaps() {
 			}
 		})
 	}
+}
+
+// highest returns the highest time that any host's clock has shown.
+func (s *server) highest() (t time.Time) {
+	for _, h := range s.hosts {
+		if shown := h.highest(); shown.After(t) {
+			t = shown
+		}
+	}
+	return t
 }
 
 // running returns the process of a host; nil if there is none.

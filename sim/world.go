@@ -52,6 +52,7 @@ func newWorld(seed uint64, p *plan, seams *Seams) (*world, error) {
 		return nil, err
 	}
 	w.server = newServer(w)
+	w.history.Clock(w.server.highest)
 	w.heads = make(map[events.User]*atomic.Uint64)
 	for _, u := range users {
 		w.heads[u] = new(atomic.Uint64)

@@ -298,6 +298,17 @@ func TestCheckFindsWhatWasPlanted(t *testing.T) {
 			s.shows("alice/phone", 4, "answer")
 			s.shows("bob/phone", 4, "answer")
 		}, map[Kind]int{Acausal: 1}, 4},
+		{"a clock that was moved", func(s *story) {
+			s.h.Clock(func() time.Time { return time.UnixMilli(0) })
+			s.shows("alice/phone", 1, all...)
+			s.shows("bob/phone", 1, all...)
+			s.send("carol/phone", "bob", "late")
+			s.events["late"].ID = events.ID{4: 3, 5: 0xe8} // 1,000 ms
+			s.shows("bob/phone", 4, "late")
+			s.send("carol/phone", "bob", "later")
+			s.events["later"].ID = events.ID{4: 3, 5: 0xe9}
+			s.shows("bob/phone", 5, "later")
+		}, map[Kind]int{Ahead: 1}, 5},
 		{"a device that stopped early", func(s *story) {
 			s.shows("alice/phone", 1, all...)
 			s.shows("bob/phone", 1, all...)

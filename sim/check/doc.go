@@ -15,6 +15,7 @@
 //	foreign       an entry that nobody sent, or not like that, or not to there
 //	refused       an entry whose sender was told that it would never be stored
 //	acausal       an answer has a lower id than what its device had been shown
+//	ahead         an id is above all that the servers' clocks have ever shown
 //	behind        a device that should have everything has not
 //	strangers     an address that has proved nothing got more than it sent, or what is for others
 //

@@ -3,6 +3,7 @@ package check
 import (
 	"hash/maphash"
 	"sync"
+	"time"
 
 	"timberline/events"
 )
@@ -20,7 +21,8 @@ type History struct {
 	byClaim   map[claim]int32
 	timelines map[place]*timeline
 	store     events.StoreID // the one that counts at the end
-	found     []Violation    // while recording
+	clock     func() time.Time
+	found     []Violation // while recording
 }
 
 // A place is a timeline: a user's, in a store.
@@ -83,6 +85,19 @@ func NewHistory() *History {
 		timelines: make(map[place]*timeline),
 	}
 }
+
+// Clock tells the highest time that any server's clock has shown so far. From then
+// on no id may be above that, but for what ids of the same moment take: a client's
+// word moves no clock.
+func (h *History) Clock(highest func() time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.clock = highest
+}
+
+// maxAhead is how far ids may be above all clocks. They count on where many are made
+// in a millisecond; whoever moves a clock moves it by more.
+const maxAhead = time.Second
 
 // A Reader is one device of a user: it sends, and is shown the user's timeline.
 type Reader struct {
@@ -190,6 +205,10 @@ func (r *Reader) Entry(seq events.Seq, e *events.Event) {
 	r.cursor = max(r.cursor, seq)
 	if e.ID.Compare(r.newest) > 0 {
 		r.newest = e.ID
+	}
+	if h.clock != nil && e.ID.Time().After(h.clock().Add(maxAhead)) {
+		h.violated(Ahead, "%s was shown %v at seq %d: it is of %v, no clock has shown more than %v",
+			r, e.ID, seq, e.ID.Time().UTC(), h.clock().UTC())
 	}
 	t := h.timeline(place{r.store, r.user})
 	if seq == 0 || seq > events.Seq(len(t.entries))+maxHole {

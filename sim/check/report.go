@@ -18,6 +18,7 @@ const (
 	Foreign    Kind = "foreign"
 	Refused    Kind = "refused"
 	Acausal    Kind = "acausal"
+	Ahead      Kind = "ahead"
 	Behind     Kind = "behind"
 	Strangers  Kind = "strangers"
 )
