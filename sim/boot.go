@@ -74,6 +74,9 @@ func (b *boot) run(ctx context.Context) error {
 	err := g.Wait()
 	b.finish()
 	b.disk.slow.Store(false)
+	if err == nil && b.left == nil {
+		err = b.w.rebuild(b)
+	}
 	return errors.Join(err, b.store.Close())
 }
 

@@ -309,6 +309,11 @@ func TestCheckFindsWhatWasPlanted(t *testing.T) {
 			s.events["later"].ID = events.ID{4: 3, 5: 0xe9}
 			s.shows("bob/phone", 5, "later")
 		}, map[Kind]int{Ahead: 1}, 5},
+		{"a timeline that cannot be made again", func(s *story) {
+			s.shows("alice/phone", 1, all...)
+			s.shows("bob/phone", 1, all...)
+			s.h.Inexact("timeline of %s", "bob")
+		}, map[Kind]int{Inexact: 1}, 3},
 		{"a device that stopped early", func(s *story) {
 			s.shows("alice/phone", 1, all...)
 			s.shows("bob/phone", 1, all...)

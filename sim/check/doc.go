@@ -17,7 +17,11 @@
 //	acausal       an answer has a lower id than what its device had been shown
 //	ahead         an id is above all that the servers' clocks have ever shown
 //	behind        a device that should have everything has not
+//	inexact       a timeline is not what log and checkpoints give
 //	strangers     an address that has proved nothing got more than it sent, or what is for others
+//
+// The last two are found by who has the store, or sees all packets, and are told to
+// the History (see [History.Inexact] and [History.Stranger]).
 //
 // A send that was never answered may stand in the timelines or not, but once.
 //

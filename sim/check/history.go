@@ -283,6 +283,14 @@ func (r *Reader) Reset(store events.StoreID) {
 	r.store, r.cursor = store, 0
 }
 
+// Inexact records that a timeline is not what the log and the checkpoints give when
+// they are read again.
+func (h *History) Inexact(format string, args ...any) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.violated(Inexact, format, args...)
+}
+
 // Complete records that the device says to have everything that its timeline
 // holds at the end.
 func (r *Reader) Complete() {

@@ -20,6 +20,7 @@ const (
 	Acausal    Kind = "acausal"
 	Ahead      Kind = "ahead"
 	Behind     Kind = "behind"
+	Inexact    Kind = "inexact"
 	Strangers  Kind = "strangers"
 )
 
