@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"golang.org/x/sync/errgroup"
 
+	"timberline/events"
 	"timberline/sim/network"
 	"timberline/store/pebble"
 )
@@ -28,7 +30,8 @@ type boot struct {
 	store  *pebble.Store
 	ctx    context.Context
 	cancel context.CancelFunc // stops the nodes cleanly
-	left   *vfs.MemFS         // what a crash has left of the disk; nil: there was none
+	left   *vfs.MemFS         // what the boot has left of the disk; nil: all
+	fate   atomic.Uint32      // one of those below
 
 	mu    sync.Mutex
 	nodes []*process     // that run, in the order of their hosts
@@ -36,16 +39,61 @@ type boot struct {
 	tasks sync.WaitGroup // what was begun by later
 }
 
+// What becomes of a boot.
+const (
+	running uint32 = iota // or it is stopped cleanly
+	crashed               // the machine
+	gaveUp                // the store can go on no more
+)
+
 // newBoot opens the store.
-func newBoot(s *server, n int) (*boot, error) {
+func newBoot(ctx context.Context, s *server, n int) (*boot, error) {
 	b := &boot{w: s.w, server: s, name: fmt.Sprintf("boot %d", n)}
-	b.disk = &disk{FS: through[vfs.FS](s.w.seams.Disk, s.left), mem: s.left, draws: s.w.draws, name: b.name, most: s.w.plan.sync}
+	b.ctx, b.cancel = context.WithCancel(ctx)
+	b.disk = &disk{full: b.full, FS: through[vfs.FS](s.w.seams.Disk, s.left), mem: s.left, draws: s.w.draws, name: b.name, most: s.w.plan.sync}
 	var err error
 	b.store, err = pebble.Open(dataFolder, pebble.Options{
 		FS: b.disk, Shards: shards, Random: network.Random(s.w.seed, b.name+" store"),
-		OnFatal: func(err error) { s.w.fail(fmt.Errorf("%s ends: %w", b.name, err)) },
+		OnFatal: b.giveUp,
 	})
 	return b, err
+}
+
+// full reports whether the disk is.
+func (b *boot) full() bool {
+	full, now := b.w.plan.full, b.w.time()
+	return full.at <= now && now < full.at+full.lasts && b.fate.Load() == running
+}
+
+// giveUp is the store's OnFatal, and what follows when a node ends because the store
+// takes nothing more: all nodes are one process then, and end. What was written is
+// there, synced or not. What the store does afterwards it does to a disk that does not
+// count; that one is not full, for it would try without end.
+func (b *boot) giveUp(err error) {
+	full := b.full()
+	switch {
+	case !b.fate.CompareAndSwap(running, gaveUp):
+		return
+	case !full:
+		b.w.fail(fmt.Errorf("%s: %w", b.name, err))
+	}
+	b.left = b.disk.written()
+	b.w.net.At(0, func() {
+		b.w.note("the disk is full: the server ends")
+		b.w.count(&b.w.outcome.Full)
+		b.end()
+	})
+}
+
+// gaveUp reports whether the store can go on no more.
+func (b *boot) gaveUp() bool { return b.fate.Load() == gaveUp }
+
+// end kills all nodes.
+func (b *boot) end() {
+	for _, p := range b.running() {
+		p.kill()
+	}
+	b.cancel()
 }
 
 // run runs the nodes until ctx ends. The first one to start ends the journals of
@@ -74,7 +122,11 @@ func (b *boot) run(ctx context.Context) error {
 	err := g.Wait()
 	b.finish()
 	b.disk.slow.Store(false)
-	if err == nil && b.left == nil {
+	if b.fate.Load() != running {
+		b.store.Close() // as well as it can
+		return nil
+	}
+	if err == nil {
 		err = b.w.rebuild(b)
 	}
 	return errors.Join(err, b.store.Close())
@@ -95,10 +147,16 @@ func (b *boot) lives(ctx context.Context, h *host, sole bool, started func()) er
 			sole = false
 			started()
 		})
-		if err != nil || ctx.Err() != nil {
-			return err
+		if errors.Is(err, events.ErrFatal) {
+			b.giveUp(err)
 		}
-		if sleep(ctx, p.down) != nil {
+		switch {
+		case b.gaveUp():
+			<-ctx.Done()
+			return nil
+		case err != nil, ctx.Err() != nil:
+			return err
+		case sleep(ctx, p.down) != nil:
 			return nil
 		}
 	}
@@ -131,6 +189,8 @@ const syncWithin = time.Second
 // called with the bubble at rest.
 func (b *boot) stop(end *stop) {
 	switch {
+	case b.gaveUp():
+		// it is over, the next one will be stopped
 	case end.crash && end.inSync:
 		begins := func(takes time.Duration) {
 			b.w.net.At(between(b.w.draws.next("crash in sync"), 0, takes), b.crash)
@@ -150,8 +210,8 @@ func (b *boot) stop(end *stop) {
 
 // crash takes what a crash leaves of the disk, and kills all nodes.
 func (b *boot) crash() {
-	if b.left != nil {
-		return // it has crashed before
+	if b.ctx.Err() != nil || !b.fate.CompareAndSwap(running, crashed) {
+		return // it is over
 	}
 	left, t, err := b.disk.crash()
 	if err != nil {
@@ -161,10 +221,7 @@ func (b *boot) crash() {
 	b.w.note("the server crashes: %d bytes were not synced, %d of them are lost", t.unsynced, t.lost)
 	b.left = left
 	b.w.crashed(t.lost)
-	for _, p := range b.running() {
-		p.kill()
-	}
-	b.cancel()
+	b.end()
 }
 
 // remains returns what is on the disk after the boot.

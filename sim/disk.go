@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -15,10 +16,10 @@ import (
 // dataFolder is where a server keeps its data on its disk.
 const dataFolder = "data"
 
-// A disk is the disk of one process: syncs of the write-ahead log take their
-// time, so that a crash finds some writes visible and not durable.
+// A disk is the disk of one boot: syncs of the write-ahead log take their time, so
+// that a crash finds some writes visible and not durable. For a while it may be full.
 //
-// Only these syncs may wait: nobody holds a lock during one. As the store is
+// Only syncs of that log may wait: nobody holds a lock during one. As the store is
 // opened and closed they do not, because there some wait for a mutex, and virtual
 // time stands still for them.
 type disk struct {
@@ -27,6 +28,7 @@ type disk struct {
 	draws  *draws
 	name   string        // of the boot, which it draws for alone
 	most   time.Duration // that a sync takes
+	full   func() bool   // nothing more is written
 	slow   atomic.Bool   // syncs wait
 	// atSync is called as a sync begins, with how long it will take, if it is
 	// set. It is taken by the call.
@@ -55,17 +57,45 @@ func (d *disk) Unwrap() vfs.FS { return d.FS }
 func isLog(name string) bool { return strings.HasSuffix(name, ".log") }
 
 func (d *disk) wrap(name string, f vfs.File) vfs.File {
-	if f == nil || !isLog(name) {
+	switch {
+	case f == nil:
 		return f
+	case isLog(name):
+		return &logFile{limited{f, d}}
+	default:
+		return limited{f, d}
 	}
-	return &logFile{File: f, disk: d}
 }
 
-// A logFile is a write-ahead log. Its syncs wait.
-type logFile struct {
+// A limited file takes no more data than there is room for.
+type limited struct {
 	vfs.File
 	disk *disk
 }
+
+// Write implements vfs.File.
+func (f limited) Write(data []byte) (int, error) {
+	return f.some(data, f.File.Write)
+}
+
+// WriteAt implements vfs.File.
+func (f limited) WriteAt(data []byte, at int64) (int, error) {
+	return f.some(data, func(data []byte) (int, error) { return f.File.WriteAt(data, at) })
+}
+
+// some writes as much as there is room for: if the disk is full, a part that is
+// drawn.
+func (f limited) some(data []byte, write func([]byte) (int, error)) (int, error) {
+	if !f.disk.full() {
+		return write(data)
+	}
+	part := f.disk.draws.next(f.disk.name + " is full").IntN(len(data) + 1)
+	n, err := write(data[:part])
+	return n, errors.Join(err, syscall.ENOSPC)
+}
+
+// A logFile is a write-ahead log. Its syncs wait.
+type logFile struct{ limited }
 
 // Sync implements vfs.File.
 func (f *logFile) Sync() error {
@@ -121,6 +151,12 @@ func (d *disk) crash() (left *vfs.MemFS, t torn, err error) {
 		}
 	}
 	return left, t, nil
+}
+
+// written returns what is on the disk when the process dies now, and the machine goes
+// on: all that was written.
+func (d *disk) written() *vfs.MemFS {
+	return d.mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 100, RNG: d.draws.next(d.name + " ends")})
 }
 
 // tail returns the end of a log that what is left lacks, and where it begins.

@@ -25,6 +25,9 @@
 // another takes its place; or what it does with the store stands still for a while,
 // between any two accesses, as if it was stopped by a signal.
 //
+// In some seeds the disk is full for a while: the store gives up, the server ends as
+// it does then, and starts again when there is room.
+//
 // Most devices speak sealed mode, the others plain mode. An eavesdropper hears
 // what the sealed ones and the server say, and sends it again: whole, damaged, in
 // another order, before the original or long after it, from where it came from,
@@ -52,8 +55,9 @@
 //
 // Direct conversations. Nodes share one Pebble store, whose writes all land in the
 // order of one log; a journal whose node was killed is ended when the machine boots
-// next, not by the other node. A sync may be slow, but never fails. Devices
-// fail to save, and die saving, only where something is to be sent after the save.
+// next, not by the other node. A sync may be slow, and fails only when the disk is
+// full. Devices fail to save, and die saving, only where something is to be sent
+// after the save.
 // Strangers have no token and no keys, and nobody listens at their addresses: they
 // shake no hands. They leave plain sessions alone, which have no defence against
 // them. No source sends so much that the edge limits its rate, because which

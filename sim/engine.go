@@ -124,7 +124,7 @@ func write[T any](ctx context.Context, a *access, name string, call func(context
 			return nothing, errAppend
 		case chance(r, e.plan.late):
 			e.p.boot.later(between(r, time.Millisecond, 100*time.Millisecond), func() {
-				call(context.WithoutCancel(ctx)) // nobody hears the answer
+				call(e.p.boot.ctx) // nobody hears the answer
 			})
 			return nothing, errAppend
 		}

@@ -38,6 +38,7 @@ type plan struct {
 	nodes     int             // of the server; 0: one
 	clocks    []time.Duration // how far off their clocks are at first
 	stops     []stop
+	full      diskFull
 	clockSets []clockSet
 	kills     []kill
 	stalls    []stall
@@ -59,6 +60,9 @@ type kill struct {
 	host int
 	down time.Duration // until the next one starts there
 }
+
+// A diskFull is a while in which the disk takes no more data.
+type diskFull struct{ at, lasts time.Duration }
 
 // A clockSet is somebody setting the clock of a node that runs.
 type clockSet struct {
@@ -161,6 +165,9 @@ func newPlan(seed uint64) *plan {
 	}
 	p.share(network.Source(seed, "nodes", 0))
 	p.setClocks(network.Source(seed, "clocks", 0))
+	if r := network.Source(seed, "disk", 0); chance(r, 0.15) {
+		p.full = diskFull{at: between(r, 0, chatFor), lasts: between(r, 10*time.Millisecond, oneOf(r, time.Second, 10*time.Second))}
+	}
 	for _, d := range p.devices {
 		slices.SortStableFunc(d.chores, func(a, b chore) int { return int(a.at - b.at) })
 	}

@@ -14,8 +14,9 @@ type server struct {
 	w     *world
 	hosts []*host // one for each node
 	left  *vfs.MemFS
-	last  chan struct{} // closed when it boots for the last time
-	boot  *boot         // the newest; of the network's goroutine and run
+	last  chan struct{} // closed when it is stopped no more
+	boots int
+	boot  *boot // the newest; of the network's goroutine and run
 }
 
 func newServer(w *world) *server {
@@ -30,8 +31,8 @@ func newServer(w *world) *server {
 // until ctx ends.
 func (s *server) run(ctx context.Context) error {
 	s.mishaps()
-	for n, stop := range s.w.plan.stops {
-		if err := s.life(ctx, n, &stop); err != nil || ctx.Err() != nil {
+	for _, stop := range s.w.plan.stops {
+		if err := s.until(ctx, &stop); err != nil || ctx.Err() != nil {
 			return err
 		}
 		s.w.note("the server is down for %v", stop.down)
@@ -43,26 +44,47 @@ func (s *server) run(ctx context.Context) error {
 		}
 	}
 	close(s.last)
-	return s.life(ctx, len(s.w.plan.stops), nil)
+	return s.until(ctx, nil)
 }
 
-// life boots the n-th time and runs until the machine is stopped, or ctx ends.
-func (s *server) life(ctx context.Context, n int, end *stop) error {
-	b, err := newBoot(s, n)
-	if err != nil {
-		return fmt.Errorf("server, boot %d: %w", n, err)
+// until boots, again and again while the disk is full, until the machine is stopped
+// or ctx ends.
+func (s *server) until(ctx context.Context, end *stop) error {
+	for ctx.Err() == nil {
+		ended, err := s.life(ctx, end)
+		if ended || err != nil {
+			return err
+		}
+		if sleep(ctx, between(s.w.draws.next("disk is full"), time.Millisecond, time.Second)) != nil {
+			return nil
+		}
 	}
-	b.ctx, b.cancel = context.WithCancel(ctx)
+	return nil
+}
+
+// life boots and runs until the machine is stopped, or ctx ends. It reports false if
+// it ended before, because the disk was full.
+func (s *server) life(ctx context.Context, end *stop) (ended bool, err error) {
+	s.boots++
+	b, err := newBoot(ctx, s, s.boots)
 	defer b.cancel()
+	if err != nil && (b.full() || b.gaveUp()) {
+		s.w.note("the server does not start: the disk is full")
+		s.left = b.remains()
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("server, boot %d: %w", s.boots, err)
+	}
 	if end != nil {
 		s.w.net.At(max(end.at-s.w.time(), 0), func() { b.stop(end) })
 	}
 	s.boot = b
 	if err := b.run(b.ctx); err != nil {
-		return fmt.Errorf("server, boot %d: %w", n, err)
+		return false, fmt.Errorf("server, boot %d: %w", s.boots, err)
 	}
 	s.left = b.remains()
-	return nil
+	return !b.gaveUp(), nil
 }
 
 // mishaps plans what happens to single nodes.

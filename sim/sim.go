@@ -24,6 +24,7 @@ type Outcome struct {
 	Time    time.Duration // in the bubble
 	Crashes int           // of the server
 	Kills   int           // of single nodes
+	Full    int           // times that a full disk ended the server
 
 	Overtaken int // times that a projector found another ahead
 	Conflicts int // records that stood where another process had put one of its own before

@@ -47,8 +47,8 @@ func TestSeedsKeepEveryPromise(t *testing.T) {
 			moves += o.Moves
 			overtaken += o.Overtaken
 			conflicts += o.Conflicts
-			t.Logf("%v in the bubble, %v outside, %d steps; %d sent, %d acked, %d refused, %d delivered; %d bytes lost in crashes; %d sealed sessions, %d moves, %d replays; %d nodes killed, %d projectors overtaken, %d records in others' places",
-				o.Time, time.Since(begun), o.Trace.Len(), o.Report.Sent, o.Report.Acked, o.Report.Refused, o.Report.Delivered, o.Lost, o.Sessions, o.Moves, o.Replays, o.Kills, o.Overtaken, o.Conflicts)
+			t.Logf("%v in the bubble, %v outside, %d steps; %d sent, %d acked, %d refused, %d delivered; %d bytes lost in crashes; %d sealed sessions, %d moves, %d replays; %d nodes killed, %d times a full disk, %d projectors overtaken, %d records in others' places",
+				o.Time, time.Since(begun), o.Trace.Len(), o.Report.Sent, o.Report.Acked, o.Report.Refused, o.Report.Delivered, o.Lost, o.Sessions, o.Moves, o.Replays, o.Kills, o.Full, o.Overtaken, o.Conflicts)
 		})
 	}
 }
