@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"path/filepath"
 	"sync/atomic"
 	"time"
 
@@ -24,7 +25,7 @@ type device struct {
 	moves  atomic.Uint32
 	lives  int
 	sent   int
-	left   *client.Memory
+	outbox *outbox
 	reader *check.Reader
 	life   *life // nil: none was begun yet
 }
@@ -32,8 +33,17 @@ type device struct {
 func newDevice(w *world, p *devicePlan, n int) *device {
 	return &device{
 		w: w, plan: p, number: byte(n),
-		left: client.NewMemory(), reader: w.history.Reader(p.user, p.name),
+		outbox: w.newOutbox(p, n), reader: w.history.Reader(p.user, p.name),
 	}
+}
+
+// newOutbox returns an empty one.
+func (w *world) newOutbox(p *devicePlan, n int) *outbox {
+	o := &outbox{memory: client.NewMemory()}
+	if p.file {
+		o.path = filepath.Join(w.folder, fmt.Sprint(n), "outbox")
+	}
+	return o
 }
 
 // String names the device.
@@ -188,7 +198,7 @@ func (d *device) send(ctx context.Context, c *chore) error {
 
 // kept looks for a message in what the device's life has left.
 func (d *device) kept(body []byte) (id events.MessageID, ok bool) {
-	saved, err := d.left.Load()
+	saved, err := d.outbox.look()
 	if err != nil {
 		d.w.fail(err)
 	}
@@ -243,7 +253,7 @@ func (d *device) catchUp(ctx context.Context) error {
 // again has a new device read the whole timeline.
 func (d *device) again(ctx context.Context) error {
 	fresh := &device{
-		w: d.w, number: 100 + d.number, left: client.NewMemory(),
+		w: d.w, number: 100 + d.number, outbox: &outbox{memory: client.NewMemory()},
 		plan: &devicePlan{user: d.plan.user, name: "new-" + d.plan.name, codec: d.plan.codec, plain: d.plan.plain},
 	}
 	fresh.reader = d.w.history.Reader(fresh.plan.user, fresh.plan.name)

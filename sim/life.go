@@ -33,13 +33,16 @@ type life struct {
 
 // newLife starts the client.
 func newLife(d *device) (*life, error) {
-	l := &life{d: d, store: through[client.Store](d.w.seams.Outbox, d.left)}
+	store, err := d.outbox.open()
+	if err != nil {
+		return nil, err
+	}
+	l := &life{d: d, store: through(d.w.seams.Outbox, store)}
 	l.over, l.kill = context.WithCancel(context.Background())
 	key := d.w.serverKey.Public.String()
 	if d.plan.plain {
 		key = ""
 	}
-	var err error
 	l.client, err = client.Dial("timberline:4747", client.Options{
 		ServerKey: key, Plain: d.plan.plain,
 		Token: d.w.token(d.plan.user, d.plan.name),
@@ -182,10 +185,8 @@ func first(c client.Change) bool { return c.Send != nil || c.Session != nil }
 // lastSave is the save in which the process is killed.
 func (l *life) lastSave(changes []client.Change) error {
 	l.dieLocked()
-	if !l.last {
-		return errKilled
-	}
-	return errors.Join(errKilled, l.store.Save(changes))
+	save := func() error { return l.store.Save(changes) }
+	return errors.Join(errKilled, l.d.outbox.lastSave(save, l.last, l.d.w.draws.next(l.d.String()+" dies saving")))
 }
 
 // Close implements client.Store. What is kept stays.

@@ -85,6 +85,7 @@ type devicePlan struct {
 	name   events.Device
 	codec  wire.Codec
 	plain  bool          // speaks plain mode
+	file   bool          // keeps its outbox in a file
 	clock  time.Duration // how far off its clock is
 	chores []chore       // in the order of their times
 }
@@ -154,6 +155,7 @@ func newPlan(seed uint64) *plan {
 	for _, d := range who {
 		d.clock = between(r, -time.Hour, time.Hour)
 		d.plain = chance(r, 0.2)
+		d.file = chance(network.Source(seed, "outbox of "+string(d.user+"/")+string(d.name), 0), 0.8)
 		p.devices = append(p.devices, d)
 	}
 	p.devices[r.IntN(2)+1].plain = false // one at least is sealed, with JSON

@@ -3,6 +3,8 @@ package sim
 import (
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"runtime"
 	"runtime/debug"
 	"strings"
@@ -43,15 +45,39 @@ func Run(t *testing.T, seed uint64, seams *Seams) *Outcome {
 
 // run runs a plan with the draws of a seed.
 func run(t *testing.T, seed uint64, p *plan, seams *Seams) (o *Outcome) {
+	folder, err := newFolder(len(p.devices))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(folder)
 	defer alone()()
 	synctest.Test(t, func(t *testing.T) {
-		w, err := newWorld(seed, p, seams)
+		w, err := newWorld(seed, p, seams, folder)
 		if err != nil {
 			t.Fatal(err)
 		}
 		o = w.run()
 	})
 	return o
+}
+
+// newFolder makes a folder with one for each device, in memory if there is such a
+// place.
+func newFolder(devices int) (string, error) {
+	in := "/dev/shm"
+	if _, err := os.Stat(in); err != nil {
+		in = "" // where the system has its own
+	}
+	folder, err := os.MkdirTemp(in, "timberline-sim-")
+	if err != nil {
+		return "", err
+	}
+	for n := range devices {
+		if err := os.Mkdir(filepath.Join(folder, fmt.Sprint(n)), 0o700); err != nil {
+			return "", errors.Join(err, os.RemoveAll(folder))
+		}
+	}
+	return folder, nil
 }
 
 // alone keeps goroutines in the order in which they became ready, and returns

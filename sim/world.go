@@ -33,6 +33,7 @@ type world struct {
 	verifier *auth.Verifier
 	server   *server
 	devices  []*device
+	folder   string                         // of this run, for files
 	heads    map[events.User]*atomic.Uint64 // where timelines end, as new devices found
 
 	serverKey sealed.ServerKey
@@ -42,9 +43,9 @@ type world struct {
 	stop    context.CancelCauseFunc
 }
 
-func newWorld(seed uint64, p *plan, seams *Seams) (*world, error) {
+func newWorld(seed uint64, p *plan, seams *Seams, folder string) (*world, error) {
 	w := &world{
-		seed: seed, plan: p, seams: seams, begun: time.Now(),
+		seed: seed, folder: folder, plan: p, seams: seams, begun: time.Now(),
 		draws: newDraws(seed), net: network.New(seed, p.network), history: check.NewHistory(),
 		outcome: &Outcome{Seed: seed},
 	}
