@@ -109,11 +109,14 @@ func (t *table) verified(now time.Time, who stranger, turn uint64, f *wire.Login
 	case t.draining:
 		t.deny(who, f, wire.ReasonShutdown, "", retryLogin)
 		return
+	case who.half == nil && t.attempts[attemptOf(f)] != nil:
+		return // a repeat that came while the token was being checked
+	case len(t.sessions) >= t.cfg.MaxSessions: // others were let in meanwhile
+		t.deny(who, f, wire.ReasonBusy, "", retryLogin)
+		return
 	case t.full(id):
 		t.deny(who, f, wire.ReasonSessions, "", retrySessions)
 		return
-	case who.half == nil && t.attempts[attemptOf(f)] != nil:
-		return // a repeat that came while the token was being checked
 	}
 	s := &session{table: t, turn: turn, attempt: attemptOf(f), renewal: f.Attempt, codec: who.codec, src: who.src, heard: now, slot: -1}
 	s.idle = idleHeartbeats * t.cfg.Heartbeat

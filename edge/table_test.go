@@ -796,6 +796,21 @@ func TestFullTaskQueueRefusesLoginsAndSyncsButNotHeartbeats(t *testing.T) {
 	tl.want(1, "no room to read", "pong 2 head 0, page 0 last busy")
 }
 
+func TestLoginsThatAreCheckedAtATimeDoNotExceedTheSessions(t *testing.T) {
+	tl := newTale(t)
+	tl.table.cfg.MaxSessions = 1
+	tl.hold = true
+	for addr, user := range []string{"bob", "carol"} {
+		tl.packet(1+addr, events.SessionID{}, &wire.Login{Version: 1, Attempt: events.MessageID{1, byte(addr)}, Token: user + "/" + strings.Repeat("x", 60)})
+	}
+	tl.hold = false
+	tl.settle()
+	if n := len(tl.table.sessions); n != 1 {
+		t.Errorf("%d sessions, want as many as there may be: 1", n)
+	}
+	tl.want(2, "the place was taken while its token was checked", "denied busy")
+}
+
 func TestDistrustedHeadIsReadAgainAtTheNextHeartbeat(t *testing.T) {
 	tl := newTale(t)
 	bob := tl.login(1, "bob/phone")
