@@ -40,6 +40,9 @@ type Config struct {
 	// Writer, Settler, Timelines, Bus, Clock, Store, Random, Now, Logger.
 	Edge edge.Config
 
+	// MaxPending bounds the bytes of sends that wait for the log; see ingest.Config.
+	MaxPending int
+
 	// Started is called when the process serves, if it is not nil, with what tells
 	// whether it still does: it asks the edge's loop.
 	Started func(alive func(context.Context) error)
@@ -112,8 +115,8 @@ func build(ctx context.Context, c *Config) (*process, error) {
 	p := &process{}
 	p.writer = ingest.NewWriter(ingest.Config{
 		Log: c.Engine, Journals: c.Engine, Clock: clock, Store: c.Meta.Store, Tag: c.Edge.Tag, Random: c.Random, Logger: c.Logger, Metrics: c.Metrics,
-		Appended: c.Bus.PublishHint,
-		Report:   func(r ingest.Report) { p.edge.Report(r) },
+		Appended: c.Bus.PublishHint, MaxPending: c.MaxPending,
+		Report: func(r ingest.Report) { p.edge.Report(r) },
 	})
 	if err := p.writer.Open(ctx); err != nil {
 		return nil, err
