@@ -28,6 +28,10 @@
 // In some seeds the disk is full for a while: the store gives up, the server ends as
 // it does then, and starts again when there is room.
 //
+// In others the nodes' limits are tiny, all devices send much at a time, and the
+// sockets are said to be full now and then: clients are told to wait, and no limit is
+// exceeded.
+//
 // Most devices speak sealed mode, the others plain mode. An eavesdropper hears
 // what the sealed ones and the server say, and sends it again: whole, damaged, in
 // another order, before the original or long after it, from where it came from,
@@ -37,6 +41,21 @@
 //
 //	go test ./sim -sim.seeds=1000 -sim.from=1
 //	go test ./sim -run TestSeeds -sim.seeds=1 -sim.from=42 -sim.trace=trace.txt
+//
+// # Which check covers which promise
+//
+//	1 acked is durable    lost: the crashes take what was not synced
+//	2 acked arrives       lost, behind
+//	3 once                doubled
+//	4 timelines grow      gap, changed
+//	5 order               out_of_order (of a session), acausal (answers), ahead (clocks), changed (the same for all)
+//	6 rebuild is exact    inexact: at each clean end log and checkpoints are replayed
+//	7 push is optional    some seeds lose all hints or pushes; every device must have its whole timeline within catchUpWithin
+//	8 strangers           strangers: what the witness sees
+//	9 overload            unbounded: what nodes tell of themselves; refused; every send must be answered
+//
+// What nobody sent, or not like that, is foreign. Answers that stay out, and sends
+// refused that were not too large, are errors of the Outcome.
 //
 // # How it is kept deterministic
 //

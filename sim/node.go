@@ -89,7 +89,11 @@ func (p *process) sockets() []edge.Socket {
 	var list []edge.Socket
 	for i, c := range p.conns {
 		conn := through[wire.PacketConn](p.w.seams.Conn, witnessed{c, sees})
-		list = append(list, edge.Socket{PacketConn: conn, Plain: i > 0})
+		s := edge.Socket{PacketConn: conn, Plain: i > 0}
+		if p.w.plan.limits.sessions > 0 {
+			s.Backlog = p.backlog
+		}
+		list = append(list, s)
 	}
 	return list
 }
@@ -100,6 +104,7 @@ func (p *process) run(ctx context.Context, sole bool, started func()) error {
 	defer p.cancel()
 	p.boot.add(p)
 	defer p.boot.remove(p)
+	l := &p.w.plan.limits
 	p.w.note("%s starts, its clock is off by %v", p, time.Until(p.host.now()))
 	err := node.Run(ctx, node.Config{
 		Engine: through[node.Engine](p.w.seams.Engine, p.engine),
@@ -107,10 +112,12 @@ func (p *process) run(ctx context.Context, sole bool, started func()) error {
 		Edge: edge.Config{
 			Sockets: p.sockets(), Tag: p.host.tag, Verify: p.verify, MaxBody: maxBody,
 			Keys:   func() []sealed.ServerKey { return []sealed.ServerKey{p.w.serverKey} },
-			Secret: p.host.secret, HalfOpen: p.w.plan.halfOpen,
+			Secret: p.host.secret, HalfOpen: l.halfOpen, MaxSessions: l.sessions, SessionRate: l.rate,
+			SyncBytes: l.syncBytes, MaxTasks: l.tasks, Workers: l.workers,
 		},
-		Started: func(func(context.Context) error) { started() },
-		Now:     p.host.now, Random: p.w.seams.random(p.w.seed, p.name), Logger: slog.New(slog.DiscardHandler),
+		MaxPending: l.pending,
+		Started:    func(func(context.Context) error) { started() },
+		Now:        p.host.now, Random: p.w.seams.random(p.w.seed, p.name), Logger: slog.New(slog.DiscardHandler),
 	})
 	p.w.tell(p)
 	switch {

@@ -34,7 +34,7 @@ type plan struct {
 	sync      time.Duration // the most that a sync takes
 	tokenLife time.Duration
 	hostile   hostilePlan
-	halfOpen  int             // connections of a node that nobody has logged in on
+	limits    limits          // of a node
 	nodes     int             // of the server; 0: one
 	clocks    []time.Duration // how far off their clocks are at first
 	stops     []stop
@@ -145,7 +145,7 @@ func newPlan(seed uint64) *plan {
 		tokenLife: 24 * time.Hour,
 		stops:     newStops(r),
 	}
-	p.hostile, p.halfOpen = newHostilePlan(r), oneOf(r, 8, 4096)
+	p.hostile, p.limits.halfOpen = newHostilePlan(r), oneOf(r, 8, 4096)
 	if chance(r, 0.3) { // tokens end while sessions last; clocks that jump would end all of them
 		p.tokenLife = 20 * time.Second
 		for i := range p.stops {
@@ -167,6 +167,10 @@ func newPlan(seed uint64) *plan {
 	}
 	p.share(network.Source(seed, "nodes", 0))
 	p.setClocks(network.Source(seed, "clocks", 0))
+	if r := network.Source(seed, "limits", 0); chance(r, 0.2) {
+		p.limits = tight(r)
+		p.flock(r)
+	}
 	if r := network.Source(seed, "disk", 0); chance(r, 0.15) {
 		p.full = diskFull{at: between(r, 0, chatFor), lasts: between(r, 10*time.Millisecond, oneOf(r, time.Second, 10*time.Second))}
 	}
@@ -217,6 +221,20 @@ func (p *plan) setClocks(r *rand.Rand) {
 	for range r.IntN(4) {
 		most := oneOf(r, time.Second, time.Minute, 2*time.Hour)
 		p.clockSets = append(p.clockSets, clockSet{at: between(r, 0, chatFor), host: r.IntN(p.nodes), to: between(r, -most, most)})
+	}
+}
+
+// flock has all devices send much at a time, a few times.
+func (p *plan) flock(r *rand.Rand) {
+	for range 3 {
+		at := between(r, 0, chatFor)
+		for i := range p.devices {
+			for range 15 {
+				p.devices[i].chores = append(p.devices[i].chores, chore{
+					what: send, at: at + between(r, 0, 500*time.Millisecond), to: oneOf(r, users...), size: 200 + r.IntN(1500),
+				})
+			}
+		}
 	}
 }
 

@@ -14,7 +14,7 @@ func quietPlan() *plan {
 		network:   network.Faults{Delay: 20 * time.Millisecond, Jitter: 10 * time.Millisecond},
 		sync:      time.Millisecond,
 		tokenLife: 24 * time.Hour,
-		halfOpen:  64,
+		limits:    limits{halfOpen: 64},
 	}
 }
 

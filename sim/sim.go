@@ -27,6 +27,7 @@ type Outcome struct {
 	Crashes int           // of the server
 	Kills   int           // of single nodes
 	Full    int           // times that a full disk ended the server
+	Busy    int           // times that a client was told to wait: sends, syncs and logins
 
 	Overtaken int // times that a projector found another ahead
 	Conflicts int // records that stood where another process had put one of its own before

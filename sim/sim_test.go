@@ -16,8 +16,11 @@ var (
 )
 
 func TestSeedsKeepEveryPromise(t *testing.T) {
-	lost, moves, overtaken, conflicts := 0, 0, 0, 0
+	lost, moves, overtaken, conflicts, busy := 0, 0, 0, 0, 0
 	defer func() {
+		if *seeds >= 10 && busy == 0 {
+			t.Error("no client was told to wait: there was no overload")
+		}
 		if *seeds >= 10 && (overtaken == 0 || conflicts == 0) {
 			t.Errorf("a projector was overtaken %d times, a writer met another's record %d times: nodes do not get into each other's way", overtaken, conflicts)
 		}
@@ -45,10 +48,11 @@ func TestSeedsKeepEveryPromise(t *testing.T) {
 			}
 			lost += o.Lost
 			moves += o.Moves
+			busy += o.Busy
 			overtaken += o.Overtaken
 			conflicts += o.Conflicts
-			t.Logf("%v in the bubble, %v outside, %d steps; %d sent, %d acked, %d refused, %d delivered; %d bytes lost in crashes; %d sealed sessions, %d moves, %d replays; %d nodes killed, %d times a full disk, %d projectors overtaken, %d records in others' places",
-				o.Time, time.Since(begun), o.Trace.Len(), o.Report.Sent, o.Report.Acked, o.Report.Refused, o.Report.Delivered, o.Lost, o.Sessions, o.Moves, o.Replays, o.Kills, o.Full, o.Overtaken, o.Conflicts)
+			t.Logf("%v in the bubble, %v outside, %d steps; %d sent, %d acked, %d refused, %d delivered; %d bytes lost in crashes; %d sealed sessions, %d moves, %d replays; %d nodes killed, %d times a full disk, %d times busy, %d projectors overtaken, %d records in others' places",
+				o.Time, time.Since(begun), o.Trace.Len(), o.Report.Sent, o.Report.Acked, o.Report.Refused, o.Report.Delivered, o.Lost, o.Sessions, o.Moves, o.Replays, o.Kills, o.Full, o.Busy, o.Overtaken, o.Conflicts)
 		})
 	}
 }

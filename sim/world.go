@@ -98,6 +98,9 @@ func (w *world) tell(p *process) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.outcome.Overtaken += p.tells.value("timberline_projections_overtaken_total")
+	for _, name := range []string{"sends_busy_total", "syncs_busy_total", "logins_denied_total"} {
+		w.outcome.Busy += p.tells.value("timberline_edge_" + name)
+	}
 	w.outcome.Conflicts += p.tells.value("timberline_ingest_appends_conflict_total")
 }
 

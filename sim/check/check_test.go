@@ -314,6 +314,11 @@ func TestCheckFindsWhatWasPlanted(t *testing.T) {
 			s.shows("bob/phone", 1, all...)
 			s.h.Inexact("timeline of %s", "bob")
 		}, map[Kind]int{Inexact: 1}, 3},
+		{"a server that holds too much", func(s *story) {
+			s.shows("alice/phone", 1, all...)
+			s.shows("bob/phone", 1, all...)
+			s.h.Unbounded("sessions are 5, at most 4 are let in")
+		}, map[Kind]int{Unbounded: 1}, 3},
 		{"a device that stopped early", func(s *story) {
 			s.shows("alice/phone", 1, all...)
 			s.shows("bob/phone", 1, all...)

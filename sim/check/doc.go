@@ -20,8 +20,11 @@
 //	inexact       a timeline is not what log and checkpoints give
 //	strangers     an address that has proved nothing got more than it sent, or what is for others
 //
-// The last two are found by who has the store, or sees all packets, and are told to
-// the History (see [History.Inexact] and [History.Stranger]).
+// //	unbounded     a server holds more than its limits let it
+//
+// The last three are found by who has the store, sees all packets, or asks the server,
+// and are told to the History (see [History.Inexact], [History.Stranger] and
+// [History.Unbounded]).
 //
 // A send that was never answered may stand in the timelines or not, but once.
 //

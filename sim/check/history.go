@@ -291,6 +291,13 @@ func (h *History) Inexact(format string, args ...any) {
 	h.violated(Inexact, format, args...)
 }
 
+// Unbounded records that a server held more of something than its limits let it.
+func (h *History) Unbounded(what string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.violated(Unbounded, "%s", what)
+}
+
 // Complete records that the device says to have everything that its timeline
 // holds at the end.
 func (r *Reader) Complete() {

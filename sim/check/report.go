@@ -22,6 +22,7 @@ const (
 	Behind     Kind = "behind"
 	Inexact    Kind = "inexact"
 	Strangers  Kind = "strangers"
+	Unbounded  Kind = "unbounded"
 )
 
 // A Violation is one promise broken once.
