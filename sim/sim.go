@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -22,7 +23,8 @@ type Outcome struct {
 	Report  *check.Report
 	Errs    []error       // what went wrong besides
 	Story   []string      // what was done to server and devices, and when
-	Trace   network.Trace // with each datagram and each send
+	Trace   network.Trace // with each datagram, each send and each write
+	Shrunk  string        // by Shrink: what is left of the seed
 	Time    time.Duration // in the bubble
 	Crashes int           // of the server
 	Kills   int           // of single nodes
@@ -108,12 +110,25 @@ func (o *Outcome) Err() error {
 	return err
 }
 
+// lastSteps is how many steps of a trace are told.
+const lastSteps = 60
+
 // String tells the story and the end of the trace.
 func (o *Outcome) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "seed %d: %v\n", o.Seed, o.Err())
+	if o.Shrunk != "" {
+		fmt.Fprintf(&b, "%s\n", o.Shrunk)
+	}
 	fmt.Fprintf(&b, "again: go test ./sim -run TestSeedsKeep -sim.seeds=1 -sim.from=%d -sim.trace=trace.txt\n", o.Seed)
 	fmt.Fprintf(&b, "what was done:\n\t%s\n", strings.Join(o.Story, "\n\t"))
-	fmt.Fprintf(&b, "the last of %d steps:\n\t%s\n", o.Trace.Len(), strings.Join(o.Trace.Lines(20), "\n\t"))
+	told := slices.DeleteFunc(o.Trace.Lines(o.Trace.Len()), quiet)
+	told = told[max(len(told)-lastSteps, 0):]
+	fmt.Fprintf(&b, "the last of %d steps, heartbeats left out:\n\t%s\n", o.Trace.Len(), strings.Join(told, "\n\t"))
 	return b.String()
+}
+
+// quiet reports whether a step tells nothing.
+func quiet(step string) bool {
+	return strings.Contains(step, " ping ") || strings.Contains(step, " pong ")
 }

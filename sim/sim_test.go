@@ -42,6 +42,7 @@ func TestSeedsKeepEveryPromise(t *testing.T) {
 			}
 			if o.Err() != nil {
 				t.Error(o)
+				t.Error(Shrink(t, o, func() *Seams { return &Seams{} }, 40))
 			}
 			if o.Crashes != crashes {
 				t.Errorf("the server crashed %d times, want %d", o.Crashes, crashes)

@@ -1,0 +1,34 @@
+package sim
+
+import (
+	"strings"
+	"testing"
+
+	"timberline/cmd/node"
+	"timberline/sim/check"
+)
+
+func TestFailuresAreShrunk(t *testing.T) {
+	bug := func() *Seams {
+		return &Seams{Engine: func(e node.Engine) node.Engine { return leakyEngine{e} }}
+	}
+	var failed *Outcome
+	for seed := uint64(1); failed == nil && seed <= within; seed++ {
+		if o := Run(t, seed, bug()); o.Report.Broken[check.Lost] > 0 {
+			failed = o
+		}
+	}
+	if failed == nil {
+		t.Fatal("no seed fails")
+	}
+	kind, sent := failed.kind(), failed.Report.Sent
+	o := Shrink(t, failed, bug, 20)
+	if o.kind() != kind || o.Report.Sent > sent/2 {
+		t.Errorf("%q with %d sends was shrunk to %q with %d, want the same with half of them at most", kind, sent, o.kind(), o.Report.Sent)
+	}
+	for _, want := range []string{"shrunk in", "sends and 0 mishaps", " commits checkpoint ", " appends record ", "ack "} {
+		if !strings.Contains(o.String(), want) {
+			t.Errorf("it does not say %q:\n%s", want, o)
+		}
+	}
+}
