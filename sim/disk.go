@@ -61,7 +61,7 @@ func (d *disk) wrap(name string, f vfs.File) vfs.File {
 	case f == nil:
 		return f
 	case isLog(name):
-		return &logFile{limited{f, d}}
+		return &logFile{limited: limited{f, d}}
 	default:
 		return limited{f, d}
 	}
@@ -94,23 +94,39 @@ func (f limited) some(data []byte, write func([]byte) (int, error)) (int, error)
 	return n, errors.Join(err, syscall.ENOSPC)
 }
 
-// A logFile is a write-ahead log. Its syncs wait.
-type logFile struct{ limited }
+// A logFile is a write-ahead log. Its syncs wait, as long as it is short: a long one
+// the store may be about to close, with locks held.
+type logFile struct {
+	limited
+	written atomic.Int64
+}
+
+// maxSlow is how long a log with slow syncs is, in bytes. The store begins another one
+// after some 150 KiB at least: when the first table in its memory has its 256 KiB.
+const maxSlow = 96 << 10
+
+// Write implements vfs.File.
+func (f *logFile) Write(data []byte) (int, error) {
+	n, err := f.limited.Write(data)
+	f.written.Add(int64(n))
+	return n, err
+}
 
 // Sync implements vfs.File.
 func (f *logFile) Sync() error {
-	f.disk.wait()
+	f.wait()
 	return f.File.Sync()
 }
 
 // SyncData implements vfs.File.
 func (f *logFile) SyncData() error {
-	f.disk.wait()
+	f.wait()
 	return f.File.SyncData()
 }
 
-func (d *disk) wait() {
-	if !d.slow.Load() {
+func (f *logFile) wait() {
+	d := f.disk
+	if !d.slow.Load() || f.written.Load() > maxSlow {
 		return
 	}
 	takes := between(d.draws.next(d.name+" sync"), 10*time.Microsecond, d.most)

@@ -231,7 +231,7 @@ func (p *plan) flock(r *rand.Rand) {
 		for i := range p.devices {
 			for range 15 {
 				p.devices[i].chores = append(p.devices[i].chores, chore{
-					what: send, at: at + between(r, 0, 500*time.Millisecond), to: oneOf(r, users...), size: 200 + r.IntN(1500),
+					what: send, at: at + between(r, 0, 500*time.Millisecond), to: oneOf(r, users...), size: 100 + r.IntN(500),
 				})
 			}
 		}
