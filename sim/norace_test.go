@@ -3,4 +3,4 @@
 package sim
 
 // defaultSeeds is how many seeds a run takes that does not say.
-const defaultSeeds = 10
+const defaultSeeds = 100

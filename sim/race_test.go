@@ -3,4 +3,4 @@
 package sim
 
 // defaultSeeds are fewer with the race detector: one takes ten times as long.
-const defaultSeeds = 3
+const defaultSeeds = 5
