@@ -132,25 +132,28 @@ func write[T any](ctx context.Context, a *access, name string, call func(context
 	})
 }
 
-// came says what came of a write.
-func came(err error) string {
+// note tells of a write that is over, in the trace. Many may have waited for one sync,
+// so it is told at the access's end, which has a moment of its own; what is killed has
+// none.
+func (e *engine) note(err error, format string, args ...any) {
+	what := ""
 	switch {
-	case err == nil:
-		return ""
+	case errors.Is(err, events.ErrFatal):
+		return
 	case errors.Is(err, events.ErrConflict):
-		return " (another stands there)"
+		what = " (another stands there)"
+	case err != nil:
+		what = " (" + err.Error() + ")"
 	}
-	return " (" + err.Error() + ")"
+	e.p.w.net.Note(fmt.Sprintf("%s %s%s", e.p, fmt.Sprintf(format, args...), what))
 }
 
 // Append implements events.Log.
 func (e *engine) Append(ctx context.Context, j events.Journal, at events.Offset, rec events.Record) (events.Record, error) {
 	a := e.access(ingest, "append %s %d", j, at)
-	return write(ctx, a, "append", func(ctx context.Context) (stands events.Record, err error) {
-		stands, err = e.Engine.Append(ctx, j, at, rec)
-		e.p.w.net.Note(fmt.Sprintf("%s appends record %d to %s, %d bytes%s", e.p, at, j, len(rec), came(err)))
-		return stands, err
-	})
+	stands, err := write(ctx, a, "append", func(ctx context.Context) (events.Record, error) { return e.Engine.Append(ctx, j, at, rec) })
+	e.note(err, "appends record %d to %s, %d bytes", at, j, len(rec))
+	return stands, err
 }
 
 // reader tells who reads the log: only the projector does with what may be old.
@@ -205,11 +208,9 @@ func (e *engine) ReadCheckpoints(ctx context.Context, s projections.Shard, from 
 // Commit implements projections.Checkpoints.
 func (e *engine) Commit(ctx context.Context, s projections.Shard, n projections.CheckpointNumber, checkpoint []byte, items []projections.Stored) ([]byte, error) {
 	name := fmt.Sprintf("commit %d", s)
-	return write(ctx, e.access(projector, "%s", name), name, func(ctx context.Context) (stands []byte, err error) {
-		stands, err = e.Engine.Commit(ctx, s, n, checkpoint, items)
-		e.p.w.net.Note(fmt.Sprintf("%s commits checkpoint %d of shard %d, %d items%s", e.p, n, s, len(items), came(err)))
-		return stands, err
-	})
+	stands, err := write(ctx, e.access(projector, "%s", name), name, func(ctx context.Context) ([]byte, error) { return e.Engine.Commit(ctx, s, n, checkpoint, items) })
+	e.note(err, "commits checkpoint %d of shard %d, %d items", n, s, len(items))
+	return stands, err
 }
 
 // NewestItem implements projections.Items.
