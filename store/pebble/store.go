@@ -54,6 +54,7 @@ type Store struct {
 	// Syncs are waited for without it.
 	mu      sync.Mutex
 	applied atomic.Uint64 // batches applied, or being applied
+	broken  atomic.Bool   // a sync has failed: nothing more is applied
 
 	waiting sync.Mutex
 	durable uint64        // batches synced
@@ -280,6 +281,9 @@ func (s *Store) write(b *pebble.Batch) error {
 // apply makes a batch visible and starts its sync. The caller holds mu. The
 // number is given before anybody can see the batch.
 func (s *Store) apply(b *pebble.Batch) (n uint64, err error) {
+	if s.broken.Load() {
+		return 0, fmt.Errorf("write: %w", fatal(errBroken)) // Pebble would panic
+	}
 	n = s.applied.Add(1)
 	if err := s.db.ApplyNoSyncWait(b, pebble.Sync); err != nil {
 		return 0, fmt.Errorf("write: %w", fatal(err))
@@ -290,11 +294,14 @@ func (s *Store) apply(b *pebble.Batch) (n uint64, err error) {
 // sync waits until batch n is durable, and so everything applied before it.
 func (s *Store) sync(n uint64, b *pebble.Batch) error {
 	if err := b.SyncWait(); err != nil {
+		s.broken.Store(true)
 		return fmt.Errorf("sync: %w", fatal(err))
 	}
 	s.raise(n)
 	return b.Close()
 }
+
+var errBroken = errors.New("an earlier write has failed")
 
 // fatal marks what no retry will mend: a write-ahead log that failed once takes
 // nothing more.

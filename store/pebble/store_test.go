@@ -228,6 +228,11 @@ func TestFullDiskEndsTheProcessWhereverItIsMet(t *testing.T) {
 			} else if !errors.Is(err, events.ErrFatal) && len(fatal) == 0 {
 				t.Errorf("append: %v, want ErrFatal", err)
 			}
+			for at := events.Offset(2); f.suffix == ".log" && at < 5; at++ { // what comes before the process has ended
+				if _, err := s.Append(t.Context(), "j:1", at, events.Record(make([]byte, 100<<10))); !errors.Is(err, events.ErrFatal) {
+					t.Errorf("next append: %v, want ErrFatal", err)
+				}
+			}
 			if len(fatal) > 0 {
 				if err := <-fatal; !errors.Is(err, events.ErrFatal) || !strings.Contains(err.Error(), "data folder data") {
 					t.Errorf("%v, want ErrFatal with the folder's name", err)
