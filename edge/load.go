@@ -143,6 +143,3 @@ func (l *load) settled(now time.Time, messages int) {
 	}
 	l.since = now
 }
-
-// lost notes that nothing is on its way any more: the journal is over.
-func (l *load) lost() { l.waiting = 0 }

@@ -282,3 +282,21 @@ func TestSessionsThatEndDoNotCountAsMessagesThatWait(t *testing.T) {
 		t.Errorf("10 messages wait, and the table knows of %d", got)
 	}
 }
+
+// Else clients would be told to wait for what will never be in the log.
+func TestWhatWillNeverBeInTheLogDoesNotWaitForIt(t *testing.T) {
+	tl := newTale(t)
+	alice, bob := tl.login(1, "alice/phone"), tl.login(2, "bob/phone")
+	tl.packet(1, alice, message(1, "bob", "a"), message(2, "bob", "b"))
+	tl.packet(2, bob, message(1, "alice", "c"))
+	tl.writer.submitted = nil // of which another edge's records are in the place
+	closed := ingest.Owner{Session: alice, User: "alice", Device: "phone"}
+	tl.table.reported(tl.now, ingest.Report{Journal: "j:1", Offset: 1, Closed: []ingest.Owner{closed}})
+	if n := tl.table.load.waiting; n != 1 {
+		t.Errorf("%d events wait, want bob's", n)
+	}
+	tl.table.reported(tl.now, ingest.Report{Journal: "j:1", Offset: 2, Ended: true})
+	if n := tl.table.load.waiting; n != 0 {
+		t.Errorf("%d events wait for a journal that is over", n)
+	}
+}

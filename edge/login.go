@@ -53,7 +53,7 @@ func (t *table) login(who stranger, f *wire.Login) {
 	case t.draining:
 		t.deny(who, &login, wire.ReasonShutdown, "", retryLogin)
 		return
-	case len(t.sessions) >= t.cfg.MaxSessions:
+	case t.crammed():
 		t.deny(who, &login, wire.ReasonBusy, "", retryLogin)
 		return
 	}
@@ -111,7 +111,7 @@ func (t *table) verified(now time.Time, who stranger, turn uint64, f *wire.Login
 		return
 	case who.half == nil && t.attempts[attemptOf(f)] != nil:
 		return // a repeat that came while the token was being checked
-	case len(t.sessions) >= t.cfg.MaxSessions: // others were let in meanwhile
+	case t.crammed(): // by those that were checked before
 		t.deny(who, f, wire.ReasonBusy, "", retryLogin)
 		return
 	case t.full(id):
@@ -161,6 +161,9 @@ func detailOf(err error) string {
 
 // retrySessions is what a client is told to wait whose user has too many sessions.
 const retrySessions = 30 * time.Second
+
+// crammed reports whether there are as many sessions as there may be.
+func (t *table) crammed() bool { return len(t.sessions) >= t.cfg.MaxSessions }
 
 // full reports whether the user has as many sessions as one may have, besides the
 // one that the device has.

@@ -48,6 +48,7 @@ type session struct {
 	renewing bool          // another token is being checked
 
 	order    ingest.Order
+	waits    int             // events submitted and not settled
 	settling int             // old sessions still to be settled: until then nothing is admitted
 	settled  []*wire.Settled // answers, for as long as Login may be repeated
 	waiting  []*session      // new sessions that wait for this one to be gone
@@ -246,6 +247,7 @@ func (t *table) admit(now time.Time, s *session, send ingest.Fragment, last even
 		return err
 	}
 	t.load.submitted(now)
+	s.waits++
 	return nil
 }
 
@@ -324,6 +326,7 @@ func (t *table) gone(s *session) {
 		return
 	}
 	delete(t.sessions, s.owner.Session)
+	t.load.waiting -= s.waits // of a lost journal, or closed by another edge: never in the log
 	t.cfg.Writer.Forget(s.owner)
 	for _, w := range s.waiting {
 		w.answered(&wire.Settled{Session: s.owner.Session, Numbers: s.order.Standing()})

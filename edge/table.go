@@ -245,6 +245,7 @@ func (t *table) reported(now time.Time, r ingest.Report) {
 		case d.Kind == events.KindSessionClosed:
 			t.gone(s)
 		default:
+			s.waits--
 			s.order.Durable(d.Number)
 			s.wantAck()
 			t.counts.acked.Add(1)
@@ -277,7 +278,6 @@ func (t *table) ended(j events.Journal) {
 		}
 	}
 	t.drained = t.draining
-	t.load.lost()
 }
 
 // inOrder returns all sessions in the order of their ids: an order of a map

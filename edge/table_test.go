@@ -103,7 +103,10 @@ func (o *oracle) Settle(_ context.Context, _ events.Journal, qs []ingest.Questio
 		return nil, o.err
 	}
 	var as []ingest.Answered
-	for _, q := range qs {
+	for i, q := range qs {
+		if slices.ContainsFunc(qs[:i], func(before ingest.Question) bool { return before.Owner == q.Owner }) {
+			continue // one answer for each session
+		}
 		a := o.answers[q.Session]
 		a.Owner = q.Owner
 		as = append(as, a)
@@ -901,4 +904,21 @@ func TestLateLoginIsARepeatAfterARenewal(t *testing.T) {
 	if n := len(tl.table.attempts); n != 0 {
 		t.Errorf("%d logins are remembered without a session", n)
 	}
+}
+
+func TestLoginsThatAreCheckedAtOnceOpenNoMoreSessionsThanThereMayBe(t *testing.T) {
+	tl := newTale(t)
+	tl.table.cfg.MaxSessions = 3
+	tl.hold = true
+	for n := range 5 {
+		login := &wire.Login{Version: 1, Attempt: events.MessageID{byte(n + 1)}, Token: fmt.Sprintf("user%d/a-phone-with-a-long-name", n)}
+		tl.packet(n+1, events.SessionID{}, login)
+	}
+	tl.hold = false
+	tl.settle()
+	if n := len(tl.table.sessions); n != 3 {
+		t.Errorf("%d sessions, want 3", n)
+	}
+	tl.want(3, "the last for which there was room", "accepted head 0")
+	tl.want(4, "one too many", "denied busy")
 }
