@@ -83,13 +83,22 @@ func (o *Order) Offer(f Fragment, admit func(send Fragment, last events.Number) 
 			return answer
 		}
 		answer.Ack = answer.Ack || len(o.refused) > refusals
+		if len(o.held) > 0 && o.held[0].Number == o.admitted {
+			o.unhold() // it has come again
+		}
 		if len(o.held) == 0 || o.held[0].Number != o.admitted+1 || len(o.refused) >= maxRefusals {
 			return answer
 		}
-		f = o.held[0]
-		o.held = o.held[1:]
-		o.bytes -= len(f.Body)
+		f = o.unhold()
 	}
+}
+
+// unhold takes out the first fragment that came early.
+func (o *Order) unhold() Fragment {
+	f := o.held[0]
+	o.held = o.held[1:]
+	o.bytes -= len(f.Body)
+	return f
 }
 
 // take admits the fragment whose turn it is. It returns the number from which

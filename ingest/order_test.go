@@ -253,3 +253,22 @@ func TestAnyDeliveryOrderAdmitsEachSendOnceInOrder(t *testing.T) {
 		}
 	}
 }
+
+// Refusals stop admission while a send is held whose turn it is: when they are heard
+// the client may be the first to bring it again.
+func TestSendThatIsHeldAndComesAgainHoldsUpNothing(t *testing.T) {
+	s := story{t: t}
+	for n := range events.Number(maxRefusals - 1) {
+		s.offer(Fragment{Number: n + 1, Index: 1, Count: 2}) // no send begins with it
+	}
+	s.offer(Fragment{Number: 65, Body: []byte("x")})
+	s.offer(Fragment{Number: 66, Body: []byte("z")})
+	s.offer(Fragment{Number: 64, Index: 1, Count: 2})
+	s.want("64 refusals stand", "")
+	s.order.Heard(65)
+	s.offer(Fragment{Number: 65, Body: []byte("x")})
+	s.want("what was held behind it has its turn", "65:x 66:z")
+	if len(s.order.held) != 0 || s.order.bytes != 0 {
+		t.Errorf("%d fragments of %d bytes are held for ever", len(s.order.held), s.order.bytes)
+	}
+}
