@@ -94,6 +94,9 @@ func (o *ordeal) offer() {
 		o.waiting = append(o.waiting, last)
 		return nil
 	})
+	if f.Number >= next && o.order.ready() && len(o.order.refused) < maxRefusals {
+		o.t.Fatalf("%d is next, and is held", o.order.Next())
+	}
 	if answer.Busy != 0 && answer.Busy != o.order.Next() {
 		o.t.Fatalf("busy from %d, but %d is next", answer.Busy, o.order.Next())
 	}
@@ -111,9 +114,6 @@ func (o *ordeal) check() {
 	}
 	if len(x.held) > maxHeld || size != x.bytes || size > maxHeldBytes {
 		o.t.Fatalf("%d fragments of %d bytes are held, %d are counted", len(x.held), size, x.bytes)
-	}
-	if len(x.held) > 0 && x.held[0].Number == x.Next() && len(x.refused) < maxRefusals {
-		o.t.Fatalf("%d is next, and is held", x.Next())
 	}
 	if len(x.refused) > maxRefusals || !slices.IsSortedFunc(x.refused, func(a, b Refusal) int { return int(a.To) - int(b.From) }) {
 		o.t.Fatalf("refused: %v", x.refused)

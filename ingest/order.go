@@ -64,7 +64,7 @@ type joined struct {
 // order, with the number of its last fragment; the body may alias the packet.
 // admit's error says why the send is refused: events.ErrBusy for now, any other
 // for good.
-func (o *Order) Offer(f Fragment, admit func(send Fragment, last events.Number) error) Answer {
+func (o *Order) Offer(f Fragment, admit func(send Fragment, last events.Number) error) (answer Answer) {
 	switch {
 	case f.Number <= o.admitted:
 		return Answer{Ack: true} // a repeat: the answer to it was lost, or is on its way
@@ -72,9 +72,12 @@ func (o *Order) Offer(f Fragment, admit func(send Fragment, last events.Number) 
 		return Answer{Ack: true} // until the client has heard of some
 	case f.Number > o.admitted+1:
 		o.hold(f)
-		return Answer{Ack: true} // tells the client what is missing
+		answer.Ack = true // tells the client what is missing
+		if !o.ready() {
+			return answer
+		}
+		f = o.unhold() // refusals that are heard by now had stopped it
 	}
-	var answer Answer
 	for {
 		refusals := len(o.refused)
 		if busy := o.take(f, admit); busy != 0 {
@@ -86,12 +89,15 @@ func (o *Order) Offer(f Fragment, admit func(send Fragment, last events.Number) 
 		if len(o.held) > 0 && o.held[0].Number == o.admitted {
 			o.unhold() // it has come again
 		}
-		if len(o.held) == 0 || o.held[0].Number != o.admitted+1 || len(o.refused) >= maxRefusals {
+		if !o.ready() || len(o.refused) >= maxRefusals {
 			return answer
 		}
 		f = o.unhold()
 	}
 }
+
+// ready reports whether it is the turn of a fragment that came early.
+func (o *Order) ready() bool { return len(o.held) > 0 && o.held[0].Number == o.admitted+1 }
 
 // unhold takes out the first fragment that came early.
 func (o *Order) unhold() Fragment {

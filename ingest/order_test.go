@@ -258,17 +258,35 @@ func TestAnyDeliveryOrderAdmitsEachSendOnceInOrder(t *testing.T) {
 // the client may be the first to bring it again.
 func TestSendThatIsHeldAndComesAgainHoldsUpNothing(t *testing.T) {
 	s := story{t: t}
-	for n := range events.Number(maxRefusals - 1) {
-		s.offer(Fragment{Number: n + 1, Index: 1, Count: 2}) // no send begins with it
-	}
+	s.refusedWhileHeld()
 	s.offer(Fragment{Number: 65, Body: []byte("x")})
-	s.offer(Fragment{Number: 66, Body: []byte("z")})
-	s.offer(Fragment{Number: 64, Index: 1, Count: 2})
-	s.want("64 refusals stand", "")
-	s.order.Heard(65)
-	s.offer(Fragment{Number: 65, Body: []byte("x")})
-	s.want("what was held behind it has its turn", "65:x 66:z")
+	s.want("what was held behind it has its turn", "65:x 66:y")
 	if len(s.order.held) != 0 || s.order.bytes != 0 {
 		t.Errorf("%d fragments of %d bytes are held for ever", len(s.order.held), s.order.bytes)
 	}
+}
+
+// The client knows that it is held, and does not send it again.
+func TestSendThatIsHeldHasItsTurnWhenRefusalsAreHeard(t *testing.T) {
+	s := story{t: t}
+	s.refusedWhileHeld()
+	s.offer(Fragment{Number: 67, Body: []byte("z")})
+	s.want("with whatever comes next", "65:x 66:y 67:z")
+}
+
+// refusedWhileHeld has the client hear of so many refusals that they have stopped
+// sends 65 and 66, which are held.
+func (s *story) refusedWhileHeld() {
+	s.t.Helper()
+	refused := Fragment{Index: 1, Count: 2} // no send begins with it
+	for range maxRefusals - 1 {
+		refused.Number++
+		s.offer(refused)
+	}
+	s.offer(Fragment{Number: 65, Body: []byte("x")})
+	s.offer(Fragment{Number: 66, Body: []byte("y")})
+	refused.Number++
+	s.offer(refused)
+	s.want("64 refusals stand", "")
+	s.order.Heard(65)
 }

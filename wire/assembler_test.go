@@ -110,3 +110,38 @@ func TestLargestEntryFitsIntoWhatAnAssemblerTakes(t *testing.T) {
 		}
 	}
 }
+
+// Whatever parts come: what is kept has its bounds, and an entry is put together of
+// all its parts, or not at all.
+func FuzzAssembler(f *testing.F) {
+	f.Add([]byte{1, 0, 2, 9, 1, 1, 2, 9})
+	f.Add([]byte{1, 0, 1, 9, 2, 0, 2, 9, 3, 0, 2, 9, 4, 0, 2, 9, 5, 0, 2, 9, 6, 0, 2, 9, 2, 1, 2, 9})
+	f.Fuzz(func(t *testing.T, script []byte) {
+		var a Assembler
+		for ; len(script) >= 4; script = script[4:] {
+			part := Part{Seq: events.Seq(script[0] % 8), Index: uint32(script[1]), Count: uint32(script[2]), Data: make([]byte, int(script[3])*20)}
+			for i := range part.Data {
+				part.Data[i] = script[1]
+			}
+			raw, complete := a.Add(&part)
+			if len(a.entries) > maxAssembling || complete != (raw != nil) {
+				t.Fatalf("%d entries are kept; complete %v, of %d bytes", len(a.entries), complete, len(raw))
+			}
+			next := byte(0)
+			for i, b := range raw {
+				if b != next && (b != next+1 || i == 0) {
+					t.Fatalf("part %d stands behind part %d", b, next)
+				}
+				next = b
+			}
+			if complete && int(next) != int(part.Count)-1 {
+				t.Fatalf("an entry of %d parts ends with part %d", part.Count, next)
+			}
+			for _, e := range a.entries {
+				if len(e.parts) > maxParts || e.missing < 1 || e.missing > len(e.parts) {
+					t.Fatalf("%d of %d parts are missing", e.missing, len(e.parts))
+				}
+			}
+		}
+	})
+}

@@ -3,6 +3,7 @@ package corpus
 import (
 	"bytes"
 	"compress/gzip"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -80,13 +81,17 @@ func TestFoldingIsForEver(t *testing.T) {
 	}
 }
 
-func TestCorporaAreReadGzippedOrNot(t *testing.T) {
+func gzipped(data []byte) []byte {
 	var zipped bytes.Buffer
 	w := gzip.NewWriter(&zipped)
-	w.Write(sample)
+	w.Write(data)
 	w.Close()
+	return zipped.Bytes()
+}
+
+func TestCorporaAreReadGzippedOrNot(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "sample.tsv.gz")
-	if err := os.WriteFile(path, zipped.Bytes(), 0o600); err != nil {
+	if err := os.WriteFile(path, gzipped(sample), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	lines, err := ReadFile(path)
@@ -115,4 +120,45 @@ func TestBadCorporaAreNamedWithTheLine(t *testing.T) {
 	if _, err := ReadFile(filepath.Join(t.TempDir(), "none")); err == nil {
 		t.Error("a missing file was read")
 	}
+}
+
+// Whatever is read as a corpus is read the same when it was written again; an error
+// names the file.
+func FuzzRead(f *testing.F) {
+	f.Add([]byte("12:00\tann\thello, bob\n12:01\tbob\t\n"), false)
+	f.Add([]byte("12:00\tann\ta tab\tin it\r\n"), true)
+	f.Add([]byte("no tabs\n"), false)
+	f.Add([]byte(gzipMagic+"nonsense"), false)
+	f.Fuzz(func(t *testing.T, data []byte, zip bool) {
+		if zip {
+			data = gzipped(data)
+		}
+		lines, err := Read(bytes.NewReader(data), "some.tsv")
+		if err != nil {
+			if !strings.Contains(err.Error(), "some.tsv") || len(lines) > 0 {
+				t.Fatalf("%d lines, %v, want none and the name of the file", len(lines), err)
+			}
+			return
+		}
+		var written bytes.Buffer
+		for _, l := range lines {
+			fmt.Fprintf(&written, "%s\t%s\t%s\r\n", l.Time, l.Nick, l.Text) // of two line breaks one is text
+		}
+		if strings.HasPrefix(lines[0].Time, gzipMagic) {
+			return // only in a gzipped file that is text
+		}
+		again, err := Read(&written, "again.tsv")
+		if diff := cmp.Diff(lines, again); diff != "" || err != nil {
+			t.Fatalf("written and read again: %v\n%s", err, diff)
+		}
+		messages, err := Messages(lines, 300)
+		if err == nil && len(messages) != len(lines) {
+			t.Fatalf("%d messages of %d lines", len(messages), len(lines))
+		}
+		for _, m := range messages {
+			if m.From.Validate() != nil || m.To.Validate() != nil || m.From == m.To {
+				t.Fatalf("message %+v", m)
+			}
+		}
+	})
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -366,6 +367,9 @@ func FuzzHello(f *testing.F) {
 		if err != nil {
 			return
 		}
+		if again, err := ParseHello(h.encode()); err != nil || again != h {
+			t.Errorf("written and read again: %+v, %v, want %+v", again, err, h)
+		}
 		_, _, err = h.Respond(key, welcome, source(2))
 		if err == nil && !bytes.Equal(data[:helloCookie], good[:helloCookie]) {
 			t.Errorf("a HELLO that no client made was taken: %x", data)
@@ -400,6 +404,77 @@ func FuzzAnswers(f *testing.F) {
 		IsReset(data, welcome.Session, welcome.Reset)
 		if _, ok := PeekData(data); ok {
 			client.Open(bytes.Clone(data))
+		}
+	})
+}
+
+// Of whatever comes, a channel opens what the other end has sealed, and nothing else;
+// and that once.
+func FuzzData(f *testing.F) {
+	client, server := connect(f)
+	made := make(map[string]bool)
+	for _, frames := range []string{"", "hello", "again"} {
+		packet := seal(f, server, frames)
+		made[string(packet)] = true
+		f.Add(packet, packet)
+	}
+	own := seal(f, client, "mine")
+	f.Add(own, own[:DataSize-1])
+	keys := *client
+	f.Fuzz(func(t *testing.T, first, second []byte) {
+		client := keys
+		client.Rest()
+		opened := make(map[string]bool)
+		for _, packet := range [][]byte{first, second} {
+			if _, ok := PeekData(packet); !ok {
+				continue
+			}
+			frames, _, err := client.Open(bytes.Clone(packet))
+			switch {
+			case err == nil && (!made[string(packet)] || opened[string(packet)]):
+				t.Fatalf("%x is opened as %q; before: %v", packet, frames, opened[string(packet)])
+			case err != nil && !errors.Is(err, ErrForged) && !errors.Is(err, ErrReplayed):
+				t.Fatal(err)
+			}
+			opened[string(packet)] = err == nil
+		}
+	})
+}
+
+// Whatever is shown as a cookie proves an address only if it was given to that.
+func FuzzCookie(f *testing.F) {
+	secret, now := &Secret{1}, time.Unix(1_800_000_000, 0)
+	home := netip.MustParseAddr("192.0.2.1")
+	good := secret.Cookie(home, now)
+	f.Add(good[:], home.AsSlice())
+	f.Add(good[:], netip.MustParseAddr("2001:db8::1").AsSlice())
+	f.Fuzz(func(t *testing.T, data, address []byte) {
+		at, ok := netip.AddrFromSlice(address)
+		if len(data) != CookieSize || !ok {
+			return
+		}
+		c := Cookie(data)
+		if fresh := secret.Fresh(c, at, now); fresh != (c == good && at.Unmap() == home) {
+			t.Errorf("cookie %x of %v is fresh: %v", c, at, fresh)
+		}
+	})
+}
+
+// A key that is read is written in the same way.
+func FuzzKey(f *testing.F) {
+	f.Add(serverKey(f, 1).Public.String())
+	f.Add(PublicKey{}.String())
+	f.Add("no key")
+	f.Fuzz(func(t *testing.T, text string) {
+		key, err := ParseKey(text)
+		if err != nil {
+			if !strings.Contains(err.Error(), "server key") {
+				t.Errorf("%v does not say what it is about", err)
+			}
+			return
+		}
+		if again, err := ParseKey(key.String()); err != nil || again != key {
+			t.Errorf("%q is read as %v, and that as %v, %v", text, key, again, err)
 		}
 	})
 }
