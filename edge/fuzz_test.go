@@ -23,14 +23,14 @@ import (
 func FuzzTable(f *testing.F) {
 	for seed := range uint64(12) {
 		r := rand.New(rand.NewPCG(seed, 0))
-		script := make([]byte, 300*(seed+1))
+		script := make([]byte, 150*(seed+1))
 		for i := range script {
 			script[i] = byte(r.Uint32())
 		}
 		f.Add(script)
 	}
 	f.Fuzz(func(t *testing.T, script []byte) {
-		newChaos(t, script[:min(len(script), 4<<10)]).run()
+		newChaos(t, script[:min(len(script), 2<<10)]).run()
 	})
 }
 

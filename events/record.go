@@ -44,11 +44,11 @@ func recordPlace(j Journal, at Offset) []byte {
 
 // Events returns the record's events, each a Raw, after checking that the record
 // is whole and stands where it belongs. The events alias the record. The error
-// wraps ErrCorrupt and names the place.
+// wraps ErrCorrupt or ErrFormat and names the place.
 func (rec Record) Events(j Journal, at Offset) ([][]byte, error) {
 	var b batch
 	if err := fields.Unseal(RecordVersion, recordPlace(j, at), rec, &b); err != nil {
-		return nil, fmt.Errorf("%w: record %d of journal %s: %w", ErrCorrupt, at, j, err)
+		return nil, Unreadable(fmt.Sprintf("record %d of journal %s", at, j), err)
 	}
 	return b.events, nil
 }

@@ -85,7 +85,7 @@ func TestARecordCutShortIsFound(t *testing.T) {
 
 func TestARecordOfALaterFormatIsNamed(t *testing.T) {
 	rec := Record(fields.Seal(RecordVersion+1, recordPlace("j:1", 1), &batch{}))
-	if _, err := rec.Events("j:1", 1); !errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), "format version 2, this program reads 1") {
+	if _, err := rec.Events("j:1", 1); !errors.Is(err, ErrFormat) || errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), "record 1 of journal j:1") || !strings.Contains(err.Error(), "format version 2, this program reads 1") {
 		t.Errorf("error %v, want one that names both versions", err)
 	}
 }

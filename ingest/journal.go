@@ -168,7 +168,7 @@ func settle(ctx context.Context, log events.Log, failed failing, j events.Journa
 			return rec, nil
 		case errors.Is(err, events.ErrConflict):
 			return stands, nil
-		case errors.Is(err, events.ErrFatal):
+		case events.Final(err):
 			return nil, fmt.Errorf("append record %d to journal %s: %w", at, j, err)
 		}
 		failed(j, at, err)

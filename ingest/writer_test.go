@@ -444,13 +444,21 @@ func TestFullQueueIsBusyButSessionsCanBeClosed(t *testing.T) {
 }
 
 func TestRefusedWritesEndTheWriter(t *testing.T) {
-	b := newBench(t, newMemory())
-	b.log.disturb(func(int) (bool, error) { return false, fmt.Errorf("disk full: %w", events.ErrFatal) })
-	b.send("alice", 1)
-	if err := b.w.Run(t.Context()); !errors.Is(err, events.ErrFatal) {
-		t.Errorf("Run: %v, want ErrFatal", err)
+	for _, cause := range []error{events.ErrFatal, events.ErrCorrupt, events.ErrFormat} {
+		b := newBench(t, newMemory())
+		b.log.disturb(func(try int) (bool, error) {
+			if try > 1 {
+				t.Errorf("%v: tried again", cause)
+				return true, nil
+			}
+			return false, fmt.Errorf("append: %w", cause)
+		})
+		b.send("alice", 1)
+		if err := b.w.Run(t.Context()); !errors.Is(err, cause) {
+			t.Errorf("Run: %v, want %v", err, cause)
+		}
+		b.want("nothing reported", "", b.durable())
 	}
-	b.want("nothing reported", "", b.durable())
 }
 
 func TestWhatIsSubmittedTogetherStandsTogether(t *testing.T) {

@@ -66,11 +66,11 @@ func (c *Checkpoint) Encode(s Shard, n CheckpointNumber) []byte {
 }
 
 // DecodeCheckpoint reads what stands at that place. The error wraps
-// events.ErrCorrupt and names the place.
+// events.ErrCorrupt or events.ErrFormat and names the place.
 func DecodeCheckpoint(s Shard, n CheckpointNumber, data []byte) (Checkpoint, error) {
 	var c Checkpoint
-	if err := unseal(checkpointPlace(s, n), data, &c); err != nil {
-		return Checkpoint{}, fmt.Errorf("checkpoint %d of shard %d: %w", n, s, err)
+	if err := fields.Unseal(FormatVersion, checkpointPlace(s, n), data, &c); err != nil {
+		return Checkpoint{}, events.Unreadable(fmt.Sprintf("checkpoint %d of shard %d", n, s), err)
 	}
 	return c, nil
 }
@@ -136,12 +136,12 @@ func (i *Item) Encode(u events.User) Stored {
 	return Stored{User: u, Last: i.Last(), Data: seal(itemPlace(u, i.Last()), i)}
 }
 
-// Decode reads a stored item. The error wraps events.ErrCorrupt and names the
-// place.
+// Decode reads a stored item. The error wraps events.ErrCorrupt or events.ErrFormat
+// and names the place.
 func (s Stored) Decode() (Item, error) {
 	var i Item
-	if err := unseal(itemPlace(s.User, s.Last), s.Data, &i); err != nil {
-		return Item{}, fmt.Errorf("timeline of %s, item ending at %d: %w", s.User, s.Last, err)
+	if err := fields.Unseal(FormatVersion, itemPlace(s.User, s.Last), s.Data, &i); err != nil {
+		return Item{}, events.Unreadable(fmt.Sprintf("timeline of %s, item ending at %d", s.User, s.Last), err)
 	}
 	if i.Last() != s.Last || i.First == 0 || i.First > s.Last {
 		return Item{}, fmt.Errorf("timeline of %s, item ending at %d: %w: holds entries %d to %d", s.User, s.Last, events.ErrCorrupt, i.First, i.Last())
@@ -159,11 +159,4 @@ const FormatVersion = 1
 
 func seal(place []byte, m fields.Message) []byte {
 	return fields.Seal(FormatVersion, place, m)
-}
-
-func unseal(place, b []byte, m fields.Message) error {
-	if err := fields.Unseal(FormatVersion, place, b, m); err != nil {
-		return fmt.Errorf("%w: %w", events.ErrCorrupt, err)
-	}
-	return nil
 }

@@ -245,3 +245,20 @@ func FuzzItem(f *testing.F) {
 		wantSame(t, "again", first, again)
 	})
 }
+
+func TestCheckpointsAndItemsOfOtherVersionsAreNoDamage(t *testing.T) {
+	c, i := fullCheckpoint(), fullItem()
+	for _, version := range []byte{0, FormatVersion + 1} {
+		_, err := DecodeCheckpoint(3, 9, fields.Seal(version, checkpointPlace(3, 9), &c))
+		wantOtherVersion(t, err, "checkpoint 9 of shard 3")
+		_, err = Stored{"alice", i.Last(), fields.Seal(version, itemPlace("alice", i.Last()), &i)}.Decode()
+		wantOtherVersion(t, err, "timeline of alice, item ending at 301")
+	}
+}
+
+func wantOtherVersion(t *testing.T, err error, place string) {
+	t.Helper()
+	if !errors.Is(err, events.ErrFormat) || errors.Is(err, events.ErrCorrupt) || !strings.Contains(err.Error(), place) {
+		t.Errorf("%v, want ErrFormat with %q", err, place)
+	}
+}

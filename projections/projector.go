@@ -91,8 +91,9 @@ func (p *Projector) Misplaced() uint64 {
 }
 
 // Run projects until ctx ends, and then returns nil. It returns an error if the
-// log or a timeline is damaged (events.ErrCorrupt), or was written by rules that
-// this program does not have (ErrRules): nothing it could write would be right.
+// log or a timeline is damaged (events.ErrCorrupt), or was written in a format or by
+// rules that this program does not have (events.ErrFormat): nothing it could write would
+// be right.
 func (p *Projector) Run(ctx context.Context) error {
 	defer p.cfg.Bus.OnHint(p.onHint)()
 	poll := time.NewTimer(0)
@@ -117,7 +118,7 @@ func (p *Projector) Run(ctx context.Context) error {
 		switch {
 		case ctx.Err() != nil:
 			return nil
-		case errors.Is(err, events.ErrCorrupt), errors.Is(err, ErrRules), errors.Is(err, events.ErrFatal):
+		case events.Final(err):
 			return fmt.Errorf("projector: %w", err)
 		case errors.Is(err, errOvertaken):
 			p.metrics.overtaken.Inc()

@@ -1,7 +1,6 @@
 package projections
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 
@@ -15,8 +14,8 @@ import (
 const RulesVersion = 1
 
 // ErrRules says that a checkpoint was written by rules that this program does
-// not have: run the version of the program that does.
-var ErrRules = errors.New("unknown version of the rules")
+// not have: run the version of the program that does. It wraps events.ErrFormat.
+var ErrRules = fmt.Errorf("%w: unknown version of the rules", events.ErrFormat)
 
 // A placed event is one that gives a shard entries.
 type placed struct {

@@ -56,7 +56,7 @@ func listenAdmin(data string) (net.Listener, error) {
 }
 
 // serveAdmin answers other commands until ctx ends.
-func serveAdmin(ctx context.Context, l net.Listener, store *pebble.Store, keys *keyring, logger *slog.Logger) error {
+func serveAdmin(ctx context.Context, l net.Listener, data string, store *pebble.Store, keys *keyring, logger *slog.Logger) error {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /log", func(w http.ResponseWriter, r *http.Request) {
 		q, err := parseLogQuery(r.URL.Query())
@@ -65,7 +65,7 @@ func serveAdmin(ctx context.Context, l net.Listener, store *pebble.Store, keys *
 			return
 		}
 		w.Header().Set("Content-Type", "application/x-ndjson")
-		if err := writeLog(r.Context(), w, store, q); err != nil {
+		if err := logError(data, writeLog(r.Context(), w, store, q)); err != nil {
 			fmt.Fprintf(w, "%s%v\n", errorLine, err)
 		}
 	})

@@ -98,7 +98,15 @@ func printClosedLog(ctx context.Context, c *call, data string, q logQuery) (err 
 		return err
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
-	return writeLog(ctx, c.stdout, store, q)
+	return logError(data, writeLog(ctx, c.stdout, store, q))
+}
+
+// logError says what to do about damage.
+func logError(data string, err error) error {
+	if events.Final(err) {
+		return folderError(data, err)
+	}
+	return err
 }
 
 // readBytes is how much of the log is read at a time.

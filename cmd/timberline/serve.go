@@ -26,6 +26,7 @@ import (
 	"timberline/cmd/node"
 	"timberline/edge"
 	"timberline/edge/auth"
+	"timberline/events"
 	"timberline/store/pebble"
 	"timberline/wire/udp"
 )
@@ -83,7 +84,7 @@ func serve(ctx context.Context, c *call, cfg *config, asJSON bool) (err error) {
 		return err
 	}
 	defer func() {
-		if err = errors.Join(err, store.Close()); errors.Is(err, syscall.ENOSPC) {
+		if err = errors.Join(err, store.Close()); errors.Is(err, syscall.ENOSPC) || events.Final(err) {
 			err = folderError(cfg.data, err)
 		}
 	}()
@@ -105,7 +106,7 @@ func serve(ctx context.Context, c *call, cfg *config, asJSON bool) (err error) {
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return watch.run(ctx, logger) })
-	g.Go(func() error { return serveAdmin(ctx, admin, store, keys, logger) })
+	g.Go(func() error { return serveAdmin(ctx, admin, cfg.data, store, keys, logger) })
 	g.Go(func() error { return keys.run(ctx, logger) })
 	g.Go(func() error {
 		return node.Run(ctx, node.Config{
@@ -152,8 +153,12 @@ func folderError(data string, err error) error {
 	switch {
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
 		return fmt.Errorf("data folder %s: give this user the right to write there, or choose another with --data (%w)", data, err)
-	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT), errors.Is(err, syscall.EFBIG):
 		return fmt.Errorf("data folder %s: the disk is full, nothing acknowledged is lost: make room and start again (%w)", data, err)
+	case errors.Is(err, events.ErrFormat):
+		return fmt.Errorf("data folder %s: %w: use the version of timberline that wrote it, or a newer one", data, err)
+	case errors.Is(err, events.ErrCorrupt):
+		return fmt.Errorf("data folder %s: %w: check the disk, and restore the folder from a copy", data, err)
 	}
 	return fmt.Errorf("data folder %s: %w", data, err)
 }

@@ -2,6 +2,7 @@ package fields
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"hash/crc32"
 )
@@ -16,7 +17,13 @@ import (
 // The checksum covers the place where the bytes belong (its name, not stored),
 // the version and the message. So bytes that stand in a wrong place are damage,
 // too.
+//
+// All versions begin so: what is whole and of another version is not damage.
 const sealHeader = 5
+
+// ErrVersion says that something is whole, but of a version that this program does
+// not read.
+var ErrVersion = errors.New("of another version")
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
@@ -29,15 +36,16 @@ func Seal(version byte, place []byte, m Message) []byte {
 }
 
 // Unseal checks and decodes what Seal made into m, which must be zero. Byte
-// fields of m alias b. The error wraps ErrMalformed.
+// fields of m alias b. The error wraps ErrMalformed, or ErrVersion if the bytes are
+// whole.
 func Unseal(version byte, place, b []byte, m Message) error {
 	switch {
 	case len(b) < sealHeader:
 		return fmt.Errorf("%w: cut short to %d bytes", ErrMalformed, len(b))
-	case b[0] != version:
-		return fmt.Errorf("%w: format version %d, this program reads %d", ErrMalformed, b[0], version)
 	case binary.BigEndian.Uint32(b[1:]) != checksum(place, b):
 		return fmt.Errorf("%w: checksum does not match", ErrMalformed)
+	case b[0] != version:
+		return fmt.Errorf("%w: format version %d, this program reads %d", ErrVersion, b[0], version)
 	}
 	return Unmarshal(b[sealHeader:], m)
 }

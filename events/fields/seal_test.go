@@ -64,7 +64,12 @@ func TestSealedMessagesCutShortAreFound(t *testing.T) {
 
 func TestAnotherVersionIsNamed(t *testing.T) {
 	err := Unseal(1, place, Seal(2, place, &whole{}), new(whole))
-	if !errors.Is(err, ErrMalformed) || !strings.Contains(err.Error(), "format version 2, this program reads 1") {
+	if !errors.Is(err, ErrVersion) || errors.Is(err, ErrMalformed) || !strings.Contains(err.Error(), "format version 2, this program reads 1") {
 		t.Errorf("error %v, want one that names both versions", err)
+	}
+	damaged := Seal(1, place, &whole{})
+	damaged[0] = 2
+	if err := Unseal(1, place, damaged, new(whole)); !errors.Is(err, ErrMalformed) {
+		t.Errorf("error %v, want ErrMalformed: the version itself is damaged", err)
 	}
 }
