@@ -13,7 +13,8 @@ func isLocked(err error) bool {
 		strings.Contains(err.Error(), "lock held")
 }
 
-// isFull reports whether an error says that the disk is full.
+// isFull reports whether an error says that the disk is full, or that a file may not
+// get larger.
 func isFull(err error) bool {
-	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EFBIG)
 }

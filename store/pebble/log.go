@@ -62,7 +62,7 @@ func (r *row) Fields(v fields.Visitor) {
 func decodeRow(key, value []byte) (events.Row, error) {
 	var r row
 	if err := fields.Unseal(1, key, value, &r); err != nil {
-		return events.Row{}, fmt.Errorf("%w: row of journal %d: %w", events.ErrCorrupt, number(key), err)
+		return events.Row{}, events.Unreadable(fmt.Sprintf("row of journal %d", number(key)), err)
 	}
 	return r.Row, nil
 }

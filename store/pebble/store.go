@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -42,10 +44,15 @@ const (
 	cacheSize    = 128 << 20 // timelines' ends and recent records
 )
 
+// maxUnsynced bounds the batches on their way at a time. So one behind which that many
+// begin was durable: see tail.
+const maxUnsynced = 16
+
 // Store is a storage engine: events.Log, events.Journals,
 // projections.Checkpoints and projections.Items.
 type Store struct {
 	db      *pebble.DB
+	lock    *pebble.Lock // of a folder that there was; else db has it
 	dir     string
 	meta    meta
 	onFatal func(error)
@@ -55,6 +62,8 @@ type Store struct {
 	mu      sync.Mutex
 	applied atomic.Uint64 // batches applied, or being applied
 	broken  atomic.Bool   // a sync has failed: nothing more is applied
+
+	unsynced chan struct{} // an element for each batch on its way; whoever finds no room waits
 
 	waiting sync.Mutex
 	durable uint64        // batches synced
@@ -101,17 +110,29 @@ func Open(dir string, o Options) (*Store, error) {
 	if o.Shards > events.Slots {
 		return nil, fmt.Errorf("open store %s: %d shards, want 1 to %d", dir, o.Shards, events.Slots)
 	}
-	s := &Store{dir: dir, onFatal: o.OnFatal, news: make(chan struct{})}
-	db, err := pebble.Open(dir, s.options(o))
-	if err != nil {
-		return nil, openError(dir, err)
-	}
-	s.db = db
-	if err := s.loadMeta(o); err != nil {
-		return nil, errors.Join(err, db.Close())
+	s := &Store{dir: dir, onFatal: o.OnFatal, news: make(chan struct{}), unsynced: make(chan struct{}, maxUnsynced)}
+	if err := s.open(o); err != nil {
+		return nil, errors.Join(openError(dir, err), s.Close())
 	}
 	s.measure(o.Metrics)
 	return s, nil
+}
+
+func (s *Store) open(o Options) (err error) {
+	po := s.options(o)
+	if _, err := o.FS.Stat(s.dir); err == nil {
+		if s.lock, err = pebble.LockDirectory(s.dir, o.FS); err != nil {
+			return err
+		}
+		if err := checkTails(o.FS, s.dir); err != nil {
+			return err
+		}
+		po.Lock = s.lock
+	}
+	if s.db, err = pebble.Open(s.dir, po); err != nil {
+		return foundError(err)
+	}
+	return s.loadMeta(o)
 }
 
 func exit(err error) {
@@ -127,7 +148,12 @@ func (s *Store) options(o Options) *pebble.Options {
 		MemTableSize:                memTableSize,
 		MemTableStopWritesThreshold: 4,
 		CacheSize:                   cacheSize,
-		EventListener:               &pebble.EventListener{BackgroundError: s.giveUp},
+		EventListener: &pebble.EventListener{
+			BackgroundError: s.giveUp,
+			DataCorruption: func(i pebble.DataCorruptionInfo) { // and who reads there gets an error
+				o.Logger.Error("stored data is damaged", "file", i.Path, "err", corrupt(i.Details))
+			},
+		},
 	}
 	for i := range po.Levels {
 		// An append first looks whether its offset is taken: it is not, and a
@@ -159,6 +185,10 @@ func (l logger) Fatalf(format string, args ...any) {
 // giveUp ends the process. Of a flush that failed Pebble would try the next one
 // at once, and so on without end.
 func (s *Store) giveUp(err error) {
+	if pebble.IsCorruptionError(err) {
+		s.onFatal(fmt.Errorf("%w: %w", events.ErrFatal, openError(s.dir, corrupt(err))))
+		return
+	}
 	s.onFatal(fmt.Errorf("%w: data folder %s: %w; what was acknowledged is safe: check the disk (full? failing?), then start again",
 		events.ErrFatal, s.dir, err))
 }
@@ -171,8 +201,24 @@ func openError(dir string, err error) error {
 		return fmt.Errorf("data folder %s cannot be used: give this user the right to write there, or choose another folder (%w)", dir, err)
 	case isFull(err):
 		return fmt.Errorf("data folder %s: the disk is full: make room, then start again; nothing acknowledged is lost (%w)", dir, err)
+	case errors.Is(err, events.ErrFormat):
+		return fmt.Errorf("data folder %s: %w: use the version of timberline that wrote it, or a newer one", dir, err)
+	case errors.Is(err, events.ErrCorrupt):
+		return fmt.Errorf("data folder %s: %w: check the disk, and restore the folder from a copy", dir, err)
 	}
 	return fmt.Errorf("open data folder %s: %w", dir, err)
+}
+
+// foundError says what is wrong if Pebble does not open what it finds.
+func foundError(err error) error {
+	says := func(text string) bool { return strings.Contains(err.Error(), text) }
+	switch {
+	case says("format major version"):
+		return fmt.Errorf("%w: %w", events.ErrFormat, err)
+	case pebble.IsCorruptionError(err), errors.Is(err, fs.ErrNotExist), says("malformed manifest"), says("invalid key=value"), says("name from file"):
+		return corrupt(err)
+	}
+	return err
 }
 
 // loadMeta reads what the store is, or makes a new one.
@@ -185,11 +231,10 @@ func (s *Store) loadMeta(o Options) error {
 		return err
 	}
 	if err := fields.Unseal(1, metaKey, data, &s.meta); err != nil {
-		return fmt.Errorf("data folder %s: %w: the description of the store: %w", s.dir, events.ErrCorrupt, err)
+		return events.Unreadable("the description of the store", err)
 	}
 	if s.meta.format != DataFormat {
-		return fmt.Errorf("data folder %s has format %d, this program works with format %d: use the version of timberline that wrote it, or a newer one",
-			s.dir, s.meta.format, DataFormat)
+		return fmt.Errorf("%w: it has format %d, this program works with format %d", events.ErrFormat, s.meta.format, DataFormat)
 	}
 	return nil
 }
@@ -202,6 +247,9 @@ func (s *Store) create(o Options) error {
 		}
 	}
 	if err := s.db.Set(metaKey, fields.Seal(1, metaKey, &m), pebble.Sync); err != nil {
+		return fmt.Errorf("create store %s: %w", s.dir, err)
+	}
+	if err := s.db.Flush(); err != nil { // the first log is of an older format, which does not say what was durable: see tail
 		return fmt.Errorf("create store %s: %w", s.dir, err)
 	}
 	s.meta = m
@@ -218,7 +266,14 @@ func (s *Store) Tag() events.EdgeTag { return events.EdgeTag(s.meta.tag[:4]) }
 
 // Close closes the store. Nothing may use it any more.
 func (s *Store) Close() error {
-	if err := s.db.Close(); err != nil {
+	var err error
+	if s.db != nil {
+		err = s.db.Close()
+	}
+	if s.lock != nil {
+		err = errors.Join(err, s.lock.Close())
+	}
+	if err != nil {
 		return fmt.Errorf("close data folder %s: %w", s.dir, err)
 	}
 	return nil
@@ -239,16 +294,25 @@ func (s *Store) get(key []byte) ([]byte, error) {
 }
 
 func readError(err error) error {
-	if errors.Is(err, pebble.ErrCorruption) {
-		return fmt.Errorf("%w: %w", events.ErrCorrupt, err)
+	if pebble.IsCorruptionError(err) {
+		return corrupt(err)
 	}
 	return fmt.Errorf("read: %w", err)
+}
+
+// corrupt returns what Pebble says of damage, without what it has behind that for its
+// own developers.
+func corrupt(err error) error {
+	text, _, _ := strings.Cut(err.Error(), "\n")
+	return fmt.Errorf("%w: %s", events.ErrCorrupt, text)
 }
 
 // put applies a batch on condition that key is not taken, and waits until it is
 // durable. If the key is taken it returns events.ErrConflict and what stands
 // there, durably. It closes the batch.
 func (s *Store) put(ctx context.Context, key []byte, b *pebble.Batch) (stands []byte, err error) {
+	s.unsynced <- struct{}{}
+	defer func() { <-s.unsynced }()
 	s.mu.Lock()
 	stands, err = s.get(key)
 	if !errors.Is(err, events.ErrNotFound) {
@@ -269,6 +333,8 @@ func (s *Store) put(ctx context.Context, key []byte, b *pebble.Batch) (stands []
 
 // write applies a batch without condition and waits until it is durable.
 func (s *Store) write(b *pebble.Batch) error {
+	s.unsynced <- struct{}{}
+	defer func() { <-s.unsynced }()
 	s.mu.Lock()
 	n, err := s.apply(b)
 	s.mu.Unlock()

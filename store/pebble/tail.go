@@ -1,0 +1,186 @@
+package pebble
+
+import (
+	"encoding/binary"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"strconv"
+	"strings"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"timberline/events"
+)
+
+// Pebble's logs, the write-ahead log and the manifest, are blocks of 32 KiB with chunks
+// in them, numbers little-endian:
+//
+//	0         4        6      7            11              19
+//	+---------+--------+------+------------+---------------+---------
+//	| CRC-32C | length | type | log number | durable up to | data …
+//	+---------+--------+------+------------+---------------+---------
+//	                          '---- write-ahead log only --'
+//
+// Pebble takes the first chunk that is not whole for the end, torn by a crash, unless a
+// later block says that it was durable. So damage near the end would be passed over in
+// silence, with everything behind it, also what was acknowledged. Here what stands
+// behind is looked at, too. It was durable, and so is damage, if
+//
+//   - a later chunk says so (Pebble leaves parts out as it counts, so that in a long log
+//     they say less and less);
+//   - more batches follow than can be on their way at a time (maxUnsynced); in a
+//     manifest, any: each waits for the one before;
+//   - the log was closed in order.
+//
+// What stays unknown is whether the last few batches before a crash were torn by it or
+// damaged later, and what stands in a block behind a damaged length.
+const (
+	tailBlock  = 32 << 10
+	plainChunk = 4 + 2 + 1 // of a manifest
+	oldChunk   = plainChunk + 4
+	logChunk   = oldChunk + 8
+
+	firstType = 1 // of chunks: whole records, then first, middle and last parts of one
+	oldTypes  = 4 // less than those of logs of an older format, which a log that is closed ends with
+	logTypes  = 8 // less than those of logs
+)
+
+// checkTails looks for damage in the last write-ahead log and the last manifest of a
+// folder. The error wraps events.ErrCorrupt and names file and offset.
+func checkTails(fs vfs.FS, dir string) error {
+	names, err := fs.List(dir)
+	if err != nil {
+		return nil // there is no store yet, or Pebble says what is wrong
+	}
+	for _, kind := range []struct{ before, behind string }{{"", ".log"}, {"MANIFEST-", ""}} {
+		last, name := uint64(0), ""
+		for _, n := range names {
+			digits := strings.TrimSuffix(strings.TrimPrefix(n, kind.before), kind.behind)
+			number, err := strconv.ParseUint(digits, 10, 64)
+			if err == nil && number >= last && n == kind.before+digits+kind.behind {
+				last, name = number, n
+			}
+		}
+		if name == "" {
+			continue
+		}
+		if err := checkTail(fs, fs.PathJoin(dir, name), kind.behind == ".log", uint32(last)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkTail looks for damage in one file.
+func checkTail(fs vfs.FS, path string, isLog bool, number uint32) error {
+	f, err := fs.Open(path, vfs.SequentialReadsOption)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	t := tail{isLog: isLog, number: number}
+	block := make([]byte, tailBlock)
+	for {
+		n, err := io.ReadFull(f, block)
+		if n > 0 && t.block(block[:n]) {
+			return fmt.Errorf("%w: %s: what stands at byte %d does not match its checksum", events.ErrCorrupt, path, t.broken)
+		}
+		if err == io.EOF || err == io.ErrUnexpectedEOF {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("read %s: %w", path, err)
+		}
+	}
+}
+
+// A tail is what is known of a log as its blocks are read in order.
+type tail struct {
+	isLog  bool
+	number uint32
+	offset uint64 // of the block
+	found  bool   // a chunk that is not whole,
+	broken uint64 // which is here
+	behind int    // batches that begin behind it
+}
+
+// A chunk is what the header of one says.
+type chunk struct {
+	size    int    // 0: no other follows in the block
+	whole   bool   // it is what was written
+	begins  bool   // a record
+	durable uint64 // up to where the log was when it was written
+	closed  bool   // it is the end of a log that was closed in order
+}
+
+// block goes through the next block. It reports whether something in it shows that the
+// chunk that is not whole once was.
+func (t *tail) block(b []byte) (damaged bool) {
+	defer func() { t.offset += uint64(len(b)) }()
+	for at := 0; at+plainChunk <= len(b); {
+		c := t.chunk(b[at:])
+		if t.found && c.whole && c.begins {
+			t.behind++
+		}
+		switch {
+		case t.found && (c.closed || c.whole && (!t.isLog || c.durable > t.broken || t.behind >= maxUnsynced)):
+			return true
+		case !t.found && !c.whole:
+			t.found, t.broken = true, t.offset+uint64(at)
+		}
+		if c.size == 0 {
+			return false
+		}
+		at += c.size
+	}
+	return false
+}
+
+// chunk looks at the chunk that b begins with.
+func (t *tail) chunk(b []byte) (c chunk) {
+	header, kind := plainChunk, b[6]
+	if t.isLog {
+		if len(b) < oldChunk {
+			return chunk{whole: zero(b)} // there is no room for one
+		}
+		number := binary.LittleEndian.Uint32(b[7:])
+		header = oldChunk
+		switch {
+		case kind == oldTypes+firstType && number == t.number+1 && zero(b[:6]):
+			return chunk{whole: true, closed: true}
+		case len(b) < logChunk && zero(b):
+			return chunk{whole: true}
+		case number != t.number:
+			return chunk{} // of a log that the file was used for before
+		case kind > logTypes && len(b) >= logChunk:
+			header, kind, c.durable = logChunk, kind-logTypes, binary.LittleEndian.Uint64(b[oldChunk:])
+		case kind > oldTypes:
+			kind -= oldTypes
+		}
+	}
+	size := header + int(binary.LittleEndian.Uint16(b[4:]))
+	if size > len(b) || zero(b[:header]) {
+		return chunk{}
+	}
+	c.size, c.begins = size, kind <= firstType+1
+	c.whole = kind >= firstType && kind < firstType+4 && checksumOf(b[6:size]) == binary.LittleEndian.Uint32(b)
+	return c
+}
+
+// checksumOf is CRC-32C as Pebble writes it: turned and shifted.
+func checksumOf(b []byte) uint32 {
+	c := crc32.Checksum(b, castagnoli)
+	return (c>>15 | c<<17) + 0xa282ead8
+}
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+func zero(b []byte) bool {
+	for _, x := range b {
+		if x != 0 {
+			return false
+		}
+	}
+	return true
+}
