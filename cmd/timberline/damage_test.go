@@ -1,0 +1,159 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	engine "github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// A kept is a data folder of a server that has stopped, with messages 0 to 9 from alice
+// to bob.
+type kept struct {
+	t     *testing.T
+	data  string
+	flags []string
+}
+
+// keep makes one, and goes on with a server on a copy of it each time.
+func keep(t *testing.T) *kept {
+	t.Helper()
+	k := &kept{t: t, data: filepath.Join(t.TempDir(), "data")}
+	p := startProcess(t, "--data", k.data, "--listen", "127.0.0.1:0")
+	k.flags = []string{"--server", p.Listen[0], "--data", k.data}
+	var text strings.Builder
+	for i := range 10 {
+		fmt.Fprintf(&text, "message %d\n", i)
+	}
+	tlIn(t, text.String(), with("send", k.flags, "--as", "alice", "--to", "bob")...).want(t, exitOK, "", "")
+	tlUntil(t, 10, "message", with("inbox", k.flags, "--as", "bob")...)
+	if err := p.end(os.Interrupt); err != nil {
+		t.Fatalf("%v\n%s", err, p.stderr)
+	}
+	return k
+}
+
+// copy returns another folder like it.
+func (k *kept) copy() *kept {
+	k.t.Helper()
+	to := filepath.Join(k.t.TempDir(), "data")
+	if _, err := vfs.Clone(vfs.Default, vfs.Default, k.data, to, vfs.CloneSync); err != nil {
+		k.t.Fatal(err)
+	}
+	return &kept{t: k.t, data: to}
+}
+
+// damage changes the last value whose key begins with a prefix, as the engine has it.
+func (k *kept) damage(prefix string, change func(value []byte)) {
+	k.t.Helper()
+	db, err := engine.Open(storePath(k.data), &engine.Options{FormatMajorVersion: engine.FormatNewest, Logger: silent{}})
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	defer db.Close()
+	it, err := db.NewIter(&engine.IterOptions{LowerBound: []byte(prefix), UpperBound: append([]byte(prefix), 0xff)})
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	defer it.Close()
+	if !it.Last() {
+		k.t.Fatalf("nothing stands under %q", prefix)
+	}
+	value := bytes.Clone(it.Value())
+	change(value)
+	if err := db.Set(bytes.Clone(it.Key()), value, engine.Sync); err != nil {
+		k.t.Fatal(err)
+	}
+}
+
+// silent is a Logger that says nothing.
+type silent struct{}
+
+func (silent) Infof(string, ...any)         {}
+func (silent) Errorf(string, ...any)        {}
+func (silent) Fatalf(f string, args ...any) { panic(fmt.Sprintf(f, args...)) }
+
+// run runs a server on the folder, which may end by itself or is stopped after a while.
+// While it runs, bob reads and alice writes to him. It returns what bob has read, and
+// what the server has said.
+func (k *kept) run() (read, said string) {
+	k.t.Helper()
+	var stderr bytes.Buffer
+	cmd := exec.Command(binary, "serve", "--data", k.data, "--listen", "127.0.0.1:0", "--json")
+	cmd.Stderr = &stderr
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		k.t.Fatal(err)
+	}
+	defer cmd.Process.Kill()
+	line := make([]byte, 4096)
+	n, _ := out.Read(line)
+	if _, address, ok := strings.Cut(string(line[:n]), `"listen":["`); ok {
+		address, _, _ = strings.Cut(address, `"`)
+		flags := []string{"--server", address, "--data", k.data, "--timeout", "1s"}
+		tl(k.t, with("send", flags, "--as", "alice", "--to", "bob", "another one")...)
+		read = tl(k.t, with("inbox", flags, "--as", "bob")...).out
+		cmd.Process.Signal(os.Interrupt)
+	}
+	late := time.AfterFunc(20*time.Second, func() { cmd.Process.Kill() })
+	defer late.Stop()
+	cmd.Wait()
+	return read, stderr.String()
+}
+
+// A value that is damaged beneath the server is named by whoever meets it, with what to
+// do, and is never served.
+func TestDamagedValuesAreNamedAndNotServed(t *testing.T) {
+	k := keep(t)
+	flip := func(at int) func([]byte) {
+		return func(value []byte) { value[(at+len(value))%len(value)] ^= 0x20 }
+	}
+	other := func(value []byte) { value[0] = 9 } // and so its checksum is wrong, too
+	for _, test := range []struct {
+		what, prefix string
+		change       func([]byte)
+		place        string
+	}{
+		{"an item's text", "tbob\x00", flip(-3), "timeline of bob, item ending at 10"},
+		{"an item's checksum", "tbob\x00", flip(2), "timeline of bob, item ending at 10"},
+		{"an item's version", "tbob\x00", other, "timeline of bob, item ending at 10"},
+		{"a checkpoint", "c", flip(-1), "checkpoint "},
+		{"a journal's row", "j", flip(-1), "row of journal 1"},
+		{"the end of the journal", "l\x03j:1", flip(-1), "of journal j:1"},
+		{"the description", "m", flip(-1), "the description of the store"},
+	} {
+		damaged := k.copy()
+		damaged.damage(test.prefix, test.change)
+		read, said := damaged.run()
+		if !strings.Contains(said, test.place) || !strings.Contains(said, "stored data is damaged") {
+			t.Errorf("%s: the server does not name it as %q:\n%s", test.what, test.place, said)
+		}
+		for line := range strings.Lines(read) {
+			if !strings.Contains(line, "message ") && !strings.Contains(line, "another one") {
+				t.Errorf("%s: bob reads %q", test.what, line)
+			}
+		}
+		if !strings.Contains(said, "restore the folder") {
+			t.Errorf("%s: it does not say what to do:\n%s", test.what, said)
+		}
+	}
+}
+
+func TestLogCommandNamesADamagedRecord(t *testing.T) {
+	k := keep(t)
+	k.damage("l\x03j:1\x00\x00\x00\x00\x00\x00\x00\x01", func(value []byte) { value[20] ^= 1 })
+	o := tl(t, "log", "--data", k.data).want(t, exitFailed, "", "record 1 of journal j:1")
+	if strings.Contains(o.out, "message 0") || !strings.Contains(o.stderr, "restore the folder") {
+		t.Errorf("it prints %.200q and says %q", o.out, o.stderr)
+	}
+}
