@@ -210,10 +210,13 @@ func TestDamagedLengthOfTheLastRecordIsAnError(t *testing.T) {
 
 func TestFileOfAnotherKindIsNotTouched(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "diary")
-	for _, text := range []string{"dear diary", "timberline device\n\x02 of a later version", strings.Repeat("x", 1000)} {
+	for text, want := range map[string]error{
+		"dear diary": errDamaged, strings.Repeat("x", 1000): errDamaged,
+		"timberline device\n\x02 of a later version": errVersion, "timberline device\n\x00": errVersion,
+	} {
 		write(t, path, []byte(text))
-		if _, err := OpenFile(path, FileOptions{}); !errors.Is(err, errDamaged) {
-			t.Errorf("%.20q was opened: %v", text, err)
+		if _, err := OpenFile(path, FileOptions{}); !errors.Is(err, want) || !strings.Contains(err.Error(), path) {
+			t.Errorf("%.20q was opened: %v, want %v with the path", text, err, want)
 		}
 		if left, _ := os.ReadFile(path); string(left) != text {
 			t.Errorf("%.20q was changed", text)

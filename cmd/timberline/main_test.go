@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -28,6 +29,10 @@ func testMain(m *testing.M) int {
 		if name, _, _ := strings.Cut(setting, "="); strings.HasPrefix(name, envPrefix+"_") {
 			os.Unsetenv(name) // somebody's own
 		}
+	}
+	flag.Parse()
+	if flag.Lookup("test.fuzz").Value.String() != "" {
+		return m.Run() // no target starts a process
 	}
 	folder, err := os.MkdirTemp("", "timberline-test-")
 	if err != nil {

@@ -148,3 +148,15 @@ func TestTokenTellsItsHolderWhomItNames(t *testing.T) {
 		}
 	}
 }
+
+func TestDamagedSecretIsNamed(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "edge.secret")
+	for _, text := range []string{"", "nonsense", strings.Repeat("0f", 31), strings.Repeat("0f", 33), strings.Repeat("0", 63)} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := LoadOrCreateSecret(path); err == nil || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), "restore the file") {
+			t.Errorf("%.10q…: %v, want an error that names the file and says what to do", text, err)
+		}
+	}
+}

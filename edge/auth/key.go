@@ -114,8 +114,14 @@ func LoadOrCreateSecret(path string) (secret [32]byte, err error) {
 	if err != nil {
 		return secret, fmt.Errorf("secret of the edge: %w", err)
 	}
-	if n, err := hex.Decode(secret[:], bytes.TrimSpace(text)); err != nil || n != len(secret) || len(bytes.TrimSpace(text)) != 2*len(secret) {
-		return secret, fmt.Errorf("secret of the edge %s: want %d bytes in hexadecimal", path, len(secret))
+	return parseSecret(path, text)
+}
+
+// parseSecret reads what the file at path holds.
+func parseSecret(path string, text []byte) (secret [32]byte, err error) {
+	b, err := hex.DecodeString(string(bytes.TrimSpace(text)))
+	if err != nil || len(b) != len(secret) {
+		return secret, fmt.Errorf("secret of the edge %s: want %d bytes in hexadecimal: restore the file, or remove it (clients log in again then)", path, len(secret))
 	}
-	return secret, nil
+	return [32]byte(b), nil
 }
