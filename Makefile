@@ -6,7 +6,7 @@
 # make bench  speed, beside the machine's limits, in one table: PAYLOAD=corpus:FILE (some ten minutes)
 
 SHELL    := /bin/bash -euo pipefail
-FUZZTIME ?= 4s
+FUZZTIME ?= 3s
 SEEDS    ?= 100
 FROM     ?= 1
 PAYLOAD  ?= corpus

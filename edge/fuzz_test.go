@@ -107,7 +107,7 @@ func newChaos(t *testing.T, script []byte) *chaos {
 	cfg.Keys = func() []sealed.ServerKey { return []sealed.ServerKey{testKey} }
 	cfg.Secret = sealed.Secret{1}
 	cfg.Writer, cfg.Revocations = c.scribe, c.revoked
-	cfg.Verify = c.verify
+	cfg.Verify, cfg.Policy, cfg.SessionRate, cfg.SourceRate = c.verify, notEve{}, 60, 60
 	cfg.MaxSessions, cfg.UserSessions, cfg.HalfOpen, cfg.SyncBytes, cfg.MaxBody = 7, 3, 3, 8<<10, 2<<10
 	c.table = newTable(&cfg)
 	for i := range 6 {
@@ -420,7 +420,7 @@ func (c *chaos) send(next events.Number) wire.Frame {
 	case 2:
 		f.Number -= min(events.Number(c.pick(70)), f.Number-1)
 	case 3:
-		f.To = "no such name!"
+		f.To = []events.User{"no such name!", "eve"}[c.pick(2)]
 	case 4:
 		f.Body = bytes.Repeat([]byte("x"), 1100)
 	case 5:

@@ -1,6 +1,8 @@
 package edge
 
 import (
+	"time"
+
 	"timberline/wire"
 )
 
@@ -67,6 +69,9 @@ func (c *chaos) bounds() {
 	}
 	if t.load.waiting < 0 {
 		c.t.Fatalf("%d events wait", t.load.waiting)
+	}
+	if sleep := t.next(c.now); sleep > time.Hour || len(t.timers) > 0 && c.now.Add(sleep).After(t.timers[0].due) {
+		c.t.Fatalf("the loop sleeps for %v", sleep)
 	}
 }
 

@@ -22,6 +22,13 @@
 // is durable (R8). One sync serves all who wait for one at that time. A sync that
 // fails ends the process: see Options.OnFatal.
 //
+// # Damage
+//
+// A value that is damaged on the disk is an error that wraps events.ErrCorrupt and names
+// the file, at Open or when it is read. What a crash has torn is no damage: it was
+// acknowledged to nobody. Of the last few batches before a crash nobody can tell which
+// of both it is; they are taken for torn.
+//
 // # Concurrency
 //
 // A Store is safe for concurrent use until Close.
