@@ -31,9 +31,6 @@ const (
 // errDamaged says that a file is not what this package wrote.
 var errDamaged = errors.New("damaged: restore it, or move it away to begin anew (unsent messages in it are lost)")
 
-// errVersion says that a file is of another version of this package.
-var errVersion = errors.New("written by another version: use that version, or a newer one")
-
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // changeList is the message in a record.
@@ -56,16 +53,16 @@ func appendRecord(b []byte, changes []Change) []byte {
 
 // replay applies a file's changes to s. It returns how much of the file is good:
 // less than all if the last record was cut off, 0 for an empty file. The error
-// wraps errDamaged or errVersion.
+// wraps errDamaged.
 func replay(data []byte, s *Saved) (good int, err error) {
 	if len(data) < len(fileHeader) && string(data) == fileHeader[:len(data)] {
 		return 0, nil
 	}
 	if kind := len(fileHeader) - 1; len(data) > kind && string(data[:kind]) == fileHeader[:kind] && data[kind] != fileHeader[kind] {
-		return 0, fmt.Errorf("format version %d, this program reads %d: %w", data[kind], fileHeader[kind], errVersion)
+		return 0, fmt.Errorf("format version %d, this program reads %d: use the version that wrote it, or a newer one; if none has, it is %w", data[kind], fileHeader[kind], errDamaged)
 	}
 	if !bytes.HasPrefix(data, []byte(fileHeader)) {
-		return 0, fmt.Errorf("header is not that of a device's store of this version: %w", errDamaged)
+		return 0, fmt.Errorf("header is not that of a device's store: %w", errDamaged)
 	}
 	for at := len(fileHeader); at < len(data); {
 		changes, n, err := readRecord(data[at:])
