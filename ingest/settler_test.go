@@ -1,10 +1,12 @@
 package ingest
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"log/slog"
 	"math/rand/v2"
+	"strings"
 	"testing"
 	"time"
 
@@ -253,5 +255,22 @@ func TestClockStartsAboveTheEndOfOldJournals(t *testing.T) {
 				t.Errorf("%s: journal %s was ended with an id below %v, %v", what, row.Journal(), test.last.ID, err)
 			}
 		}
+	}
+}
+
+func TestSettlingNamesADamagedRecordAndAnswersNothing(t *testing.T) {
+	m := history(t, []events.Event{sent("alice", 1)}, []events.Event{sent("alice", 2)})
+	whole := m.records["j:1"][1]
+	for i := range whole {
+		damaged := bytes.Clone(whole)
+		damaged[i] ^= 4
+		m.records["j:1"][1] = damaged
+		got, err := newSettler(t, m).Settle(t.Context(), "j:1", []Question{ask("alice", 0)})
+		if !errors.Is(err, events.ErrCorrupt) || !strings.Contains(err.Error(), "record 2 of journal j:1") || got != nil {
+			t.Fatalf("byte %d is damaged: %+v, %v, want ErrCorrupt with the place", i, got, err)
+		}
+	}
+	if n := len(m.records["j:1"]); n != 2 {
+		t.Errorf("%d records: something was appended behind what is damaged", n)
 	}
 }

@@ -429,6 +429,29 @@ func TestDamageStopsTheProjectorAndNamesThePlace(t *testing.T) {
 	}
 }
 
+func TestDamagedCheckpointOrItemStopsTheProjectorAndIsNamed(t *testing.T) {
+	for what, damage := range map[string]func(m *memory){
+		"checkpoint 1 of shard 0": func(m *memory) { m.checkpoints[0][0][7] ^= 1 },
+		"item ending at 1": func(m *memory) {
+			for _, items := range m.items {
+				items[0].Data[9] ^= 1
+			}
+		},
+	} {
+		m := newMemory()
+		w := &scribe{t: t, m: m, r: rand.New(rand.NewPCG(1, 1))}
+		w.append(w.open(), w.message(2))
+		if err := newProjector(t, m.by(always), new(local.Bus), 1).round(t.Context(), true); err != nil {
+			t.Fatal(err)
+		}
+		damage(m)
+		err := newProjector(t, m.by(always), new(local.Bus), 1).Run(t.Context())
+		if !errors.Is(err, events.ErrCorrupt) || !strings.Contains(err.Error(), what) {
+			t.Errorf("Run: %v, want ErrCorrupt with %q", err, what)
+		}
+	}
+}
+
 func TestUnknownRulesStopTheProjector(t *testing.T) {
 	m := newMemory()
 	cp := Checkpoint{Rules: RulesVersion + 1, Full: 1}

@@ -1,7 +1,10 @@
 package projections
 
 import (
+	"bytes"
+	"errors"
 	"math/rand/v2"
+	"strings"
 	"testing"
 
 	"timberline/bus/local"
@@ -39,5 +42,40 @@ func TestHeadTellsTheHighestIdOfATimeline(t *testing.T) {
 	}
 	if run, err := r.Head(t.Context(), "nobody"); err != nil || run.Newest != (events.ID{}) || run.First != 1 {
 		t.Errorf("an empty timeline: %+v, %v; want no id, and 1 as the first seq", run, err)
+	}
+}
+
+func TestReaderNamesADamagedItemAndShowsNothingOfIt(t *testing.T) {
+	m := newMemory()
+	first := Item{First: 1, Checkpoint: 1, Newest: filled(1), Entries: []Entry{{Event: anEvent("one")}}}
+	second := Item{First: 2, Checkpoint: 2, Newest: filled(2), Entries: []Entry{{Event: anEvent("two")}, {Event: anEvent("three")}}}
+	whole := second.Encode("bob")
+	m.items["bob"] = []Stored{first.Encode("bob"), whole}
+	r := NewReader(m.by(always))
+	if run, err := r.Read(t.Context(), "bob", 0, 0, 1<<20); err != nil || len(run.Events) != 3 {
+		t.Fatalf("undamaged: %d entries, %v", len(run.Events), err)
+	}
+	for i := range whole.Data {
+		damaged := whole
+		damaged.Data = bytes.Clone(whole.Data)
+		damaged.Data[i] ^= 1
+		m.items["bob"][1] = damaged
+		run, err := r.Read(t.Context(), "bob", 0, 0, 1<<20)
+		wantDamage(t, i, err)
+		if len(run.Events) > 0 {
+			t.Errorf("byte %d is damaged, and %d entries are shown", i, len(run.Events))
+		}
+		run, err = r.Head(t.Context(), "bob")
+		wantDamage(t, i, err)
+		if run.Newest != (events.ID{}) {
+			t.Errorf("byte %d is damaged, and the newest id is %v", i, run.Newest)
+		}
+	}
+}
+
+func wantDamage(t *testing.T, at int, err error) {
+	t.Helper()
+	if !errors.Is(err, events.ErrCorrupt) || !strings.Contains(err.Error(), "timeline of bob, item ending at 3") {
+		t.Errorf("byte %d is damaged: %v, want ErrCorrupt with the place", at, err)
 	}
 }
