@@ -47,11 +47,14 @@ sim:
 	../bin/sim.test -test.timeout 30m -test.run 'Seeds|SameSeed' -sim.from=$$(( $(FROM) + half )) -sim.seeds=$$(( $(SEEDS) - half )) && \
 	wait $$other || { wait $$other; exit 1; }
 
-# Every target of every package, one after the other.
+# Every target of every package, one after the other. The go command may fail a target
+# because its time was over in the middle of something (go.dev/issue/75804): no finding.
 fuzz:
 	@grep -rEo --include='*_test.go' '^func Fuzz[A-Za-z0-9_]+' . | sort | while IFS=: read -r file target; do \
 		echo "fuzz $${file%/*} $${target#func }"; \
-		go test -run '^$$' -fuzz "^$${target#func }$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x -parallel 2 "$${file%/*}"; \
+		said=$$(go test -run '^$$' -fuzz "^$${target#func }$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x -parallel 2 "$${file%/*}" 2>&1) && ok=1 || ok=; \
+		echo "$$said"; \
+		[ -n "$$ok" ] || [[ $$said == *"context deadline exceeded"* && $$said != *"Failing input"* && $$said != *_test.go:* ]] || exit 1; \
 	done
 
 # make test has a short one, as a test of cmd/timberline.
