@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"timberline/events"
+	"timberline/sim/planted"
 	"timberline/wire"
 )
 
@@ -74,7 +75,7 @@ func (d *device) prepared(now time.Time, server netip.AddrPort, token string) {
 		return
 	}
 	f := d.makeLogin(token)
-	if old, ok := d.out.unsettled(); ok {
+	if old, ok := d.out.unsettled(); ok && !planted.Is(planted.ResendUnsettled) {
 		f.Settle = []wire.OldSession{old}
 	}
 	if n := d.loginSize(f); n > wire.MaxPacket {
@@ -249,6 +250,9 @@ func (d *device) frame(now time.Time, f wire.Frame) {
 }
 
 func (d *device) push(now time.Time, f *wire.Push) {
+	if planted.Is(planted.PushCountedDelivered) {
+		d.in.have = max(d.in.have, f.From-1)
+	}
 	for i, raw := range f.Events {
 		d.entry(now, f.From+events.Seq(i), raw, f.Omitted)
 	}

@@ -5,6 +5,7 @@ import (
 	"io"
 	"time"
 
+	"timberline/sim/planted"
 	"timberline/wire"
 )
 
@@ -24,6 +25,9 @@ const challengeAgain = 200 * time.Millisecond
 // arrived looks at where a packet of a session came from. The newest packet says
 // where the client is now: if that is elsewhere, it is challenged (R9).
 func (t *table) arrived(now time.Time, s *session, src from, newest bool, size int) {
+	if newest && planted.Is(planted.MoveUnchallenged) {
+		s.src = src
+	}
 	switch {
 	case src.addr == s.src.addr:
 		s.src.conn = src.conn

@@ -9,6 +9,7 @@ import (
 	"timberline/edge/auth"
 	"timberline/events"
 	"timberline/ingest"
+	"timberline/sim/planted"
 	"timberline/wire"
 	"timberline/wire/sealed"
 )
@@ -131,6 +132,9 @@ func (s *session) makeAck() *wire.Ack {
 	for _, r := range s.order.Refused() {
 		ack.Refused = append(ack.Refused, wire.Refusal{From: r.From, To: r.To, Reason: reasonOf(r.Cause)})
 	}
+	if planted.Is(planted.RefusalForgotten) {
+		s.order.Heard(ack.Through + 1)
+	}
 	return ack
 }
 
@@ -242,6 +246,9 @@ func (t *table) admit(now time.Time, s *session, send ingest.Fragment, last even
 	if err := e.Validate(t.cfg.MaxBody); err != nil {
 		t.counts.refused.Add(1)
 		return err
+	}
+	if planted.Is(planted.ClockFromClient) {
+		t.cfg.Clock.Observe(events.ID(send.ID))
 	}
 	if err := t.cfg.Writer.Submit(s.journal, e); err != nil {
 		return err

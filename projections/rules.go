@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"timberline/events"
+	"timberline/sim/planted"
 )
 
 // RulesVersion is the version of the rules that place events into timelines,
@@ -161,7 +162,7 @@ func (c *cover) count(u events.User, n int) {
 // their timelines as of the checkpoint before. It is the rules: a pure function
 // of its arguments, in an order of its own.
 func (c *cover) gifts(n CheckpointNumber, tails map[events.User]tail) []gift {
-	if !slices.IsSortedFunc(c.events, byID) {
+	if !slices.IsSortedFunc(c.events, byID) && !planted.Is(planted.BatchUnsorted) {
 		slices.SortFunc(c.events, byID)
 	}
 	gifts := make([]gift, 0, len(c.users))

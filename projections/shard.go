@@ -8,6 +8,7 @@ import (
 
 	"timberline/bus"
 	"timberline/events"
+	"timberline/sim/planted"
 )
 
 // A record is one of the log, as read.
@@ -172,7 +173,7 @@ func (s *shard) reapply(ctx context.Context, before positions, last *Checkpoint)
 		switch {
 		case t.checkpoint > s.n:
 			return errOvertaken
-		case t.checkpoint < s.n:
+		case t.checkpoint < s.n, planted.Is(planted.HeadFromLastItem):
 			missing[u] = t
 		default:
 			s.tails[u] = t

@@ -21,6 +21,7 @@ import (
 	"timberline/events"
 	"timberline/events/fields"
 	"timberline/projections"
+	"timberline/sim/planted"
 )
 
 // Options say how a store is opened. Zero fields have the defaults named.
@@ -328,6 +329,10 @@ func (s *Store) put(ctx context.Context, key []byte, b *pebble.Batch) (stands []
 	if err != nil {
 		return nil, err
 	}
+	if planted.Is(planted.AckBeforeFsync) {
+		go s.sync(n, b)
+		return nil, nil
+	}
 	return nil, s.sync(n, b)
 }
 
@@ -403,7 +408,7 @@ func (s *Store) settled(ctx context.Context) error {
 
 // reveal ends a read: a strong one waits until what it has seen is durable.
 func (s *Store) reveal(ctx context.Context, c events.Consistency) error {
-	if c == events.Strong {
+	if c == events.Strong && !planted.Is(planted.RevealBeforeDurable) {
 		return s.settled(ctx)
 	}
 	return nil
