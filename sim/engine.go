@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"timberline/bus"
 	"timberline/cmd/node"
 	"timberline/events"
 	"timberline/projections"
@@ -151,7 +152,12 @@ func (e *engine) note(err error, format string, args ...any) {
 // Append implements events.Log.
 func (e *engine) Append(ctx context.Context, j events.Journal, at events.Offset, rec events.Record) (events.Record, error) {
 	a := e.access(ingest, "append %s %d", j, at)
-	stands, err := write(ctx, a, "append", func(ctx context.Context) (events.Record, error) { return e.Engine.Append(ctx, j, at, rec) })
+	stands, err := write(ctx, a, "append", func(ctx context.Context) (events.Record, error) {
+		if e.plan.early { // projectors may run ahead of the sync (R8)
+			e.p.bus.PublishHint(bus.Hint{Store: e.p.boot.store.Meta().Store, Journal: j, Offset: at})
+		}
+		return e.Engine.Append(ctx, j, at, rec)
+	})
 	e.note(err, "appends record %d to %s, %d bytes", at, j, len(rec))
 	return stands, err
 }

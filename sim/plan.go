@@ -26,6 +26,7 @@ const (
 type plan struct {
 	network   network.Faults
 	hints     float64       // the part of hints that the bus loses
+	early     bool          // hints come before records are durable, too
 	pushes    float64       // the part of pushes that the bus loses
 	refused   float64       // the part of appends that fail, and do nothing
 	lost      float64       // the part of appends that fail, but land
@@ -136,6 +137,7 @@ func newPlan(seed uint64) *plan {
 			Jitter:    between(r, time.Millisecond, 60*time.Millisecond),
 		},
 		hints:     oneOf(r, 0, 0.1, 1),
+		early:     chance(r, 0.5),
 		pushes:    oneOf(r, 0, 0.1, 1),
 		refused:   oneOf(r, 0, 0.05),
 		lost:      oneOf(r, 0, 0.05),
