@@ -19,7 +19,7 @@ const (
 	AckBeforeFsync       Bug = "ack before fsync"                           // promise 1
 	LatePutNotLanded     Bug = "late put taken for did not land"            // R2
 	AdmitOutOfOrder      Bug = "out-of-order admission"                     // R3
-	HeadFromLastItem     Bug = "head taken from the last item"              // R8
+	HeadFromLastItem     Bug = "head taken from the last item"              // R7
 	ResendUnsettled      Bug = "resend without settling"                    // R3
 	SettledAsCount       Bug = "settled answered as a count"                // R3
 	KeptAfterClose       Bug = "sends gathered before a foreign close kept" // R2
