@@ -6,7 +6,6 @@ import (
 	"testing"
 	"time"
 
-	"timberline/sim/check"
 	"timberline/sim/network"
 )
 
@@ -14,7 +13,7 @@ import (
 // most of what devices do. It returns the smallest run that it found in so many, which
 // may be the seed's own.
 func Shrink(t *testing.T, failed *Outcome, seams func() *Seams, runs int) *Outcome {
-	s := &shrinking{t: t, most: runs, seams: seams, kind: failed.kind(), plan: newPlan(failed.Seed), least: failed}
+	s := &shrinking{t: t, most: runs, seams: seams, kinds: failed.kinds(), plan: newPlan(failed.Seed), least: failed}
 	for _, cut := range cuts {
 		s.try(cut)
 	}
@@ -34,8 +33,8 @@ func Shrink(t *testing.T, failed *Outcome, seams func() *Seams, runs int) *Outco
 type shrinking struct {
 	t     *testing.T
 	seams func() *Seams
-	kind  string
-	plan  *plan // of the smallest so far
+	kinds []string // of the failure
+	plan  *plan    // of the smallest so far
 	least *Outcome
 	runs  int
 	most  int // of them
@@ -48,26 +47,24 @@ func (s *shrinking) try(cut func(*plan)) {
 		return
 	}
 	s.runs++
-	if o := run(s.t, s.least.Seed, p, s.seams()); o.kind() == s.kind {
+	o := run(s.t, s.least.Seed, p, s.seams())
+	if slices.ContainsFunc(o.kinds(), func(k string) bool { return slices.Contains(s.kinds, k) }) {
 		s.plan, s.least = p, o
 	}
 }
 
-// kind says in a word how the run failed; it is empty if it did not.
-func (o *Outcome) kind() string {
-	switch {
-	case o.Err() == nil:
-		return ""
-	case !o.Report.OK():
-		kinds := []check.Kind{}
-		for k := range o.Report.Broken {
-			kinds = append(kinds, k)
-		}
-		return string(slices.Min(kinds))
-	case len(o.Errs) > 0:
-		return "error"
+// kinds says in words how the run failed: there are none if it did not.
+func (o *Outcome) kinds() (kinds []string) {
+	for k := range o.Report.Broken {
+		kinds = append(kinds, string(k))
 	}
-	return "unanswered"
+	switch {
+	case o.Err() == nil || len(kinds) > 0:
+		return kinds
+	case len(o.Errs) > 0:
+		return []string{"error"}
+	}
+	return []string{"unanswered"}
 }
 
 // cuts take one thing after the other out of a plan, the most confusing first.
