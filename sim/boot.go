@@ -70,11 +70,10 @@ func (b *boot) full() bool {
 // there, synced or not. What the store does afterwards it does to a disk that does not
 // count; that one is not full, for it would try without end.
 func (b *boot) giveUp(err error) {
-	full := b.full()
 	switch {
 	case !b.fate.CompareAndSwap(running, gaveUp):
 		return
-	case !full:
+	case !b.disk.turned.Load():
 		b.w.fail(fmt.Errorf("%s: %w", b.name, err))
 	}
 	b.left = b.disk.written()

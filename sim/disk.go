@@ -29,6 +29,7 @@ type disk struct {
 	name   string        // of the boot, which it draws for alone
 	most   time.Duration // that a sync takes
 	full   func() bool   // nothing more is written
+	turned atomic.Bool   // something was not written for want of room
 	slow   atomic.Bool   // syncs wait
 	// atSync is called as a sync begins, with how long it will take, if it is
 	// set. It is taken by the call.
@@ -89,6 +90,7 @@ func (f limited) some(data []byte, write func([]byte) (int, error)) (int, error)
 	if !f.disk.full() {
 		return write(data)
 	}
+	f.disk.turned.Store(true)
 	part := f.disk.draws.next(f.disk.name + " is full").IntN(len(data) + 1)
 	n, err := write(data[:part])
 	return n, errors.Join(err, syscall.ENOSPC)

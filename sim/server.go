@@ -68,7 +68,7 @@ func (s *server) life(ctx context.Context, end *stop) (ended bool, err error) {
 	s.boots++
 	b, err := newBoot(ctx, s, s.boots)
 	defer b.cancel()
-	if err != nil && (b.full() || b.gaveUp()) {
+	if err != nil && (b.disk.turned.Load() || b.gaveUp()) {
 		s.w.note("the server does not start: the disk is full")
 		s.left = b.remains()
 		return false, nil

@@ -160,6 +160,8 @@ func (w *world) run() *Outcome {
 
 // play lets the devices chat, and waits until everybody has everything.
 func (w *world) play(ctx context.Context) {
+	ctx, cancel := context.WithTimeoutCause(ctx, chatFor+patience, errPatience)
+	defer cancel()
 	defer func() {
 		for _, d := range w.devices {
 			d.close()
@@ -175,8 +177,6 @@ func (w *world) play(ctx context.Context) {
 	}
 	sleep(ctx, time.Millisecond) // let the server start first
 	w.note("the chat is over")
-	ctx, cancel := context.WithTimeoutCause(ctx, patience, errPatience)
-	defer cancel()
 	phases := []func(*device, context.Context) error{(*device).flush, (*device).rest, (*device).again, (*device).catchUp}
 	for _, phase := range phases {
 		if err := w.each(ctx, phase); err != nil {
