@@ -375,7 +375,7 @@ func FuzzTail(f *testing.F) {
 	f.Add(append(bytes.Clone(chunk), chunk...), uint16(10), true)
 	f.Add(chunk[:20], uint16(0), false)
 	f.Fuzz(func(t *testing.T, data []byte, offset uint16, log bool) {
-		x := tail{isLog: log, number: 1, offset: uint64(offset)}
+		x := tail{isLog: log, number: 1, most: 2, offset: uint64(offset)}
 		for len(data) > 0 {
 			n := min(len(data), tailBlock)
 			damaged := x.block(data[:n])

@@ -46,7 +46,7 @@ const (
 )
 
 // maxUnsynced bounds the batches on their way at a time. So one behind which that many
-// begin was durable: see tail.
+// begin was durable: see tail.go.
 const maxUnsynced = 16
 
 // Store is a storage engine: events.Log, events.Journals,
@@ -269,13 +269,27 @@ func (s *Store) Tag() events.EdgeTag { return events.EdgeTag(s.meta.tag[:4]) }
 func (s *Store) Close() error {
 	var err error
 	if s.db != nil {
-		err = s.db.Close()
+		err = errors.Join(s.markEnd(), s.db.Close())
 	}
 	if s.lock != nil {
 		err = errors.Join(err, s.lock.Close())
 	}
 	if err != nil {
 		return fmt.Errorf("close data folder %s: %w", s.dir, err)
+	}
+	return nil
+}
+
+// markEnd writes empty batches, so that damage to those before them can be told from an
+// end torn by a crash: see tail.go.
+func (s *Store) markEnd() error {
+	for range maxUnsynced {
+		if s.broken.Load() {
+			return nil
+		}
+		if err := s.db.LogData(nil, pebble.NoSync); err != nil { // Close syncs them
+			return err
+		}
 	}
 	return nil
 }

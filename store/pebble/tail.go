@@ -2,13 +2,16 @@ package pebble
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"io"
+	iofs "io/fs"
 	"strconv"
 	"strings"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/atomicfs"
 
 	"timberline/events"
 )
@@ -30,8 +33,11 @@ import (
 //   - a later chunk says so (Pebble leaves parts out as it counts, so that in a long log
 //     they say less and less);
 //   - more batches follow than can be on their way at a time (maxUnsynced); in a
-//     manifest, any: each waits for the one before;
-//   - the log was closed in order.
+//     manifest, any: each waits for the one before.
+//
+// That the log was closed says nothing: it is, too, when it has its size and batches are
+// on their way, and of what was not synced any part may survive a crash. So an orderly
+// end of the store writes as many empty batches (Store.Close).
 //
 // What stays unknown is whether the last few batches before a crash were torn by it or
 // damaged later, and what stands in a block behind a damaged length.
@@ -42,44 +48,49 @@ const (
 	logChunk   = oldChunk + 8
 
 	firstType = 1 // of chunks: whole records, then first, middle and last parts of one
-	oldTypes  = 4 // less than those of logs of an older format, which a log that is closed ends with
+	oldTypes  = 4 // less than those of logs of an older format
 	logTypes  = 8 // less than those of logs
 )
 
-// checkTails looks for damage in the last write-ahead log and the last manifest of a
-// folder. The error wraps events.ErrCorrupt and names file and offset.
+// checkTails looks for damage in the last write-ahead log and the manifest of a folder.
+// The error wraps events.ErrCorrupt and names file and offset. What is wrong with the
+// folder itself Pebble says.
 func checkTails(fs vfs.FS, dir string) error {
 	names, err := fs.List(dir)
 	if err != nil {
-		return nil // there is no store yet, or Pebble says what is wrong
+		return nil
 	}
-	for _, kind := range []struct{ before, behind string }{{"", ".log"}, {"MANIFEST-", ""}} {
-		last, name := uint64(0), ""
-		for _, n := range names {
-			digits := strings.TrimSuffix(strings.TrimPrefix(n, kind.before), kind.behind)
-			number, err := strconv.ParseUint(digits, 10, 64)
-			if err == nil && number >= last && n == kind.before+digits+kind.behind {
-				last, name = number, n
-			}
+	last, log := uint64(0), ""
+	for _, n := range names {
+		digits, ok := strings.CutSuffix(n, ".log")
+		if number, err := strconv.ParseUint(digits, 10, 64); ok && err == nil && number >= last {
+			last, log = number, n
 		}
-		if name == "" {
-			continue
-		}
-		if err := checkTail(fs, fs.PathJoin(dir, name), kind.behind == ".log", uint32(last)); err != nil {
+	}
+	if log != "" {
+		if err := checkTail(fs, fs.PathJoin(dir, log), tail{isLog: true, number: uint32(last), most: maxUnsynced}); err != nil {
 			return err
 		}
 	}
-	return nil
+	// A later manifest may stand there, torn, if a crash came before it counted.
+	manifest, err := atomicfs.ReadMarker(fs, dir, "manifest")
+	if err != nil || manifest == "" {
+		return nil
+	}
+	err = checkTail(fs, fs.PathJoin(dir, manifest), tail{most: 1})
+	if errors.Is(err, iofs.ErrNotExist) {
+		return nil
+	}
+	return err
 }
 
 // checkTail looks for damage in one file.
-func checkTail(fs vfs.FS, path string, isLog bool, number uint32) error {
+func checkTail(fs vfs.FS, path string, t tail) error {
 	f, err := fs.Open(path, vfs.SequentialReadsOption)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	t := tail{isLog: isLog, number: number}
 	block := make([]byte, tailBlock)
 	for {
 		n, err := io.ReadFull(f, block)
@@ -99,6 +110,7 @@ func checkTail(fs vfs.FS, path string, isLog bool, number uint32) error {
 type tail struct {
 	isLog  bool
 	number uint32
+	most   int    // batches, or records of a manifest, that are on their way at a time
 	offset uint64 // of the block
 	found  bool   // a chunk that is not whole,
 	broken uint64 // which is here
@@ -111,7 +123,6 @@ type chunk struct {
 	whole   bool   // it is what was written
 	begins  bool   // a record
 	durable uint64 // up to where the log was when it was written
-	closed  bool   // it is the end of a log that was closed in order
 }
 
 // block goes through the next block. It reports whether something in it shows that the
@@ -124,7 +135,7 @@ func (t *tail) block(b []byte) (damaged bool) {
 			t.behind++
 		}
 		switch {
-		case t.found && (c.closed || c.whole && (!t.isLog || c.durable > t.broken || t.behind >= maxUnsynced)):
+		case t.found && c.whole && (c.durable > t.broken || t.behind >= t.most):
 			return true
 		case !t.found && !c.whole:
 			t.found, t.broken = true, t.offset+uint64(at)
@@ -147,12 +158,10 @@ func (t *tail) chunk(b []byte) (c chunk) {
 		number := binary.LittleEndian.Uint32(b[7:])
 		header = oldChunk
 		switch {
-		case kind == oldTypes+firstType && number == t.number+1 && zero(b[:6]):
-			return chunk{whole: true, closed: true}
 		case len(b) < logChunk && zero(b):
 			return chunk{whole: true}
 		case number != t.number:
-			return chunk{} // of a log that the file was used for before
+			return chunk{} // of a log that the file was used for before, or the end
 		case kind > logTypes && len(b) >= logChunk:
 			header, kind, c.durable = logChunk, kind-logTypes, binary.LittleEndian.Uint64(b[oldChunk:])
 		case kind > oldTypes:
