@@ -268,12 +268,14 @@ func (e *Edge) flush(now time.Time) {
 
 // work does tasks until ctx ends.
 func (e *Edge) work(ctx context.Context) error {
-	for {
+	for ctx.Err() == nil {
 		select {
 		case t := <-e.tasks:
-			e.post(job{do: t.do(ctx)})
+			if ctx.Err() == nil { // of several that are due select takes any
+				e.post(job{do: t.do(ctx)})
+			}
 		case <-ctx.Done():
-			return nil
 		}
 	}
+	return nil
 }

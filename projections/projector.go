@@ -114,6 +114,9 @@ func (p *Projector) Run(ctx context.Context) error {
 			polled = true
 		default:
 		}
+		if ctx.Err() != nil { // of several that are due select takes any
+			return nil
+		}
 		err := p.round(ctx, polled)
 		switch {
 		case ctx.Err() != nil:
