@@ -41,11 +41,13 @@ leaks:
 	go test -run Leak ./edge -edge.churn=10000
 	go test -run Leak ./client
 
-# A seed uses one processor: two halves run side by side.
+# A seed uses one processor: two halves run side by side. An interrupt reaches the one in
+# the foreground only; it ends the other, too.
 sim:
 	@mkdir -p bin && go test -c -o bin/sim.test ./sim
 	@cd sim; half=$$(( ($(SEEDS) + 1) / 2 )); \
 	../bin/sim.test -test.timeout 30m -sim.from=$(FROM) -sim.seeds=$$half & other=$$!; \
+	trap "kill $$other 2>/dev/null || :" EXIT; \
 	../bin/sim.test -test.timeout 30m -test.run 'Seeds|SameSeed' -sim.from=$$(( $(FROM) + half )) -sim.seeds=$$(( $(SEEDS) - half )) && \
 	wait $$other || { wait $$other; exit 1; }
 
