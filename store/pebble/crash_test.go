@@ -65,7 +65,7 @@ func crashLife(t *testing.T, r *rand.Rand, l left) (lefts []left) {
 	t.Helper()
 	var acked [crashWriters]atomic.Int64
 	fs := newCrashFS(t, l.fs)
-	fs.at = func(what, name string) {
+	fs.watch(func(what, name string) {
 		if len(lefts) == maxCrashes || r.IntN(12) != 0 {
 			return
 		}
@@ -84,7 +84,7 @@ func crashLife(t *testing.T, r *rand.Rand, l left) (lefts []left) {
 			next.fs = fs.crash(blocks(func(int) bool { return r.IntN(100) < percent }))
 		}
 		lefts = append(lefts, next)
-	}
+	})
 	s := l.open(t, fs)
 	if s == nil {
 		return nil
@@ -167,17 +167,17 @@ func TestCrashWhileALogIsClosedForTheNextIsNoDamage(t *testing.T) {
 		}
 	}
 	l := left{how: "one block of the log is lost", acked: [crashWriters]int{1}}
-	fs.at = func(what, name string) {
+	fs.watch(func(what, name string) {
 		if l.fs != nil || what != "syncing" || !strings.HasSuffix(name, ".log") {
 			return
 		}
 		lost := len(fs.files[name].synced)/crashBlock + 1
 		l.fs = fs.crash(blocks(func(at int) bool { return at != lost*crashBlock }))
-	}
+	})
 	if err := s.db.Flush(); err != nil {
 		t.Fatal(err)
 	}
-	fs.at = func(string, string) {}
+	fs.watch(func(string, string) {})
 	if l.fs == nil {
 		t.Fatal("the log was not synced")
 	}
@@ -192,12 +192,12 @@ func TestCrashWhileTheManifestIsWrittenIsNoDamage(t *testing.T) {
 	s := openMem(t, Options{FS: fs})
 	defer s.Close()
 	l := left{how: "one block of the manifest is lost"}
-	fs.at = func(what, name string) {
+	fs.watch(func(what, name string) {
 		f := fs.files[name]
 		if l.fs == nil && what == "syncing" && strings.Contains(name, "MANIFEST") && len(f.synced) < tailBlock-plainChunk && len(f.now) > tailBlock {
 			l.fs = fs.crash(blocks(func(at int) bool { return at >= tailBlock }))
 		}
-	}
+	})
 	for at := 1; at < 1000 && l.acked[0] == 0; at++ {
 		if _, err := s.Append(t.Context(), crashJournal(0), events.Offset(at), crashRecord(0, at)); err != nil {
 			t.Fatal(err)
@@ -206,7 +206,10 @@ func TestCrashWhileTheManifestIsWrittenIsNoDamage(t *testing.T) {
 			t.Fatal(err)
 		}
 		fs.mu.Lock()
-		if l.fs != nil {
+		fs.mu.Lock()
+		crashed := l.fs != nil
+		fs.mu.Unlock()
+		if crashed {
 			l.acked[0] = at
 		}
 		fs.mu.Unlock()

@@ -39,6 +39,13 @@ func newCrashFS(t *testing.T, on *vfs.MemFS) *crashFS {
 	return &crashFS{FS: on, t: t, mem: on, files: make(map[string]*crashData), at: func(string, string) {}}
 }
 
+// watch has at called from now on.
+func (c *crashFS) watch(at func(what, name string)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.at = at
+}
+
 // crash returns what is left if a crash comes now. The caller holds mu.
 func (c *crashFS) crash(survives fate) *vfs.MemFS {
 	left := c.mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 100, RNG: rand.New(rand.NewPCG(0, 0))})
