@@ -206,13 +206,11 @@ func TestCrashWhileTheManifestIsWrittenIsNoDamage(t *testing.T) {
 			t.Fatal(err)
 		}
 		fs.mu.Lock()
-		fs.mu.Lock()
 		crashed := l.fs != nil
 		fs.mu.Unlock()
 		if crashed {
 			l.acked[0] = at
 		}
-		fs.mu.Unlock()
 	}
 	if l.fs == nil {
 		t.Fatal("no record of the manifest stood in two blocks")
