@@ -50,12 +50,10 @@ func ParsePayload(text string) (Payload, error) {
 }
 
 // read takes the texts of a corpus.
-func (p *Payload) read(file string) (err error) {
-	lines := corpus.Sample()
-	if file != "" {
-		if lines, err = corpus.ReadFile(file); err != nil {
-			return err
-		}
+func (p *Payload) read(file string) error {
+	lines, err := corpus.Load(file)
+	if err != nil {
+		return err
 	}
 	for _, l := range lines {
 		p.Bodies = append(p.Bodies, []byte(l.Text[:min(len(l.Text), maxBody)]))

@@ -108,12 +108,9 @@ func checkFaults(f proxy.Faults) error {
 
 // load reads the corpus and repeats it as needed.
 func (d *demo) load(file string, messages int) error {
-	lines := corpus.Sample()
-	if file != "" {
-		var err error
-		if lines, err = corpus.ReadFile(file); err != nil {
-			return err
-		}
+	lines, err := corpus.Load(file)
+	if err != nil {
+		return err
 	}
 	once, err := corpus.Messages(lines, d.users)
 	if err != nil {

@@ -101,11 +101,9 @@ func (s *soak) load(payload string) (err error) {
 	if kind != "corpus" {
 		return wrong("payload", "is %q, want corpus or corpus:FILE", payload)
 	}
-	lines := corpus.Sample()
-	if file != "" {
-		if lines, err = corpus.ReadFile(file); err != nil {
-			return err
-		}
+	lines, err := corpus.Load(file)
+	if err != nil {
+		return err
 	}
 	s.messages, err = corpus.Messages(lines, s.users)
 	return err

@@ -36,6 +36,14 @@ func Sample() []Line {
 	return lines
 }
 
+// Load reads a corpus file, as ReadFile does; without a path it returns the Sample.
+func Load(path string) ([]Line, error) {
+	if path == "" {
+		return Sample(), nil
+	}
+	return ReadFile(path)
+}
+
 // ReadFile reads a corpus, gzipped or not. Errors name the file and the line.
 func ReadFile(path string) ([]Line, error) {
 	f, err := os.Open(path)
