@@ -51,11 +51,11 @@ func (s *session) push(now time.Time, p bus.Push) {
 	if s.state != open || p.Head() <= d.cursor {
 		return
 	}
-	size := pushBytes(&p)
 	if s.table.load.pressure >= pressed {
 		s.tellLater(now)
 		return
 	}
+	size := pushBytes(&p)
 	if len(d.flight) >= maxFlight || d.bytes+size > flightBytes {
 		s.table.counts.pushesDropped.Add(1)
 		if d.shed = len(d.flight) > 0; !d.shed {
