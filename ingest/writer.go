@@ -415,10 +415,25 @@ func (w *Writer) takeIn(ctx context.Context, j events.Journal, at events.Offset,
 	kept = w.close(at, r.Closed, batch)
 	w.cfg.Appended(bus.Hint{Store: w.cfg.Store, Journal: j, Offset: at, Record: rec})
 	if r.Ended && !w.lose() {
-		err = w.Open(ctx)
+		err = w.reopen(ctx)
 	}
 	w.cfg.Report(r)
 	return kept, r.Ended, err
+}
+
+// reopen creates another journal in place of one that is lost, however often the store
+// does not answer: until then every send is told that its journal is lost.
+func (w *Writer) reopen(ctx context.Context) error {
+	for pause := retryFirst; ; pause = min(2*pause, retryMost) {
+		err := w.Open(ctx)
+		if err == nil || events.Final(err) {
+			return err
+		}
+		w.cfg.Logger.Warn("no journal can be opened; trying again", "err", err)
+		if err := sleep(ctx, pause); err != nil {
+			return err
+		}
+	}
 }
 
 // close keeps sessions that others closed out of every later record: nothing of

@@ -29,6 +29,7 @@ type memory struct {
 	// answer instead of success. It may append first, as another process would.
 	fault   func(try int) (applied bool, err error)
 	appends int
+	lists   int // calls of ListJournals to come that fail
 }
 
 func newMemory() *memory { return &memory{records: make(map[events.Journal][]events.Record)} }
@@ -111,6 +112,10 @@ func (m *memory) UpdateJournal(_ context.Context, r events.Row) error {
 func (m *memory) ListJournals(_ context.Context, after uint64, _ events.Consistency) ([]events.Row, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.lists > 0 {
+		m.lists--
+		return nil, errors.New("no answer")
+	}
 	return slices.Clone(m.rows[min(int(after), len(m.rows)):]), nil
 }
 
@@ -408,6 +413,24 @@ func TestForeignEndOfTheJournalLosesWhatHadGathered(t *testing.T) {
 		wait(time.Second)
 		b.want("a new journal", "alice1", b.log.words(t, "j:2"))
 		b.stop()
+	})
+}
+
+func TestWriterGoesOnWhereNoJournalCanBeOpenedForAWhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, newMemory())
+		end := events.Event{ID: events.ID{1}, Kind: events.KindJournalEnded}
+		b.log.put("j:1", 1, events.NewRecord("j:1", 1, [][]byte{end.Encode()}))
+		b.log.lists = 5
+		b.run()
+		b.send("alice", 1)
+		wait(time.Second)
+		b.send("alice", 1)
+		wait(time.Second)
+		b.want("a new journal", "alice1", b.log.words(t, "j:2"))
+		if err := b.stop(); err != nil {
+			t.Error(err)
+		}
 	})
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -13,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"timberline/events"
+	"timberline/ingest"
 	"timberline/sim/network"
 	"timberline/store/pebble"
 )
@@ -221,6 +223,23 @@ func (b *boot) crash() {
 	b.left = left
 	b.w.crashed(t.lost)
 	b.end()
+}
+
+// mistake has somebody take all nodes for dead that run, and end their journals (R1).
+func (b *boot) mistake(i int) {
+	name := fmt.Sprintf("mistake %d", i+1)
+	p := &process{w: b.w, boot: b, host: &host{name: name}, name: name, dead: make(chan struct{})}
+	p.bus = &busEnd{from: p}
+	b.w.note("somebody takes all nodes for dead: %s", name)
+	b.later(time.Microsecond, func() {
+		clock, err := events.NewClock(b.server.hosts[0].now, network.Random(b.w.seed, name))
+		if err != nil {
+			b.w.fail(err)
+			return
+		}
+		e := newEngine(p)
+		ingest.EndJournals(b.ctx, e, e, clock, slog.New(slog.DiscardHandler)) // as far as it comes
+	})
 }
 
 // remains returns what is on the disk after the boot.

@@ -190,8 +190,8 @@ func (d *device) send(ctx context.Context, c *chore) error {
 		return err
 	}
 	sending.Kept(id)
-	if len(body) > maxBody {
-		d.w.count(&d.w.outcome.Large)
+	if len(body) > maxBody || c.to == barred {
+		d.w.count(&d.w.outcome.Refusable)
 	}
 	return nil
 }
@@ -235,12 +235,21 @@ func (d *device) rest(ctx context.Context) error { return sleep(ctx, projectWith
 // heartbeat, which is up to 2 minutes, and the way of the entries.
 const catchUpWithin = 5*time.Minute + 2*time.Minute + time.Minute
 
+// catchUpWithin is later where reads of heads fail: the next heartbeat tries again.
+func (p *plan) catchUpWithin() time.Duration {
+	if p.unread > 0 {
+		return catchUpWithin + 3*2*time.Minute
+	}
+	return catchUpWithin
+}
+
 // catchUp waits until the device has its whole timeline. It does not ask for it.
 func (d *device) catchUp(ctx context.Context) error {
 	head := d.w.heads[d.plan.user].Load()
+	within := d.w.plan.catchUpWithin()
 	for begun := d.w.time(); uint64(d.reader.Cursor()) < head; {
-		if d.w.time()-begun > catchUpWithin {
-			return fmt.Errorf("has entry %d of %d after %v", d.reader.Cursor(), head, catchUpWithin)
+		if d.w.time()-begun > within {
+			return fmt.Errorf("has entry %d of %d after %v", d.reader.Cursor(), head, within)
 		}
 		if err := sleep(ctx, time.Second); err != nil {
 			return err

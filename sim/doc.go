@@ -23,7 +23,12 @@
 // A device comes to either with each login, so that its old session is closed in the
 // journal of a node that lives. One node is killed while the other goes on, and
 // another takes its place; or what it does with the store stands still for a while,
-// between any two accesses, as if it was stopped by a signal.
+// between any two accesses, as if it was stopped by a signal. In some seeds somebody
+// takes all nodes for dead that run, and ends their journals; or the store answers nobody
+// for a while.
+//
+// In half of the seeds devices write to a user to whom nobody may write: they must hear
+// of each refusal, also when its ack is lost, and in no other way.
 //
 // In some seeds the disk is full for a while: the store gives up, the server ends as
 // it does then, and starts again when there is room.
@@ -73,10 +78,11 @@
 // # Limitations
 //
 // Direct conversations. Nodes share one Pebble store, whose writes all land in the
-// order of one log; a journal whose node was killed is ended when the machine boots
-// next, not by the other node. A sync may be slow, and fails only when the disk is
-// full. Devices fail to save, and die saving, only where something is to be sent
-// after the save.
+// order of one log. A sync may be slow, and fails only when the disk is full. Reads fail
+// only while a node serves. Devices fail to save, and die saving, only where something is
+// to be sent after the save; apps take what they are told at once. No timeline is trimmed, no store is restored, none has a
+// thousand checkpoints of a shard, and no settling has so much to read that its answer is
+// unknown.
 // Strangers have no token and no keys, and nobody listens at their addresses: they
 // shake no hands. They leave plain sessions alone, which have no defence against
 // them. No source sends so much that the edge limits its rate, because which

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"timberline/bus"
@@ -14,11 +16,11 @@ import (
 	"timberline/projections"
 )
 
-// errAppend is what a failing append returns. It settles nothing (R2).
-var errAppend = errors.New("the store did not answer")
+// errAnswer is what a failing access returns. Of an append it settles nothing (R2).
+var errAnswer = errors.New("the store did not answer")
 
 // An engine is the store as one process has it. It gives every access a moment of
-// its own, and makes some writes fail: before they did anything, after they landed,
+// its own, and makes some reads fail, and some writes: before they did anything, after they landed,
 // or so that they land when the caller has gone on. It stops the process between
 // two accesses, and refuses everything to one that is killed.
 type engine struct {
@@ -26,6 +28,7 @@ type engine struct {
 	p    *process
 	plan *plan
 
+	serves  atomic.Bool
 	mu      sync.Mutex
 	stalled map[part]time.Time // until then
 }
@@ -38,7 +41,7 @@ func newEngine(p *process) *engine {
 type part uint8
 
 const (
-	ingest part = iota // and edge
+	writer part = iota // and edge
 	projector
 	parts
 )
@@ -113,21 +116,41 @@ func do[T any](a *access, call func() (T, error)) (T, error) {
 	return got, err
 }
 
+// away reports whether the store answers nobody for a while.
+func (e *engine) away() bool {
+	now := e.p.w.time()
+	return slices.ContainsFunc(e.plan.outages, func(o outage) bool { return o.at <= now && now < o.at+o.lasts })
+}
+
+// fetch does a read that may fail, once the node serves.
+func fetch[T any](a *access, call func() (T, error)) (T, error) {
+	return do(a, func() (nothing T, err error) {
+		if a.e.serves.Load() && (a.e.away() || chance(a.r, a.e.plan.unread)) {
+			return nothing, errAnswer
+		}
+		return call()
+	})
+}
+
 // write does a write that may fail.
 func write[T any](ctx context.Context, a *access, name string, call func(context.Context) (T, error)) (T, error) {
 	return do(a, func() (nothing T, err error) {
 		e := a.e
+		away := 0.0
+		if e.away() {
+			away = 1
+		}
 		switch r := e.draw("%s fails", name); {
-		case chance(r, e.plan.refused):
-			return nothing, errAppend
-		case chance(r, e.plan.lost):
+		case chance(r, max(e.plan.refused, 0.8*away)):
+			return nothing, errAnswer
+		case chance(r, max(e.plan.lost, 0.5*away)):
 			call(ctx) // its answer is lost
-			return nothing, errAppend
-		case chance(r, e.plan.late):
+			return nothing, errAnswer
+		case chance(r, max(e.plan.late, away)):
 			e.p.boot.later(between(r, time.Millisecond, 100*time.Millisecond), func() {
 				call(e.p.boot.ctx) // nobody hears the answer
 			})
-			return nothing, errAppend
+			return nothing, errAnswer
 		}
 		return call(ctx)
 	})
@@ -151,7 +174,7 @@ func (e *engine) note(err error, format string, args ...any) {
 
 // Append implements events.Log.
 func (e *engine) Append(ctx context.Context, j events.Journal, at events.Offset, rec events.Record) (events.Record, error) {
-	a := e.access(ingest, "append %s %d", j, at)
+	a := e.access(writer, "append %s %d", j, at)
 	stands, err := write(ctx, a, "append", func(ctx context.Context) (events.Record, error) {
 		if e.plan.early { // projectors may run ahead of the sync (R8)
 			e.p.bus.PublishHint(bus.Hint{Store: e.p.boot.store.Meta().Store, Journal: j, Offset: at})
@@ -165,29 +188,29 @@ func (e *engine) Append(ctx context.Context, j events.Journal, at events.Offset,
 // reader tells who reads the log: only the projector does with what may be old.
 func reader(c events.Consistency) part {
 	if c == events.Strong {
-		return ingest
+		return writer
 	}
 	return projector
 }
 
 // ReadLog implements events.Log.
 func (e *engine) ReadLog(ctx context.Context, j events.Journal, from events.Offset, size int, c events.Consistency) ([]events.Record, error) {
-	return do(e.access(reader(c), "read log %s %d", j, from), func() ([]events.Record, error) { return e.Engine.ReadLog(ctx, j, from, size, c) })
+	return fetch(e.access(reader(c), "read log %s %d", j, from), func() ([]events.Record, error) { return e.Engine.ReadLog(ctx, j, from, size, c) })
 }
 
 // ListJournals implements events.Journals.
 func (e *engine) ListJournals(ctx context.Context, after uint64, c events.Consistency) ([]events.Row, error) {
-	return do(e.access(reader(c), "list journals"), func() ([]events.Row, error) { return e.Engine.ListJournals(ctx, after, c) })
+	return fetch(e.access(reader(c), "list journals"), func() ([]events.Row, error) { return e.Engine.ListJournals(ctx, after, c) })
 }
 
 // CreateJournal implements events.Journals.
 func (e *engine) CreateJournal(ctx context.Context, r events.Row) (events.Row, error) {
-	return do(e.access(ingest, "create journal"), func() (events.Row, error) { return e.Engine.CreateJournal(ctx, r) })
+	return do(e.access(writer, "create journal"), func() (events.Row, error) { return e.Engine.CreateJournal(ctx, r) })
 }
 
 // UpdateJournal implements events.Journals.
 func (e *engine) UpdateJournal(ctx context.Context, r events.Row) error {
-	_, err := do(e.access(ingest, "update journal"), func() (none struct{}, err error) { return none, e.Engine.UpdateJournal(ctx, r) })
+	_, err := do(e.access(writer, "update journal"), func() (none struct{}, err error) { return none, e.Engine.UpdateJournal(ctx, r) })
 	return err
 }
 
@@ -199,7 +222,7 @@ type last struct {
 
 // LastCheckpoint implements projections.Checkpoints.
 func (e *engine) LastCheckpoint(ctx context.Context, s projections.Shard) (projections.CheckpointNumber, []byte, error) {
-	l, err := do(e.access(projector, "last checkpoint %d", s), func() (l last, err error) {
+	l, err := fetch(e.access(projector, "last checkpoint %d", s), func() (l last, err error) {
 		l.n, l.data, err = e.Engine.LastCheckpoint(ctx, s)
 		return l, err
 	})
@@ -208,7 +231,7 @@ func (e *engine) LastCheckpoint(ctx context.Context, s projections.Shard) (proje
 
 // ReadCheckpoints implements projections.Checkpoints.
 func (e *engine) ReadCheckpoints(ctx context.Context, s projections.Shard, from projections.CheckpointNumber, size int) ([][]byte, error) {
-	return do(e.access(projector, "read checkpoints %d", s), func() ([][]byte, error) { return e.Engine.ReadCheckpoints(ctx, s, from, size) })
+	return fetch(e.access(projector, "read checkpoints %d", s), func() ([][]byte, error) { return e.Engine.ReadCheckpoints(ctx, s, from, size) })
 }
 
 // Commit implements projections.Checkpoints.
@@ -221,12 +244,12 @@ func (e *engine) Commit(ctx context.Context, s projections.Shard, n projections.
 
 // NewestItem implements projections.Items.
 func (e *engine) NewestItem(ctx context.Context, u events.User, c events.Consistency) (projections.Stored, error) {
-	return do(e.access(reader(c), "newest item %s", u), func() (projections.Stored, error) { return e.Engine.NewestItem(ctx, u, c) })
+	return fetch(e.access(reader(c), "newest item %s", u), func() (projections.Stored, error) { return e.Engine.NewestItem(ctx, u, c) })
 }
 
 // ReadItems implements projections.Items.
 func (e *engine) ReadItems(ctx context.Context, u events.User, from events.Seq, size int, c events.Consistency) ([]projections.Stored, error) {
-	return do(e.access(ingest, "read items %s %d", u, from), func() ([]projections.Stored, error) { return e.Engine.ReadItems(ctx, u, from, size, c) })
+	return fetch(e.access(writer, "read items %s %d", u, from), func() ([]projections.Stored, error) { return e.Engine.ReadItems(ctx, u, from, size, c) })
 }
 
 // PutItems implements projections.Items.

@@ -113,11 +113,14 @@ func (p *process) run(ctx context.Context, sole bool, started func()) error {
 			Sockets: p.sockets(), Tag: p.host.tag, Verify: p.verify, MaxBody: maxBody,
 			Keys:   func() []sealed.ServerKey { return []sealed.ServerKey{p.w.serverKey} },
 			Secret: p.host.secret, HalfOpen: l.halfOpen, MaxSessions: l.sessions, SessionRate: l.rate,
-			SyncBytes: l.syncBytes, MaxTasks: l.tasks, Workers: l.workers,
+			Policy: bars{}, SyncBytes: l.syncBytes, MaxTasks: l.tasks, Workers: l.workers,
 		},
 		MaxPending: l.pending,
-		Started:    func(func(context.Context) error) { started() },
-		Now:        p.host.now, Random: p.w.seams.random(p.w.seed, p.name), Logger: slog.New(slog.DiscardHandler),
+		Started: func(func(context.Context) error) {
+			p.engine.serves.Store(true)
+			started()
+		},
+		Now: p.host.now, Random: p.w.seams.random(p.w.seed, p.name), Logger: slog.New(slog.DiscardHandler),
 	})
 	p.w.tell(p)
 	switch {
@@ -130,6 +133,12 @@ func (p *process) run(ctx context.Context, sole bool, started func()) error {
 	}
 	return nil
 }
+
+// bars is a Policy.
+type bars struct{}
+
+// MayWrite implements edge.Policy.
+func (bars) MayWrite(_, to events.User) bool { return to != barred }
 
 // verify gives every check of a token a moment of its own: when a node starts,
 // several LOGINs wait.

@@ -24,7 +24,7 @@ type limits struct {
 // wait for places. They leave room for all devices, once they have come to rest.
 func tight(r *rand.Rand) limits {
 	return limits{
-		pending: maxBody + 1<<10 + r.IntN(4<<10), sessions: 12 + r.IntN(4), halfOpen: 2 + r.IntN(3),
+		pending: maxBody + 1<<10 + r.IntN(4<<10), sessions: 6 + r.IntN(8), halfOpen: 2 + r.IntN(3),
 		rate: 10 + r.IntN(40), syncBytes: 1 + r.IntN(16<<10), tasks: 1 + r.IntN(3), workers: 1 + r.IntN(2),
 		backlog: oneOf(r, 0, 0.2, 0.5),
 	}

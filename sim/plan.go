@@ -31,6 +31,7 @@ type plan struct {
 	refused   float64       // the part of appends that fail, and do nothing
 	lost      float64       // the part of appends that fail, but land
 	late      float64       // the part of appends that fail, and land later
+	unread    float64       // the part of reads that fail
 	saves     float64       // the part of saves of a device that fail
 	sync      time.Duration // the most that a sync takes
 	tokenLife time.Duration
@@ -43,6 +44,8 @@ type plan struct {
 	clockSets []clockSet
 	kills     []kill
 	stalls    []stall
+	mistakes  []mistake
+	outages   []outage
 	devices   []devicePlan
 }
 
@@ -71,6 +74,12 @@ type clockSet struct {
 	host int
 	to   time.Duration // how far off it is then
 }
+
+// An outage is a while in which the store answers nobody.
+type outage struct{ at, lasts time.Duration }
+
+// A mistake is somebody taking all nodes for dead that run, and ending their journals.
+type mistake struct{ at time.Duration }
 
 // A stall has a part of a node stand still, while others go on.
 type stall struct {
@@ -125,6 +134,9 @@ var who = []devicePlan{
 
 var users = []events.User{"ann", "ben", "cat", "dan"}
 
+// barred is a user to whom nobody may write.
+const barred events.User = "eve"
+
 // newPlan draws the plan of a seed.
 func newPlan(seed uint64) *plan {
 	r := network.Source(seed, "plan", 0)
@@ -169,9 +181,15 @@ func newPlan(seed uint64) *plan {
 	}
 	p.share(network.Source(seed, "nodes", 0))
 	p.setClocks(network.Source(seed, "clocks", 0))
+	p.mistake(network.Source(seed, "mistakes", 0))
+	p.outage(network.Source(seed, "outages", 0))
+	p.unread = oneOf(network.Source(seed, "reads", 0), 0, 0, 0.05)
 	if r := network.Source(seed, "limits", 0); chance(r, 0.2) {
 		p.limits = tight(r)
 		p.flock(r)
+	}
+	if r := network.Source(seed, "barred", 0); chance(r, 0.5) {
+		p.bar(r)
 	}
 	if r := network.Source(seed, "disk", 0); chance(r, 0.15) {
 		p.full = diskFull{at: between(r, 0, chatFor), lasts: between(r, 10*time.Millisecond, oneOf(r, time.Second, 10*time.Second))}
@@ -223,6 +241,37 @@ func (p *plan) setClocks(r *rand.Rand) {
 	for range r.IntN(4) {
 		most := oneOf(r, time.Second, time.Minute, 2*time.Hour)
 		p.clockSets = append(p.clockSets, clockSet{at: between(r, 0, chatFor), host: r.IntN(p.nodes), to: between(r, -most, most)})
+	}
+}
+
+// mistake has nodes taken for dead, in some seeds.
+func (p *plan) mistake(r *rand.Rand) {
+	if !chance(r, 0.3) {
+		return
+	}
+	for range 1 + r.IntN(3) {
+		p.mistakes = append(p.mistakes, mistake{at: between(r, 0, chatFor)})
+	}
+}
+
+// outage has the store not answer for a while, in some seeds.
+func (p *plan) outage(r *rand.Rand) {
+	if !chance(r, 0.2) {
+		return
+	}
+	for range 1 + r.IntN(2) {
+		p.outages = append(p.outages, outage{at: between(r, 0, chatFor), lasts: between(r, 10*time.Millisecond, oneOf(r, 500*time.Millisecond, 5*time.Second))})
+	}
+}
+
+// bar makes some sends such that the server refuses them.
+func (p *plan) bar(r *rand.Rand) {
+	for _, d := range p.devices {
+		for i := range d.chores {
+			if c := &d.chores[i]; c.what == send && chance(r, 0.1) {
+				c.to = barred
+			}
+		}
 	}
 }
 

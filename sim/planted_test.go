@@ -73,7 +73,7 @@ type rashEngine struct{ node.Engine }
 
 func (e rashEngine) Append(ctx context.Context, j events.Journal, at events.Offset, rec events.Record) (events.Record, error) {
 	stands, err := e.Engine.Append(ctx, j, at, rec)
-	if errors.Is(err, errAppend) {
+	if errors.Is(err, errAnswer) {
 		err = nil
 	}
 	return stands, err

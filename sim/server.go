@@ -106,6 +106,13 @@ func (s *server) mishaps() {
 			s.w.note("the clock of %s is set, to be off by %v", h.name, c.to)
 		})
 	}
+	for i, m := range s.w.plan.mistakes {
+		s.w.net.At(m.at, func() {
+			if b := s.boot; b != nil && b.ctx.Err() == nil {
+				b.mistake(i)
+			}
+		})
+	}
 	for _, t := range s.w.plan.stalls {
 		s.w.net.At(t.at, func() {
 			if p := s.running(t.host); p != nil && s.boot.ctx.Err() == nil {

@@ -18,7 +18,7 @@ func Shrink(t *testing.T, failed *Outcome, seams func() *Seams, runs int) *Outco
 		s.try(cut)
 	}
 	for i := len(s.plan.devices) - 1; i >= 0; i-- {
-		s.try(func(p *plan) { p.devices = slices.Delete(p.devices, i, min(i+1, len(p.devices))) })
+		s.try(func(p *plan) { p.without(i) })
 	}
 	for parts := 2; parts <= 64 && s.runs < s.most; parts *= 2 {
 		for part := parts - 1; part >= 0; part-- {
@@ -74,10 +74,12 @@ var cuts = []func(*plan){
 	func(p *plan) { p.full = diskFull{} },
 	func(p *plan) { p.limits = limits{} },
 	func(p *plan) { p.nodes, p.kills, p.stalls, p.clockSets = 1, nil, nil, nil },
+	func(p *plan) { p.mistakes = nil },
+	func(p *plan) { p.outages = nil },
 	func(p *plan) { p.kills = nil },
 	func(p *plan) { p.stalls = nil },
 	func(p *plan) { p.clockSets = nil },
-	func(p *plan) { p.refused, p.lost, p.late, p.saves = 0, 0, 0, 0 },
+	func(p *plan) { p.refused, p.lost, p.late, p.unread, p.saves = 0, 0, 0, 0, 0 },
 	func(p *plan) { p.hints, p.pushes = 0, 0 },
 	func(p *plan) { p.stops = nil },
 	func(p *plan) { p.keep(func(c chore) bool { return c.what == send }) },
@@ -90,6 +92,19 @@ func (p *plan) clone() *plan {
 		c.devices[i].chores = slices.Clone(c.devices[i].chores)
 	}
 	return &c
+}
+
+// without drops a device, if there is one of that number, and what others send to its
+// user, if that has no other: nobody would read it.
+func (p *plan) without(i int) {
+	if i >= len(p.devices) {
+		return
+	}
+	user := p.devices[i].user
+	p.devices = slices.Delete(p.devices, i, i+1)
+	if !slices.ContainsFunc(p.devices, func(d devicePlan) bool { return d.user == user }) {
+		p.keep(func(c chore) bool { return c.what != send || c.to != user })
+	}
 }
 
 // keep drops the chores that good does not want.
@@ -117,8 +132,8 @@ func (p *plan) String() string {
 			}
 		}
 	}
-	return fmt.Sprintf("%d sends and %d mishaps of %d devices, %d nodes, %d stops, %d kills, %d stalls, %d clocks set; network %+v; hostile %v, disk full %v, tight limits %v, failing writes %v, lost on the bus %v",
-		sends, mishaps, len(p.devices), max(p.nodes, 1), len(p.stops), len(p.kills), len(p.stalls), len(p.clockSets), p.network,
+	return fmt.Sprintf("%d sends and %d mishaps of %d devices, %d nodes, %d stops, %d kills, %d stalls, %d clocks set, %d times taken for dead, %d outages; network %+v; hostile %v, disk full %v, tight limits %v, failing accesses %v, lost on the bus %v",
+		sends, mishaps, len(p.devices), max(p.nodes, 1), len(p.stops), len(p.kills), len(p.stalls), len(p.clockSets), len(p.mistakes), len(p.outages), p.network,
 		p.hostile.hellos > 0 || len(p.hostile.replays) > 0 || p.hostile.races > 0, p.full.lasts > 0, p.limits.sessions > 0,
-		p.refused+p.lost+p.late+p.saves > 0, p.hints+p.pushes > 0)
+		p.refused+p.lost+p.late+p.unread+p.saves > 0, p.hints+p.pushes > 0)
 }

@@ -34,7 +34,7 @@ type Outcome struct {
 	Overtaken int // times that a projector found another ahead
 	Conflicts int // records that stood where another process had put one of its own before
 	Lost      int // bytes of unsynced writes that they took
-	Large     int // sends with more than the server takes: they alone may be refused
+	Refusable int // sends of too much, or to whom nobody may write: they alone may be refused
 
 	Sessions int // of sealed devices
 	Moves    int // of sessions, to another address
@@ -101,8 +101,8 @@ func alone() (restore func()) {
 // Err returns nil if every promise was kept.
 func (o *Outcome) Err() error {
 	err := errors.Join(append(o.Errs[:len(o.Errs):len(o.Errs)], o.Report.Err())...)
-	if r := o.Report; err == nil && r.Refused > o.Large {
-		err = fmt.Errorf("%d messages were refused, %d of them were too large", r.Refused, o.Large)
+	if r := o.Report; err == nil && r.Refused > o.Refusable {
+		err = fmt.Errorf("%d messages were refused, of which %d could be", r.Refused, o.Refusable)
 	}
 	if r := o.Report; err == nil && r.Sent != r.Acked+r.Refused {
 		err = fmt.Errorf("%d messages were sent, %d acknowledged and %d refused: the others have no answer", r.Sent, r.Acked, r.Refused)

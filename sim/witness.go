@@ -12,8 +12,8 @@ import (
 )
 
 // A witness sees all that one process of the server reads and sends, and holds it
-// against promise 8: who has proved nothing gets no more than it has sent, and
-// nothing that is for others. It has no keys: a DATA packet of the size of a
+// against promise 8: who has proved nothing gets no more than it has sent, and nothing
+// that is for others or for whom something is kept. It has no keys: a DATA packet of the size of a
 // challenge counts as one.
 type witness struct {
 	w    *world
@@ -102,6 +102,8 @@ func (w *witness) goes(d wire.Datagram) {
 	s := w.stranger(d.Addr)
 	s.Got(len(d.Data))
 	switch {
+	case d.Data[0] == sealed.TypeWelcome:
+		s.Told("a WELCOME: something is kept for it")
 	case !isData:
 	case !challenge:
 		s.Told(fmt.Sprintf("%d bytes of session %v", len(d.Data), session))

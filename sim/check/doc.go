@@ -19,8 +19,7 @@
 //	behind        a device that should have everything has not
 //	inexact       a timeline is not what log and checkpoints give
 //	strangers     an address that has proved nothing got more than it sent, or what is for others
-//
-// //	unbounded     a server holds more than its limits let it
+//	unbounded     a server holds more than its limits let it
 //
 // The last three are found by who has the store, sees all packets, or asks the server,
 // and are told to the History (see [History.Inexact], [History.Stranger] and
