@@ -427,6 +427,30 @@ func TestOffsetIsKeptOnceAllBeforeItIsOver(t *testing.T) {
 	})
 }
 
+// That a send is stored is kept nowhere before the app has taken it.
+func TestOffsetWaitsForEverySendBeforeIt(t *testing.T) {
+	now := time.Unix(1000, 0)
+	o := outbox{codec: wire.Proto}
+	o.load(Saved{})
+	for range 2 {
+		if err := o.add(SavedSend{To: "bob"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	o.enter(wire.OldSession{Session: events.SessionID{1}, Journal: "j:1", Offset: 10})
+	o.begin()
+	o.transmit(now, func(*wire.Send) {})
+	o.acked(now, &wire.Ack{Through: 2, Offset: 55}, new(rtt))
+	o.done(1)
+	if o.session.Offset != 10 {
+		t.Errorf("offset %d is kept with one result taken, want 10: the other may have to be found again", o.session.Offset)
+	}
+	o.done(2)
+	if o.session.Offset != 55 {
+		t.Errorf("offset %d is kept with both taken, want 55", o.session.Offset)
+	}
+}
+
 // A process that speaks JSON takes over what one that spoke protobuf left. Bodies
 // that are no text take more room there.
 func TestSendTooLargeForTheCodecOfTheNextProcessIsRefused(t *testing.T) {

@@ -416,6 +416,25 @@ func TestForeignEndOfTheJournalLosesWhatHadGathered(t *testing.T) {
 	})
 }
 
+// Who waits for a session to be closed need not wait for a close of the Writer's own.
+func TestForeignCloseOrEndIsEnoughForWhoWaitsForAClose(t *testing.T) {
+	for _, foreign := range []events.Event{closedEvent("alice", events.ID{1}), {ID: events.ID{1}, Kind: events.KindJournalEnded}} {
+		synctest.Test(t, func(t *testing.T) {
+			b := newBench(t, newMemory())
+			b.log.put("j:1", 1, events.NewRecord("j:1", 1, [][]byte{foreign.Encode()}))
+			b.run()
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			if mine, err := b.w.CloseSession(ctx, "j:1", owner("alice")); !mine || err != nil {
+				t.Errorf("%v where another wrote: %v, %v", foreign.Kind, mine, err)
+			}
+			if err := b.stop(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
 func TestWriterGoesOnWhereNoJournalCanBeOpenedForAWhile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, newMemory())
