@@ -16,7 +16,7 @@ MINUTES  ?= 2
 .PHONY: test format vet lint race allocations leaks sim planted fuzz soak bench
 
 test: format vet lint race allocations leaks
-	$(MAKE) sim SEEDS=100 FROM=1
+	$(MAKE) sim SEEDS=500 FROM=1
 	$(MAKE) planted
 	$(MAKE) fuzz
 
