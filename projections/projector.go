@@ -96,20 +96,25 @@ func (p *Projector) Misplaced() uint64 {
 // be right.
 func (p *Projector) Run(ctx context.Context) error {
 	defer p.cfg.Bus.OnHint(p.onHint)()
-	poll := time.NewTimer(0)
+	poll := time.NewTimer(p.cfg.Poll)
 	defer poll.Stop()
 	pause := retryFirst
+	polled := true // as the first round is, without a timer: of one of 0 nobody knows whether it is due yet
 	for {
-		polled := false
-		select {
-		case <-p.wake:
-		case <-poll.C:
-			polled = true
-		case <-ctx.Done():
-			return nil
+		if !polled {
+			select {
+			case <-p.wake:
+			case <-poll.C:
+				polled = true
+			case <-ctx.Done():
+				return nil
+			}
 		}
 		select { // if both were due one round does both, whichever came first
 		case <-p.wake:
+		default:
+		}
+		select {
 		case <-poll.C:
 			polled = true
 		default:
@@ -125,8 +130,9 @@ func (p *Projector) Run(ctx context.Context) error {
 			return fmt.Errorf("projector: %w", err)
 		case errors.Is(err, errOvertaken):
 			p.metrics.overtaken.Inc()
-			poll.Reset(0) // the state was dropped: go on from what the other wrote
+			polled = true // at once: the state was dropped, go on from what the other wrote
 			pause = retryFirst
+			continue
 		case err != nil:
 			p.cfg.Logger.Warn("projection failed; trying again", "err", err)
 			poll.Reset(pause/2 + time.Duration(p.jitter.Int64N(int64(pause))))
@@ -137,6 +143,7 @@ func (p *Projector) Run(ctx context.Context) error {
 				poll.Reset(p.cfg.Poll)
 			}
 		}
+		polled = false
 	}
 }
 

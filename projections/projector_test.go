@@ -519,3 +519,46 @@ func BenchmarkGifts(b *testing.B) {
 	}
 	b.ReportMetric(float64(records*per*b.N)/b.Elapsed().Seconds(), "events/s")
 }
+
+// Else it is one round or two, as it happens, and a seed of the simulation is not always
+// the same run.
+func TestOvertakenProjectorGoesOnInOneRoundAlsoIfAHintCame(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory()
+		w := &scribe{t: t, m: m, r: rand.New(rand.NewPCG(1, 1))}
+		j := w.open()
+		b := new(local.Bus)
+		other := newProjector(t, m.by(always), new(local.Bus), 1)
+		var mu sync.Mutex
+		overtaken, reads := false, 0
+		p := newProjector(t, m.by(func(what string) (bool, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			switch {
+			case what == "checkpoint" && !overtaken:
+				overtaken, reads = true, 0
+				b.PublishHint(bus.Hint{Store: events.StoreID{7}, Journal: j, Offset: 9})
+				return true, other.round(t.Context(), true)
+			case what == "read log":
+				reads++
+			}
+			return true, nil
+		}), b, 1)
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- p.Run(ctx) }()
+		synctest.Wait()
+		w.append(j, w.message(3))
+		b.PublishHint(bus.Hint{Store: events.StoreID{7}, Journal: j, Offset: 1})
+		synctest.Wait()
+		mu.Lock()
+		if !overtaken || reads != 2 {
+			t.Errorf("overtaken: %v, and the log was read %d times since, want 2: for the last checkpoint, and for what is new", overtaken, reads)
+		}
+		mu.Unlock()
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+}
