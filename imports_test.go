@@ -45,6 +45,7 @@ var permitted = map[string][]string{
 	"bus/bustest":           {"bus", "events"},
 	"events/logtest":        {"events"},
 	"projections/storetest": {"events", "projections"},
+	"sim/script":            {},
 }
 
 const anything = "…"

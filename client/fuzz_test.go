@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"timberline/events"
+	"timberline/sim/script"
 	"timberline/wire"
 )
 
@@ -16,26 +17,19 @@ import (
 // moves from entry to entry, each send is answered once, and none is told to be stored
 // unless the server has said so.
 func FuzzDevice(f *testing.F) {
-	for seed := range uint64(12) {
-		r := rand.New(rand.NewPCG(seed, 0))
-		script := make([]byte, 150*(seed+1))
-		for i := range script {
-			script[i] = byte(r.Uint32())
-		}
-		f.Add(script)
-	}
-	f.Fuzz(func(t *testing.T, script []byte) {
-		newMadServer(t, script[:min(len(script), 2<<10)]).run()
+	script.Seed(f)
+	f.Fuzz(func(t *testing.T, story []byte) {
+		newMadServer(t, story[:min(len(story), 2<<10)]).run()
 	})
 }
 
 // A madServer is a device, and a server, an app and a store that do what a script
 // says.
 type madServer struct {
-	t      *testing.T
-	script []byte
-	d      *device
-	now    time.Time
+	script.Script
+	t   *testing.T
+	d   *device
+	now time.Time
 
 	kept     Saved // by the store
 	sends    int
@@ -45,26 +39,14 @@ type madServer struct {
 	said     func(x *send) bool // the frame under way says that the send is stored
 }
 
-func newMadServer(t *testing.T, script []byte) *madServer {
-	m := &madServer{t: t, script: script, now: time.Unix(1_000_000, 0), answered: make(map[uint64]Answer)}
-	m.d = newDevice(wire.Codec(m.pick(2)), rand.NewChaCha8([32]byte{1}), Saved{})
+func newMadServer(t *testing.T, story script.Script) *madServer {
+	m := &madServer{Script: story, t: t, now: time.Unix(1_000_000, 0), answered: make(map[uint64]Answer)}
+	m.d = newDevice(wire.Codec(m.Pick(2)), rand.NewChaCha8([32]byte{1}), Saved{})
 	return m
 }
 
-func (m *madServer) next() byte {
-	if len(m.script) == 0 {
-		return 0
-	}
-	b := m.script[0]
-	m.script = m.script[1:]
-	return b
-}
-
-// pick returns a number below n.
-func (m *madServer) pick(n int) int { return int(m.next()) % n }
-
 func (m *madServer) run() {
-	for len(m.script) > 0 && m.d.link.phase != over {
+	for len(m.Script) > 0 && m.d.link.phase != over {
 		m.said = func(*send) bool { return false }
 		m.act()
 		m.step()
@@ -74,17 +56,15 @@ func (m *madServer) run() {
 
 // act has one thing happen.
 func (m *madServer) act() {
-	switch n := m.pick(32); {
+	switch n := m.Pick(32); {
 	case n < 16:
 		m.packet(m.frame())
 	case n < 17:
-		n := min(m.pick(80), len(m.script))
-		m.d.packet(m.now, serverAddr, m.script[:n])
-		m.script = m.script[n:]
+		m.d.packet(m.now, serverAddr, m.Take(m.Pick(80)))
 	case n < 21:
 		m.send()
 	case n < 25:
-		m.now = m.now.Add([]time.Duration{time.Millisecond, 25 * time.Millisecond, 250 * time.Millisecond, time.Second, 10 * time.Second}[m.pick(5)])
+		m.now = m.now.Add([]time.Duration{time.Millisecond, 25 * time.Millisecond, 250 * time.Millisecond, time.Second, 10 * time.Second}[m.Pick(5)])
 	case n < 28:
 		m.take()
 	case n < 29:
@@ -120,7 +100,7 @@ func (m *madServer) step() {
 func (m *madServer) save() {
 	began := m.d.out.begin()
 	changes := m.d.out.takeChanges()
-	if len(changes) > 0 && m.pick(16) == 1 {
+	if len(changes) > 0 && m.Pick(16) == 1 {
 		m.d.out.changes = m.d.out.rollBack(changes, began, 0)
 		return
 	}
@@ -141,14 +121,14 @@ func (m *madServer) results() {
 		if x.Answer.Fate == FateStored && !m.said(x) {
 			m.t.Fatalf("send %d, number %d, is told to be stored, and nobody has said so", x.ID, x.Number)
 		}
-		if m.pick(4) > 0 {
+		if m.Pick(4) > 0 {
 			m.d.out.done(x.ID)
 		}
 	}
 }
 
 func (m *madServer) send() {
-	s := SavedSend{Message: m.d.messageID(), To: "bob", Body: make([]byte, m.pick(64)<<(m.pick(36)/6))}
+	s := SavedSend{Message: m.d.messageID(), To: "bob", Body: make([]byte, m.Pick(64)<<(m.Pick(36)/6))}
 	if err := m.d.out.add(s); err == nil {
 		m.sends++
 	} else if !errors.Is(err, events.ErrTooLarge) {
@@ -162,7 +142,7 @@ func (m *madServer) send() {
 // take hands deliveries to the app, which takes some.
 func (m *madServer) take() {
 	list := m.d.in.queue.peek()
-	list = list[:min(m.pick(20), len(list))]
+	list = list[:min(m.Pick(20), len(list))]
 	for _, x := range list {
 		if x.serial <= m.serial {
 			m.t.Fatalf("delivery %d is handed over again", x.serial)
@@ -201,8 +181,8 @@ func (m *madServer) again() {
 // packet hands a frame to the device.
 func (m *madServer) packet(f wire.Frame) {
 	session := m.d.link.session
-	if m.pick(16) == 1 {
-		session = events.SessionID{m.next()}
+	if m.Pick(16) == 1 {
+		session = events.SessionID{m.Next()}
 	}
 	p := wire.Packet{Codec: m.d.codec, Session: session, Frames: []wire.Frame{f}}
 	m.said = m.stores(f)
@@ -234,92 +214,92 @@ func (m *madServer) stores(f wire.Frame) func(x *send) bool {
 // frame returns a frame of any kind, most often one that fits.
 func (m *madServer) frame() wire.Frame {
 	l, in, out := &m.d.link, &m.d.in, &m.d.out
-	seq := in.have + events.Seq(m.pick(6))
-	if m.pick(16) == 1 {
-		seq = in.have - min(in.have, events.Seq(m.pick(20))) + events.Seq(m.pick(3))<<(11*m.pick(6))
+	seq := in.have + events.Seq(m.Pick(6))
+	if m.Pick(16) == 1 {
+		seq = in.have - min(in.have, events.Seq(m.Pick(20))) + events.Seq(m.Pick(3))<<(11*m.Pick(6))
 	}
-	n := out.flight.base + events.Number(m.pick(8))
-	switch m.pick(16) {
+	n := out.flight.base + events.Number(m.Pick(8))
+	switch m.Pick(16) {
 	case 0, 1, 2:
 		f := &wire.Accepted{
-			Session: events.SessionID{1 + m.next()%4}, Journal: "j:1", Offset: events.Offset(m.pick(9)), Store: events.StoreID{1 + m.next()/250},
-			Head: seq, First: 1 + events.Seq(m.pick(40)/38)*in.have, Heartbeat: uint32(m.next()) << m.pick(24), MaxBody: 1 << 10,
-			Expires: uint64(m.next()) << m.pick(60), MaxHeartbeat: uint32(m.next()) << m.pick(24),
+			Session: events.SessionID{1 + m.Next()%4}, Journal: "j:1", Offset: events.Offset(m.Pick(9)), Store: events.StoreID{1 + m.Next()/250},
+			Head: seq, First: 1 + events.Seq(m.Pick(40)/38)*in.have, Heartbeat: uint32(m.Next()) << m.Pick(24), MaxBody: 1 << 10,
+			Expires: uint64(m.Next()) << m.Pick(60), MaxHeartbeat: uint32(m.Next()) << m.Pick(24),
 		}
 		if l.login != nil {
 			f.Attempt = l.login.Attempt
 		}
 		return f
 	case 3:
-		f := &wire.Denied{Reason: wire.Reason(m.pick(16)), RetryAfter: uint32(m.next())}
-		if l.login != nil && m.pick(4) == 1 {
+		f := &wire.Denied{Reason: wire.Reason(m.Pick(16)), RetryAfter: uint32(m.Next())}
+		if l.login != nil && m.Pick(4) == 1 {
 			f.Attempt = l.login.Attempt
 		}
 		return f
 	case 4, 5, 6:
-		f := &wire.Ack{Through: n - min(n, events.Number(m.pick(3))), Offset: events.Offset(m.pick(20)), Held: m.bytes(m.pick(4))}
-		for range m.pick(8) % 3 {
-			from := out.flight.base + events.Number(m.pick(8))
-			f.Refused = append(f.Refused, wire.Refusal{From: from, To: from + events.Number(m.pick(3)), Reason: wire.Reason(m.pick(16))})
+		f := &wire.Ack{Through: n - min(n, events.Number(m.Pick(3))), Offset: events.Offset(m.Pick(20)), Held: m.bytes(m.Pick(4))}
+		for range m.Pick(8) % 3 {
+			from := out.flight.base + events.Number(m.Pick(8))
+			f.Refused = append(f.Refused, wire.Refusal{From: from, To: from + events.Number(m.Pick(3)), Reason: wire.Reason(m.Pick(16))})
 		}
 		return f
 	case 7:
-		return &wire.Busy{From: n - min(n, events.Number(m.pick(3))), RetryAfter: uint32(m.next())}
+		return &wire.Busy{From: n - min(n, events.Number(m.Pick(3))), RetryAfter: uint32(m.Next())}
 	case 8, 9:
-		return &wire.Push{From: seq, Events: m.events(), Omitted: m.pick(8) == 1}
+		return &wire.Push{From: seq, Events: m.events(), Omitted: m.Pick(8) == 1}
 	case 10:
 		raw := m.events()[0]
-		count := 1 + m.pick(3)
-		return &wire.Part{Sync: in.sync.id * uint32(m.pick(2)), Seq: seq, Index: uint32(m.pick(count)), Count: uint32(count), Data: raw[:len(raw)/count]}
+		count := 1 + m.Pick(3)
+		return &wire.Part{Sync: in.sync.id * uint32(m.Pick(2)), Seq: seq, Index: uint32(m.Pick(count)), Count: uint32(count), Data: raw[:len(raw)/count]}
 	case 11, 12:
-		f := &wire.Page{Sync: in.sync.id, From: seq, Head: seq + events.Seq(m.pick(10)), First: 1, Last: m.pick(2) == 1, Status: wire.Status(m.pick(32) / 28)}
+		f := &wire.Page{Sync: in.sync.id, From: seq, Head: seq + events.Seq(m.Pick(10)), First: 1, Last: m.Pick(2) == 1, Status: wire.Status(m.Pick(32) / 28)}
 		if f.Status == wire.StatusOK {
 			f.Events = m.events()
 		}
-		if m.pick(32) == 1 {
-			f.First = seq + events.Seq(m.pick(4))
+		if m.Pick(32) == 1 {
+			f.First = seq + events.Seq(m.Pick(4))
 		}
 		return f
 	case 13:
-		return &wire.Pong{ID: l.pingID - uint32(m.pick(2)), Head: seq, First: 1}
+		return &wire.Pong{ID: l.pingID - uint32(m.Pick(2)), Head: seq, First: 1}
 	case 14:
-		f := &wire.Settled{Session: out.session.Session, Unknown: m.pick(8) == 1}
-		if m.pick(8) == 1 {
-			f.Session = events.SessionID{m.next()}
+		f := &wire.Settled{Session: out.session.Session, Unknown: m.Pick(8) == 1}
+		if m.Pick(8) == 1 {
+			f.Session = events.SessionID{m.Next()}
 		}
 		from := uint64(0)
-		for range m.pick(3) {
-			from += 1 + uint64(m.pick(4))
-			f.Numbers = append(f.Numbers, from, from+uint64(m.pick(4)))
+		for range m.Pick(3) {
+			from += 1 + uint64(m.Pick(4))
+			f.Numbers = append(f.Numbers, from, from+uint64(m.Pick(4)))
 			from = f.Numbers[len(f.Numbers)-1]
 		}
 		return f
 	}
 	return []wire.Frame{
-		&wire.Closed{Reason: wire.Reason(m.pick(16)), RetryAfter: uint32(m.next())}, &wire.Challenge{Token: make([]byte, 8)},
+		&wire.Closed{Reason: wire.Reason(m.Pick(16)), RetryAfter: uint32(m.Next())}, &wire.Challenge{Token: make([]byte, 8)},
 		&wire.Login{}, &wire.Send{Number: 1}, &wire.Got{Cursor: 9}, &wire.Sync{}, &wire.Ping{}, &wire.Bye{}, &wire.Echo{},
-	}[m.pick(9)]
+	}[m.Pick(9)]
 }
 
 // bytes takes so many from the script.
 func (m *madServer) bytes(n int) []byte {
 	b := make([]byte, n)
 	for i := range b {
-		b[i] = m.next()
+		b[i] = m.Next()
 	}
 	return b
 }
 
 // events returns some, some of them of the device's own.
 func (m *madServer) events() (raws [][]byte) {
-	for range 1 + m.pick(3) {
-		e := events.Event{ID: events.ID{m.next()}, Kind: events.KindMessage, Sender: "bob", Body: bytes.Repeat([]byte("z"), m.pick(60))}
-		if m.pick(4) == 1 {
-			e.Session, e.Number = m.d.link.session, events.Number(1+m.pick(10))
+	for range 1 + m.Pick(3) {
+		e := events.Event{ID: events.ID{m.Next()}, Kind: events.KindMessage, Sender: "bob", Body: bytes.Repeat([]byte("z"), m.Pick(60))}
+		if m.Pick(4) == 1 {
+			e.Session, e.Number = m.d.link.session, events.Number(1+m.Pick(10))
 		}
 		raw := e.Encode()
-		if m.pick(32) == 1 {
-			raw = raw[:m.pick(len(raw))]
+		if m.Pick(32) == 1 {
+			raw = raw[:m.Pick(len(raw))]
 		}
 		raws = append(raws, raw)
 	}

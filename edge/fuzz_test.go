@@ -14,6 +14,7 @@ import (
 	"timberline/edge/auth"
 	"timberline/events"
 	"timberline/ingest"
+	"timberline/sim/script"
 	"timberline/wire"
 	"timberline/wire/sealed"
 )
@@ -21,16 +22,9 @@ import (
 // Whatever comes from whom and happens when, in whatever order: the table keeps its
 // bounds and its promises, and nothing of a session is left when it has ended.
 func FuzzTable(f *testing.F) {
-	for seed := range uint64(12) {
-		r := rand.New(rand.NewPCG(seed, 0))
-		script := make([]byte, 150*(seed+1))
-		for i := range script {
-			script[i] = byte(r.Uint32())
-		}
-		f.Add(script)
-	}
-	f.Fuzz(func(t *testing.T, script []byte) {
-		newChaos(t, script[:min(len(script), 2<<10)]).run()
+	script.Seed(f)
+	f.Fuzz(func(t *testing.T, story []byte) {
+		newChaos(t, story[:min(len(story), 2<<10)]).run()
 	})
 }
 
@@ -38,7 +32,7 @@ func FuzzTable(f *testing.F) {
 // do what a script says.
 type chaos struct {
 	*tale
-	script  []byte
+	script.Script
 	scribe  *scribe
 	revoked *revoking
 
@@ -96,9 +90,9 @@ var chaosTokenList = func() (all []string) {
 	return all
 }()
 
-func newChaos(t *testing.T, script []byte) *chaos {
+func newChaos(t *testing.T, story script.Script) *chaos {
 	c := &chaos{
-		tale: newTale(t), script: script, scribe: newScribe(), revoked: &revoking{tokens: make(map[string]bool)},
+		tale: newTale(t), Script: story, scribe: newScribe(), revoked: &revoking{tokens: make(map[string]bool)},
 		strangers: make(map[netip.AddrPort]*tally), owed: make(map[events.SessionID]map[events.Number]bool),
 		entries: make(map[events.User][]bus.Push),
 	}
@@ -132,23 +126,8 @@ func (c *chaos) home(n byte) netip.AddrPort {
 	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, n % 4}), 1000+uint16(n))
 }
 
-// next returns the next byte of the script; at its end 0.
-func (c *chaos) next() byte {
-	if len(c.script) == 0 {
-		return 0
-	}
-	b := c.script[0]
-	c.script = c.script[1:]
-	return b
-}
-
-// pick returns a number below n.
-func (c *chaos) pick(n int) int { return int(c.next()) % n }
-
-func (c *chaos) chance() bool { return c.pick(2) == 0 }
-
 func (c *chaos) run() {
-	for len(c.script) > 0 && !c.table.drained {
+	for len(c.Script) > 0 && !c.table.drained {
 		c.act()
 		c.settle()
 		c.check()
@@ -158,8 +137,8 @@ func (c *chaos) run() {
 
 // act does one thing.
 func (c *chaos) act() {
-	who := c.clients[c.pick(len(c.clients))]
-	switch n := c.pick(64); {
+	who := c.clients[c.Pick(len(c.clients))]
+	switch n := c.Pick(64); {
 	case n < 8:
 		c.enter(who)
 	case n < 32:
@@ -169,27 +148,27 @@ func (c *chaos) act() {
 	case n < 40:
 		c.repeat(who)
 	case n < 44:
-		c.scribe.append(c.pick(70))
+		c.scribe.append(c.Pick(70))
 	case n < 48:
 		c.deliver()
 	case n < 54:
 		c.push()
 	case n < 57:
-		c.now = c.now.Add([]time.Duration{time.Millisecond, 20 * time.Millisecond, 250 * time.Millisecond, time.Second, 15 * time.Second, time.Minute}[c.pick(6)])
+		c.now = c.now.Add([]time.Duration{time.Millisecond, 20 * time.Millisecond, 250 * time.Millisecond, time.Second, 15 * time.Second, time.Minute}[c.Pick(6)])
 	case n < 58:
 		c.lose()
 	case n < 59:
-		c.revoked.change(chaosTokens[chaosTokenList[c.pick(len(chaosTokenList))]].ID)
+		c.revoked.change(chaosTokens[chaosTokenList[c.Pick(len(chaosTokenList))]].ID)
 	case n < 60:
-		c.table.press(c.now, float64(c.pick(11))/10, uint64(c.pick(3)))
+		c.table.press(c.now, float64(c.Pick(11))/10, uint64(c.Pick(3)))
 	case n < 61:
-		c.hold = c.pick(4) == 1
+		c.hold = c.Pick(4) == 1
 		c.refuse()
 	case n < 62:
 		c.fail()
 	case n < 63:
 		c.table.distrust(c.now)
-	case c.pick(16) == 1:
+	case c.Pick(16) == 1:
 		c.table.drain()
 	}
 }
@@ -198,7 +177,7 @@ func (c *chaos) act() {
 func (c *chaos) refuse() {
 	tasks := c.table.takeTasks()
 	for _, task := range tasks {
-		if c.pick(4) == 1 {
+		if c.Pick(4) == 1 {
 			task.refuse(c.now)
 		} else {
 			c.table.tasks = append(c.table.tasks, task)
@@ -209,17 +188,17 @@ func (c *chaos) refuse() {
 // fail switches failures of what is around the edge on and off.
 func (c *chaos) fail() {
 	flip := func(err *error) {
-		if *err = nil; c.chance() {
+		if *err = nil; c.Chance() {
 			*err = errors.New("throttled")
 		}
 	}
-	switch c.pick(3) {
+	switch c.Pick(3) {
 	case 0:
 		flip(&c.timelines.err)
 	case 1:
 		flip(&c.settler.err)
 	case 2:
-		c.scribe.busy = c.chance()
+		c.scribe.busy = c.Chance()
 	}
 }
 
@@ -275,14 +254,14 @@ func (c *chaos) enter(who *caller) {
 		c.putPlain(who, events.SessionID{}, c.login())
 		return
 	}
-	if again := c.pick(8) == 1; again || who.begun == nil {
+	if again := c.Pick(8) == 1; again || who.begun == nil {
 		var err error
 		if who.begun, err = sealed.NewInitiator(testKey.Public, c.table.cfg.Random); err != nil {
 			c.t.Fatal(err)
 		}
 		who.channel = nil
 	}
-	for range 1 + c.pick(3) {
+	for range 1 + c.Pick(3) {
 		if who.channel != nil {
 			c.putSealed(who, c.login())
 			return
@@ -294,12 +273,12 @@ func (c *chaos) enter(who *caller) {
 
 func (c *chaos) login() *wire.Login {
 	f := &wire.Login{
-		Version: uint32(1 + c.pick(40)/39), Attempt: events.MessageID{byte(c.pick(6))}, Token: chaosTokenList[c.pick(len(chaosTokenList))],
-		Cursor: events.Seq(c.pick(4)), Store: events.StoreID{byte(7 + c.pick(8)/7)},
+		Version: uint32(1 + c.Pick(40)/39), Attempt: events.MessageID{byte(c.Pick(6))}, Token: chaosTokenList[c.Pick(len(chaosTokenList))],
+		Cursor: events.Seq(c.Pick(4)), Store: events.StoreID{byte(7 + c.Pick(8)/7)},
 	}
-	for range c.pick(6) % (wire.MaxSettle + 1) {
-		old := c.clients[c.pick(len(c.clients))].session
-		f.Settle = append(f.Settle, wire.OldSession{Session: old, Journal: events.JournalNumbered(uint64(1 + c.pick(3))), Offset: events.Offset(c.pick(3))})
+	for range c.Pick(6) % (wire.MaxSettle + 1) {
+		old := c.clients[c.Pick(len(c.clients))].session
+		f.Settle = append(f.Settle, wire.OldSession{Session: old, Journal: events.JournalNumbered(uint64(1 + c.Pick(3))), Offset: events.Offset(c.Pick(3))})
 	}
 	return f
 }
@@ -307,16 +286,16 @@ func (c *chaos) login() *wire.Login {
 // say sends frames as they come.
 func (c *chaos) say(who *caller) {
 	var fs []wire.Frame
-	for range 1 + c.pick(4) {
+	for range 1 + c.Pick(4) {
 		fs = append(fs, c.frame(who))
 	}
-	if c.pick(8) == 1 {
-		who.at = c.home(c.next())
+	if c.Pick(8) == 1 {
+		who.at = c.home(c.Next())
 	}
 	if who.plain {
 		session := who.session
-		if c.pick(16) == 1 {
-			session = events.SessionID{c.next()}
+		if c.Pick(16) == 1 {
+			session = events.SessionID{c.Next()}
 		}
 		c.putPlain(who, session, fs...)
 		return
@@ -326,7 +305,7 @@ func (c *chaos) say(who *caller) {
 
 func (c *chaos) putPlain(who *caller, s events.SessionID, fs ...wire.Frame) {
 	codec := who.codec
-	if c.pick(32) == 1 {
+	if c.Pick(32) == 1 {
 		codec = 1 - codec
 	}
 	p := wire.Packet{Codec: codec, Session: s, Frames: fs}
@@ -338,7 +317,7 @@ func (c *chaos) putSealed(who *caller, fs ...wire.Frame) {
 		return
 	}
 	codec := who.codec
-	if c.pick(32) == 1 {
+	if c.Pick(32) == 1 {
 		codec = 1 - codec
 	}
 	p := wire.NewSealedPacker(codec)
@@ -350,7 +329,7 @@ func (c *chaos) putSealed(who *caller, fs ...wire.Frame) {
 		if err != nil {
 			c.t.Fatal(err)
 		}
-		keep := c.pick(8)
+		keep := c.Pick(8)
 		if keep < 2 {
 			c.unsent = append(c.unsent[max(0, len(c.unsent)-20):], bytes.Clone(packet))
 		}
@@ -366,12 +345,12 @@ func (c *chaos) repeat(who *caller) {
 	if len(c.unsent) == 0 {
 		return
 	}
-	packet := bytes.Clone(c.unsent[c.pick(len(c.unsent))])
-	if c.pick(4) == 1 {
-		packet[c.pick(len(packet))] ^= 1 << c.pick(8)
+	packet := bytes.Clone(c.unsent[c.Pick(len(c.unsent))])
+	if c.Pick(4) == 1 {
+		packet[c.Pick(len(packet))] ^= 1 << c.Pick(8)
 	}
 	at := who.at
-	if c.chance() {
+	if c.Chance() {
 		at = c.strange()
 	}
 	c.put(sealedConn, at, packet)
@@ -383,59 +362,59 @@ func (c *chaos) frame(who *caller) wire.Frame {
 	if s := c.table.sessions[who.session]; s != nil {
 		n = s.order.Next()
 	}
-	switch c.pick(16) {
+	switch c.Pick(16) {
 	case 0:
 		return c.login()
 	case 1, 2, 3, 4, 5, 6:
 		return c.send(n)
 	case 7:
-		return &wire.Got{Cursor: events.Seq(c.pick(40))}
+		return &wire.Got{Cursor: events.Seq(c.Pick(40))}
 	case 8:
-		f := &wire.Sync{ID: uint32(c.next()), Budget: uint32(c.next()) << c.pick(12), Spread: uint32(c.pick(50))}
-		for range c.pick(wire.MaxRanges + 1) {
-			f.Ranges = append(f.Ranges, wire.Range{After: events.Seq(c.pick(30)), Upto: events.Seq(c.pick(30))})
+		f := &wire.Sync{ID: uint32(c.Next()), Budget: uint32(c.Next()) << c.Pick(12), Spread: uint32(c.Pick(50))}
+		for range c.Pick(wire.MaxRanges + 1) {
+			f.Ranges = append(f.Ranges, wire.Range{After: events.Seq(c.Pick(30)), Upto: events.Seq(c.Pick(30))})
 		}
 		return f
 	case 9, 10:
-		return &wire.Ping{ID: uint32(c.next()), Cursor: events.Seq(c.pick(40)), Low: n - min(n, events.Number(c.pick(8))), Next: uint32(c.next()) << c.pick(12), Padding: make([]byte, c.pick(30))}
+		return &wire.Ping{ID: uint32(c.Next()), Cursor: events.Seq(c.Pick(40)), Low: n - min(n, events.Number(c.Pick(8))), Next: uint32(c.Next()) << c.Pick(12), Padding: make([]byte, c.Pick(30))}
 	case 11:
 		return &wire.Bye{}
 	case 12:
-		if c.chance() {
+		if c.Chance() {
 			return &wire.Echo{Token: who.token}
 		}
-		return &wire.Echo{Token: []byte{c.next()}}
+		return &wire.Echo{Token: []byte{c.Next()}}
 	}
 	return []wire.Frame{
 		&wire.Accepted{Session: who.session}, &wire.Denied{Reason: wire.ReasonBusy}, &wire.Ack{Through: n}, &wire.Busy{From: n}, &wire.Push{From: 1},
 		&wire.Part{Seq: 1, Count: 2}, &wire.Page{Last: true}, &wire.Pong{Head: 9}, &wire.Settled{Session: who.session}, &wire.Closed{}, &wire.Challenge{Token: make([]byte, 8)},
-	}[c.pick(11)]
+	}[c.Pick(11)]
 }
 
 func (c *chaos) send(next events.Number) wire.Frame {
-	f := &wire.Send{Number: next, To: chaosUsers[c.pick(len(chaosUsers))], Body: bytes.Repeat([]byte("x"), c.pick(256))}
-	switch c.pick(12) {
+	f := &wire.Send{Number: next, To: chaosUsers[c.Pick(len(chaosUsers))], Body: bytes.Repeat([]byte("x"), c.Pick(256))}
+	switch c.Pick(12) {
 	case 0, 1:
-		f.Number += events.Number(c.pick(70))
+		f.Number += events.Number(c.Pick(70))
 	case 2:
-		f.Number -= min(events.Number(c.pick(70)), f.Number-1)
+		f.Number -= min(events.Number(c.Pick(70)), f.Number-1)
 	case 3:
-		f.To = []events.User{"no such name!", "eve"}[c.pick(2)]
+		f.To = []events.User{"no such name!", "eve"}[c.Pick(2)]
 	case 4:
 		f.Body = bytes.Repeat([]byte("x"), 1100)
 	case 5:
 		f.Number = 1<<64 - 1
 	case 6, 7, 8:
-		f.Fragments = uint32(2 + c.pick(wire.MaxFragments-1))
-		f.Fragment = uint32(c.pick(int(f.Fragments)))
+		f.Fragments = uint32(2 + c.Pick(wire.MaxFragments-1))
+		f.Fragment = uint32(c.Pick(int(f.Fragments)))
 	}
-	f.Low = f.Number - min(f.Number, events.Number(c.pick(20)))
+	f.Low = f.Number - min(f.Number, events.Number(c.Pick(20)))
 	return f
 }
 
 // strange returns the address of somebody who proves nothing.
 func (c *chaos) strange() netip.AddrPort {
-	at := netip.AddrPortFrom(netip.AddrFrom4([4]byte{203, 0, 113, byte(c.pick(3))}), 666)
+	at := netip.AddrPortFrom(netip.AddrFrom4([4]byte{203, 0, 113, byte(c.Pick(3))}), 666)
 	if c.strangers[at] == nil {
 		c.strangers[at] = new(tally)
 	}
@@ -444,31 +423,29 @@ func (c *chaos) strange() netip.AddrPort {
 
 // stranger sends something that proves nothing.
 func (c *chaos) stranger() {
-	at, conn := c.strange(), c.pick(2)
-	switch c.pick(6) {
+	at, conn := c.strange(), c.Pick(2)
+	switch c.Pick(6) {
 	case 0:
-		n := min(c.pick(80), len(c.script))
-		c.put(conn, at, c.script[:n])
-		c.script = c.script[n:]
+		c.put(conn, at, c.Take(c.Pick(80)))
 	case 1:
 		i, err := sealed.NewInitiator(testKey.Public, c.table.cfg.Random)
 		if err != nil {
 			c.t.Fatal(err)
 		}
-		hello := i.Hello(sealed.Cookie{c.next()})
-		hello[c.pick(12)] ^= byte(c.pick(4))
+		hello := i.Hello(sealed.Cookie{c.Next()})
+		hello[c.Pick(12)] ^= byte(c.Pick(4))
 		c.put(conn, at, hello)
 	case 2:
-		p := wire.Packet{Codec: wire.Codec(c.pick(2)), Frames: []wire.Frame{&wire.Login{Version: 1, Token: string(make([]byte, c.pick(100)))}}}
+		p := wire.Packet{Codec: wire.Codec(c.Pick(2)), Frames: []wire.Frame{&wire.Login{Version: 1, Token: string(make([]byte, c.Pick(100)))}}}
 		c.put(conn, at, p.Encode())
 	case 3:
-		p := wire.Packet{Codec: wire.Codec(c.pick(2)), Session: events.SessionID{c.next(), 1}, Frames: []wire.Frame{c.send(1)}}
+		p := wire.Packet{Codec: wire.Codec(c.Pick(2)), Session: events.SessionID{c.Next(), 1}, Frames: []wire.Frame{c.send(1)}}
 		c.put(conn, at, p.Encode())
 	case 4:
-		packet := append([]byte{byte(c.pick(8))}, c.clients[c.pick(len(c.clients))].session[:]...)
-		c.put(sealedConn, at, append(packet, make([]byte, c.pick(60))...))
+		packet := append([]byte{byte(c.Pick(8))}, c.clients[c.Pick(len(c.clients))].session[:]...)
+		c.put(sealedConn, at, append(packet, make([]byte, c.Pick(60))...))
 	case 5:
-		c.put(sealedConn, at, sealed.AppendReset(nil, c.clients[c.pick(len(c.clients))].session, sealed.Token{1}))
+		c.put(sealedConn, at, sealed.AppendReset(nil, c.clients[c.Pick(len(c.clients))].session, sealed.Token{1}))
 	}
 }
 
@@ -486,14 +463,14 @@ func (c *chaos) deliver() {
 
 // lose has another edge close a session, or end the journal.
 func (c *chaos) lose() {
-	who := c.clients[c.pick(len(c.clients))]
+	who := c.clients[c.Pick(len(c.clients))]
 	s := c.table.sessions[who.session]
 	switch {
-	case c.pick(8) == 1:
+	case c.Pick(8) == 1:
 		c.scribe.end()
 	case s != nil:
 		o := s.owner
-		if c.pick(4) == 1 {
+		if c.Pick(4) == 1 {
 			o.User = "mallory"
 		}
 		c.scribe.close(o)
@@ -503,18 +480,18 @@ func (c *chaos) lose() {
 // push puts an entry into a timeline and tells of it, or tells of an old one, or of
 // something of another store.
 func (c *chaos) push() {
-	u := chaosUsers[c.pick(len(chaosUsers))]
+	u := chaosUsers[c.Pick(len(chaosUsers))]
 	var session events.SessionID
-	if c.pick(3) == 1 {
-		session = c.clients[c.pick(len(c.clients))].session
+	if c.Pick(3) == 1 {
+		session = c.clients[c.Pick(len(c.clients))].session
 	}
-	p := c.entry(u, session, string(bytes.Repeat([]byte("y"), c.pick(200)<<c.pick(8))))
+	p := c.entry(u, session, string(bytes.Repeat([]byte("y"), c.Pick(200)<<c.Pick(8))))
 	c.entries[u] = append(c.entries[u], p)
-	switch c.pick(6) {
+	switch c.Pick(6) {
 	case 0:
 		return // lost
 	case 1:
-		p = c.entries[u][c.pick(len(c.entries[u]))]
+		p = c.entries[u][c.Pick(len(c.entries[u]))]
 	case 2:
 		p.Store = events.StoreID{8}
 	}

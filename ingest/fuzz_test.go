@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"timberline/events"
+	"timberline/sim/script"
 )
 
 // Whatever a client sends, in whatever order, and whatever becomes of it: an Order
@@ -13,16 +14,10 @@ import (
 // not reported.
 func FuzzOrder(f *testing.F) {
 	f.Add([]byte{0, 1, 0, 1, 9, 0, 0, 0, 1, 9, 0, 5, 0, 1, 9, 0, 2, 1, 1, 3})
-	for seed := range byte(8) {
-		script := make([]byte, 600)
-		for i := range script {
-			script[i] = byte(i*i)*(2*seed+3) + byte(i>>3)
-		}
-		f.Add(script)
-	}
-	f.Fuzz(func(t *testing.T, script []byte) {
-		o := &ordeal{t: t, script: script[:min(len(script), 4<<10)]}
-		for len(o.script) > 0 {
+	script.Seed(f)
+	f.Fuzz(func(t *testing.T, story []byte) {
+		o := &ordeal{Script: story[:min(len(story), 4<<10)], t: t}
+		for len(o.Script) > 0 {
 			o.act()
 			o.check()
 		}
@@ -31,42 +26,33 @@ func FuzzOrder(f *testing.F) {
 
 // An ordeal is an Order, and what is known of its sends.
 type ordeal struct {
+	script.Script
 	t       *testing.T
-	script  []byte
 	order   Order
 	waiting []events.Number // admitted, not durable
 	last    events.Number   // that was admitted, or refused
 }
 
-func (o *ordeal) next() byte {
-	if len(o.script) == 0 {
-		return 0
-	}
-	b := o.script[0]
-	o.script = o.script[1:]
-	return b
-}
-
 func (o *ordeal) act() {
-	switch n := o.next() % 16; {
+	switch n := o.Next() % 16; {
 	case n < 12:
 		o.offer()
 	case n < 14:
-		n := min(int(o.next()), len(o.waiting))
+		n := min(int(o.Next()), len(o.waiting))
 		for _, number := range o.waiting[:n] {
 			o.order.Durable(number)
 		}
 		o.waiting = o.waiting[n:]
 	default:
-		o.order.Heard(o.order.Next() - min(events.Number(o.next()%80), o.order.Next()))
+		o.order.Heard(o.order.Next() - min(events.Number(o.Next()%80), o.order.Next()))
 	}
 }
 
 // offer hands in a fragment, most often the next.
 func (o *ordeal) offer() {
 	next := o.order.Next()
-	f := Fragment{Number: next, Body: make([]byte, 8*int(o.next()))}
-	switch n := events.Number(o.next()); {
+	f := Fragment{Number: next, Body: make([]byte, 8*int(o.Next()))}
+	switch n := events.Number(o.Next()); {
 	case n >= 254:
 		f.Number = 1<<64 - 1 - (n - 254)
 	case n >= 128:
@@ -74,11 +60,11 @@ func (o *ordeal) offer() {
 	case n >= 112:
 		f.Number = max(next, n-112) - (n - 112)
 	}
-	if n := o.next(); n >= 192 {
+	if n := o.Next(); n >= 192 {
 		f.Count = uint32(2 + n%63)
-		f.Index = uint32(o.next()) % f.Count
+		f.Index = uint32(o.Next()) % f.Count
 	}
-	verdict := o.next()
+	verdict := o.Next()
 	answer := o.order.Offer(f, func(send Fragment, last events.Number) error {
 		if last <= o.last {
 			o.t.Fatalf("number %d is admitted after %d", last, o.last)
