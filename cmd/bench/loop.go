@@ -11,8 +11,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/HdrHistogram/hdrhistogram-go"
-
 	"timberline/events"
 	"timberline/wire"
 	"timberline/wire/sealed"
@@ -78,30 +76,6 @@ const (
 	drain         // no more sends; wait for answers
 	stop
 )
-
-// results is what a loop has measured: what happened in the measured part, and how long
-// everything took that was due in it, however late it came.
-type results struct {
-	acked     int
-	delivered int
-	busy      int
-	unsent    int                     // was due, and found no room in its window
-	ack       *hdrhistogram.Histogram // microseconds
-	delivery  *hdrhistogram.Histogram
-}
-
-// longest is the most that a histogram tells.
-const longest = 10 * time.Minute
-
-func newResults() results {
-	const most = int64(longest / time.Microsecond)
-	return results{ack: hdrhistogram.New(1, most, 3), delivery: hdrhistogram.New(1, most, 3)}
-}
-
-// took records how long something took.
-func took(h *hdrhistogram.Histogram, d time.Duration) {
-	h.RecordValue(int64(min(d, longest) / time.Microsecond))
-}
 
 func newLoop(cfg *Config, c conn, server netip.AddrPort, random io.Reader, began time.Time) *loop {
 	l := &loop{
@@ -303,113 +277,6 @@ func (l *loop) entries(now time.Duration, s *session, from events.Seq, raws [][]
 			}
 		})
 	}
-}
-
-// measured reports whether a time is in the measured part.
-func (l *loop) measured(at time.Duration) bool {
-	return int64(at) >= l.from.Load() && int64(at) < l.to.Load()
-}
-
-// answered counts a send that was acknowledged.
-func (l *loop) answered(now, due time.Duration) {
-	if l.measured(now) {
-		l.results.acked++
-	}
-	if l.measured(due) {
-		took(l.results.ack, now-due)
-	}
-}
-
-// delivered counts an entry that has reached its receiver.
-func (l *loop) delivered(now, due time.Duration) {
-	l.entered++
-	if l.measured(now) {
-		l.results.delivered++
-	}
-	if l.measured(due) {
-		took(l.results.delivery, now-due)
-	}
-}
-
-// fill gives a session as many sends as its window has room for: in a closed loop
-// any, else those that wait.
-func (l *loop) fill(now time.Duration, s *session) {
-	for s.room() {
-		due := now
-		if l.cfg.Rate > 0 {
-			if s.backlog == 0 {
-				return
-			}
-			s.backlog--
-			due = s.backlogFrom
-			s.backlogFrom += l.interval() * time.Duration(len(l.sessions))
-		}
-		l.given++
-		s.add(due)
-	}
-}
-
-// interval is the time between two sends of a loop that has a rate.
-func (l *loop) interval() time.Duration {
-	return time.Duration(float64(time.Second) * float64(l.cfg.Sockets) / l.cfg.Rate)
-}
-
-// owing makes the sessions send what is due, one after the other.
-func (l *loop) owing(now time.Duration) {
-	if l.lag == 0 {
-		l.lag = now
-	}
-	for ; l.lag <= now; l.lag += l.interval() {
-		s := l.sessions[l.robin%len(l.sessions)]
-		l.robin++
-		if s.backlog == 0 {
-			s.backlogFrom = l.lag
-		}
-		s.backlog++
-		l.fill(now, s)
-		l.transmit(now, s)
-	}
-}
-
-// unsent counts what was due and found no room in its window. It has waited until the end
-// of the measured part, at the least.
-func (l *loop) unsent() (n int) {
-	end := time.Duration(l.to.Load())
-	for _, s := range l.sessions {
-		n += s.backlog
-		for due := s.backlogFrom; s.backlog > 0; s.backlog-- {
-			if l.measured(due) {
-				took(l.results.ack, end-due)
-				took(l.results.delivery, end-due)
-			}
-			due += l.interval() * time.Duration(len(l.sessions))
-		}
-	}
-	return n
-}
-
-// transmit sends what has a number and was not sent.
-func (l *loop) transmit(now time.Duration, s *session) {
-	if now < s.busyUntil {
-		return
-	}
-	for ; s.unsent < s.next; s.unsent++ {
-		l.sendOne(now, s, s.unsent)
-	}
-}
-
-// sendOne sends one number, in a datagram of its own.
-func (l *loop) sendOne(now time.Duration, s *session, n events.Number) {
-	x := s.slot(n)
-	x.at = now
-	x.tries++
-	l.send = wire.Send{Number: n, Low: s.base, To: s.to, Message: messageID(x.due), Body: l.cfg.Payload.body(s.index, n)}
-	if s.gotAt == 0 {
-		l.say(s, &l.send)
-		return
-	}
-	s.gotAt = 0
-	l.say(s, &l.send, &wire.Got{Cursor: s.cursor})
 }
 
 // tick does what is overdue.
