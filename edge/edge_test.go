@@ -2,6 +2,9 @@ package edge
 
 import (
 	"bytes"
+	"context"
+	"net"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -103,4 +106,83 @@ func (f *flood) ReadBatch(ds []wire.Datagram) (int, error) {
 	f.reads++
 	ds[0].Data = append(ds[0].Data[:0], 0xff)
 	return 1, nil
+}
+
+// A drip is a socket into which datagrams of strangers come one by one, and that is full
+// while the test says so.
+type drip struct {
+	wire.PacketConn
+	left  int           // of them
+	every time.Duration // comes one
+	done  chan struct{} // closed when the test is over
+	full  atomic.Bool
+	looks int // times that it was asked how full it is
+}
+
+func (d *drip) ReadBatch(ds []wire.Datagram) (int, error) {
+	if d.left == 0 {
+		<-d.done
+		return 0, net.ErrClosed
+	}
+	time.Sleep(d.every)
+	d.left--
+	ds[0].Data = append(ds[0].Data[:0], 0xff)
+	return 1, nil
+}
+
+func (d *drip) backlog() (full float64, lost uint32) {
+	d.looks++
+	if d.full.Load() {
+		return 1, 0
+	}
+	return 0, 0
+}
+
+// serve has an edge serve the socket, and returns when all has come and the edge is at
+// rest.
+func (d *drip) serve(t *testing.T) *Edge {
+	t.Helper()
+	e := newEdge(t, d)
+	e.cfg.Sockets[0].Backlog, e.cfg.Writer = d.backlog, newScribe()
+	d.done = make(chan struct{})
+	ctx, cancel := context.WithCancel(t.Context())
+	t.Cleanup(func() {
+		cancel()
+		close(d.done)
+		synctest.Wait()
+	})
+	lasts := time.Duration(d.left) * d.every
+	go e.loop(ctx, ctx)
+	go e.read(0)
+	time.Sleep(lasts)
+	synctest.Wait()
+	return e
+}
+
+func TestPressureGoesThoughNobodyComes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := &drip{left: 100, every: standing / 10}
+		d.full.Store(true)
+		e := d.serve(t)
+		if p := pressure(e.table.counts.pressure.Load()); p != crowded {
+			t.Fatalf("the socket was full of strangers for %v: pressure %d", 10*standing, p)
+		}
+		time.Sleep(10 * standing)
+		synctest.Wait()
+		if p := pressure(e.table.counts.pressure.Load()); p != crowded {
+			t.Errorf("it is full, and nobody comes: pressure %d", p)
+		}
+		d.full.Store(false)
+		time.Sleep(standing)
+		synctest.Wait()
+		if p := pressure(e.table.counts.pressure.Load()); p != calm {
+			t.Errorf("it is empty: pressure %d", p)
+		}
+		looks := d.looks
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if d.looks > looks {
+			t.Errorf("the idle edge has looked %d times in a minute", d.looks-looks)
+		}
+	})
 }

@@ -74,6 +74,19 @@ func (t *table) press(now time.Time, taken float64, lost uint64) {
 	t.counts.noRoom.Store(lost)
 }
 
+// lookAt returns when to look at the sockets again if nothing happens before: at most at
+// that time. Else pressure would stand, when nobody comes any more, until somebody does,
+// and be that one's.
+func (t *table) lookAt(most time.Time) time.Time {
+	if t.load.pressure == calm {
+		return most
+	}
+	if at := t.load.looked.Add(standing); at.Before(most) {
+		return at
+	}
+	return most
+}
+
 // maxResets bounds, per second, the answers to packets of unknown sessions.
 const maxResets = 1000
 
@@ -331,7 +344,7 @@ func (t *table) tick(now time.Time) {
 // next returns how long nothing is due. Ask when packets were taken: some answers
 // leave in bursts.
 func (t *table) next(now time.Time) time.Duration {
-	next := t.retryAt(now.Add(time.Hour))
+	next := t.lookAt(t.retryAt(now.Add(time.Hour)))
 	if len(t.sessions) > 0 && next.Sub(now) > revokeWithin {
 		next = now.Add(revokeWithin)
 	}
