@@ -214,8 +214,11 @@ func (e *Edge) loop(ctx, hard context.Context) {
 	}
 }
 
-// look tells the table how much waits in the sockets.
+// look tells the table how much waits in the sockets, unless it was told just now.
 func (e *Edge) look(now time.Time) {
+	if now.Sub(e.table.load.looked) < lookEvery {
+		return
+	}
 	var taken float64
 	var lost uint64
 	for i := range e.cfg.Sockets {

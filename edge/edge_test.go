@@ -3,6 +3,7 @@ package edge
 import (
 	"bytes"
 	"context"
+	"math"
 	"net"
 	"sync/atomic"
 	"testing"
@@ -108,15 +109,16 @@ func (f *flood) ReadBatch(ds []wire.Datagram) (int, error) {
 	return 1, nil
 }
 
-// A drip is a socket into which datagrams of strangers come one by one, and that is full
-// while the test says so.
+// A drip is a socket into which datagrams of strangers come one by one. It is empty when
+// it is looked at first, and then full while the test says so.
 type drip struct {
 	wire.PacketConn
 	left  int           // of them
 	every time.Duration // comes one
 	done  chan struct{} // closed when the test is over
 	full  atomic.Bool
-	looks int // times that it was asked how full it is
+	lost  atomic.Uint32
+	looks atomic.Int32 // times that it was asked how full it is
 }
 
 func (d *drip) ReadBatch(ds []wire.Datagram) (int, error) {
@@ -126,16 +128,16 @@ func (d *drip) ReadBatch(ds []wire.Datagram) (int, error) {
 	}
 	time.Sleep(d.every)
 	d.left--
+	d.lost.Add(2) // beside each
 	ds[0].Data = append(ds[0].Data[:0], 0xff)
 	return 1, nil
 }
 
 func (d *drip) backlog() (full float64, lost uint32) {
-	d.looks++
-	if d.full.Load() {
-		return 1, 0
+	if first := d.looks.Add(1) == 1; d.full.Load() && !first {
+		return 1, d.lost.Load()
 	}
-	return 0, 0
+	return 0, d.lost.Load()
 }
 
 // serve has an edge serve the socket, and returns when all has come and the edge is at
@@ -178,11 +180,38 @@ func TestPressureGoesThoughNobodyComes(t *testing.T) {
 		if p := pressure(e.table.counts.pressure.Load()); p != calm {
 			t.Errorf("it is empty: pressure %d", p)
 		}
-		looks := d.looks
+		looks := d.looks.Load()
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		if d.looks > looks {
-			t.Errorf("the idle edge has looked %d times in a minute", d.looks-looks)
+		if n := d.looks.Load() - looks; n > 0 {
+			t.Errorf("the idle edge has looked %d times in a minute", n)
 		}
 	})
+}
+
+// What the looks tell weighs as much as if there was one beside each packet.
+func TestSocketsAreLookedAtOnceInAMillisecond(t *testing.T) {
+	const perLook, looks = 10, int(standing / lookEvery)
+	for full, wantTaken := range map[bool]float64{false: 0, true: 1 - 1/math.E} { // for as long as the time constant
+		synctest.Test(t, func(t *testing.T) {
+			d := &drip{left: looks * perLook, every: lookEvery / perLook}
+			d.full.Store(full)
+			e := d.serve(t)
+			var came int
+			var taken float64
+			e.post(job{do: func(time.Time) { came, taken = e.table.came, e.table.load.taken }})
+			synctest.Wait()
+			if n := int(d.looks.Load()); n != looks || came != perLook-1 {
+				t.Errorf("%d looks in %v, want %d; %d packets since the last, want %d", n, standing, looks, came, perLook-1)
+			}
+			if math.Abs(taken-wantTaken) > 0.01 {
+				t.Errorf("full is %v, and %.3f is taken, want %.3f", full, taken, wantTaken)
+			}
+			time.Sleep(standing)
+			synctest.Wait()
+			if got, want := e.table.counts.noRoom.Load(), uint64(d.lost.Load()); got != want {
+				t.Errorf("full is %v, nobody comes any more: %d are told to have found no room, want %d", full, got, want)
+			}
+		})
+	}
 }

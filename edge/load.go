@@ -45,6 +45,10 @@ const (
 const (
 	// standing is how long a queue has to stand to count: a time constant.
 	standing = 50 * time.Millisecond
+	// lookEvery is how often the sockets are looked at, at most. It takes a system call
+	// for each of them, under load beside every few packets; and more looks at what has
+	// to stand for so much longer would tell nothing new.
+	lookEvery = time.Millisecond
 	// crowdedAnswers bounds, per second, the answers to all who have proved nothing
 	// while the edge is crowded: few enough to cost nothing.
 	crowdedAnswers = 100

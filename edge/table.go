@@ -75,10 +75,10 @@ func (t *table) press(now time.Time, taken float64, lost uint64) {
 }
 
 // lookAt returns when to look at the sockets again if nothing happens before: at most at
-// that time. Else pressure would stand, when nobody comes any more, until somebody does,
-// and be that one's.
+// that time. Else, when nobody comes any more, pressure would stand for the first who does;
+// and what found no room beside the last packets would not be counted till then.
 func (t *table) lookAt(most time.Time) time.Time {
-	if t.load.pressure == calm {
+	if t.load.pressure == calm && t.came == 0 {
 		return most
 	}
 	if at := t.load.looked.Add(standing); at.Before(most) {

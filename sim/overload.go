@@ -34,7 +34,8 @@ func tight(r *rand.Rand) limits {
 const backlogFor = 300 * time.Millisecond
 
 // backlog is the sockets' Backlog, while the devices chat. The edge asks for it
-// whenever it has something to do; so that is when its bounds are looked at, too.
+// when it has something to do, once in a millisecond at most; so that is when its bounds
+// are looked at, too.
 func (p *process) backlog() (full float64, lost uint32) {
 	p.lookAtBounds()
 	now := p.w.time()
