@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -17,18 +16,90 @@ import (
 	"timberline/cmd/bench"
 )
 
-// A childServer is a server in a process of its own, started by this one.
+// A child is a process of this program that is started by this one, ended by a signal,
+// and started again.
+type child struct {
+	name  string      // in errors
+	log   string      // the file that gets what it says, in a folder that it takes for its home
+	cores bench.Cores // that it has for itself
+
+	cmd   *exec.Cmd  // nil: it does not run
+	heard chan error // why there is nothing more to hear of the process
+}
+
+// launch starts the process. What it prints is heard to its end; in is its input.
+func (c *child) launch(hear func(out io.Reader) error, args ...string) (in io.Writer, err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("start %s: %w", c.name, err)
+		}
+	}()
+	exe, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	log, err := os.OpenFile(c.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	defer log.Close() // the process has its own copy
+	cmd := exec.Command(exe, args...)
+	cmd.Env = []string{"HOME=" + filepath.Dir(c.log)} // no setting of somebody's own
+	cmd.Stderr = log
+	endsWithUs(cmd, syscall.SIGKILL)
+	if in, err = cmd.StdinPipe(); err != nil {
+		return nil, err
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := c.cores.Start(cmd); err != nil {
+		return nil, err
+	}
+	heard := make(chan error, 1)
+	c.cmd, c.heard = cmd, heard
+	go func() { heard <- hear(out) }() // ends with the process
+	return in, nil
+}
+
+// signal sends the process a signal that does not end it.
+func (c *child) signal(signal os.Signal) error { return c.cmd.Process.Signal(signal) }
+
+// end ends the process with a signal. It is an error if it has ended before, or what it
+// printed was of no use.
+func (c *child) end(signal os.Signal) error {
+	cmd := c.cmd
+	if cmd == nil {
+		return nil
+	}
+	c.cmd = nil
+	if err := endProcess(cmd, signal, func() error { return errors.Join(<-c.heard, cmd.Wait()) }); err != nil {
+		return fmt.Errorf("%s %w", c.name, err)
+	}
+	return nil
+}
+
+// lastWords returns the end of what the processes have said.
+func (c *child) lastWords() string {
+	const most = 4 << 10
+	said, err := os.ReadFile(c.log)
+	if err != nil || len(said) == 0 {
+		return c.name + " has said nothing"
+	}
+	return fmt.Sprintf("%s's last words:\n%s", c.name, said[max(0, len(said)-most):])
+}
+
+// A childServer is a server in a process of its own.
 type childServer struct {
+	child
 	data  string
 	flags []string       // besides those that say where
-	cores bench.Cores    // that it has for itself
 	addr  netip.AddrPort // the same for every start
 	plain netip.AddrPort // of its plain socket, if flags ask for one
 	key   string         // the public one, likewise
 
-	monitor string    // where it can be looked at
-	log     string    // what it says
-	cmd     *exec.Cmd // nil: it does not run
+	monitor string // where it can be looked at
 }
 
 // startWithin is how long a server may take to start.
@@ -36,97 +107,51 @@ const startWithin = 30 * time.Second
 
 // startChild starts a server on a port of its own.
 func startChild(ctx context.Context, data string, cores bench.Cores, flags ...string) (*childServer, error) {
-	s := &childServer{data: data, flags: flags, cores: cores, log: data + ".log", addr: netip.MustParseAddrPort("127.0.0.1:0")}
+	s := &childServer{
+		child: child{name: "the server", log: data + ".log", cores: cores},
+		data:  data, flags: flags, addr: netip.MustParseAddrPort("127.0.0.1:0"),
+	}
 	if err := s.start(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("%w\n%s", err, s.lastWords()), s.stop())
 	}
 	return s, nil
 }
 
-// start starts the process and waits until it listens.
+// start starts the process and waits until it says where it listens.
 func (s *childServer) start(ctx context.Context) error {
-	exe, err := os.Executable()
-	if err != nil {
-		return fmt.Errorf("start a server: %w", err)
-	}
-	log, err := os.OpenFile(s.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	if err != nil {
-		return fmt.Errorf("start a server: %w", err)
-	}
-	defer log.Close() // the process has its own copy
-	cmd := exec.Command(exe, append([]string{"serve", "--json", "--data", s.data, "--listen", s.addr.String()}, s.flags...)...)
-	cmd.Env = []string{"HOME=" + filepath.Dir(s.data)} // no setting of somebody's own
-	cmd.Stderr = log
-	endsWithUs(cmd, syscall.SIGKILL)
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		return fmt.Errorf("start a server: %w", err)
-	}
-	if err := s.cores.Start(cmd); err != nil {
-		return fmt.Errorf("start a server: %w", err)
-	}
-	s.cmd = cmd
-	return s.listening(ctx, out)
-}
-
-// listening waits until the server says where it listens.
-func (s *childServer) listening(ctx context.Context, out io.Reader) error {
 	said := make(chan error, 1)
 	var at started
-	go func() { // ends with the process, at the latest
-		line, err := bufio.NewReader(out).ReadBytes('\n')
-		if err == nil {
-			err = json.Unmarshal(line, &at)
-		}
-		said <- err
-	}()
+	hear := func(out io.Reader) error {
+		said <- json.NewDecoder(out).Decode(&at)
+		_, err := io.Copy(io.Discard, out)
+		return err
+	}
+	if _, err := s.launch(hear, append([]string{"serve", "--json", "--data", s.data, "--listen", s.addr.String()}, s.flags...)...); err != nil {
+		return err
+	}
 	late := time.NewTimer(startWithin)
 	defer late.Stop()
 	select {
 	case err := <-said:
 		if err != nil {
-			return fmt.Errorf("the server did not start: %w", err)
+			return fmt.Errorf("%s did not start: %w", s.name, err)
 		}
-		s.key, s.monitor = at.ServerKey, at.Monitor
-		if len(at.ListenPlain) > 0 {
-			s.plain, err = netip.ParseAddrPort(at.ListenPlain[0])
-		}
-		addr, err2 := netip.ParseAddrPort(at.Listen[0])
-		s.addr = addr
-		return errors.Join(err, err2)
 	case <-late.C:
-		return fmt.Errorf("the server did not start within %v", startWithin)
+		return fmt.Errorf("%s did not start within %v", s.name, startWithin)
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-}
-
-// kill kills the server as a crash does, and starts it again.
-func (s *childServer) kill(ctx context.Context) error {
-	if err := s.end(syscall.SIGKILL); err != nil {
-		return err
+	s.key, s.monitor = at.ServerKey, at.Monitor
+	var err error
+	s.addr, err = netip.ParseAddrPort(at.Listen[0])
+	if err == nil && len(at.ListenPlain) > 0 {
+		s.plain, err = netip.ParseAddrPort(at.ListenPlain[0])
 	}
-	return s.start(ctx)
+	return err
 }
 
 // stop ends the server for good.
 func (s *childServer) stop() error { return s.end(syscall.SIGKILL) }
-
-// end ends the process with a signal. It is an error if it has ended before.
-func (s *childServer) end(signal os.Signal) error {
-	cmd := s.cmd
-	if cmd == nil {
-		return nil
-	}
-	s.cmd = nil
-	if err := endProcess(cmd, signal, cmd.Wait); err != nil {
-		return fmt.Errorf("the server %w", err)
-	}
-	return nil
-}
-
-// signal sends the process a signal that does not end it.
-func (s *childServer) signal(signal os.Signal) error { return s.cmd.Process.Signal(signal) }
 
 // endWithin is how long a process may take to end that was told to.
 const endWithin = 30 * time.Second
@@ -150,14 +175,4 @@ func endProcess(cmd *exec.Cmd, signal os.Signal, wait func() error) error {
 		return fmt.Errorf("has ended by itself: %w", exit)
 	}
 	return nil
-}
-
-// lastWords returns the end of what the server has said.
-func (s *childServer) lastWords() string {
-	const most = 4 << 10
-	said, err := os.ReadFile(s.log)
-	if err != nil || len(said) == 0 {
-		return "the server has said nothing"
-	}
-	return fmt.Sprintf("the server's last words:\n%s", said[max(0, len(said)-most):])
 }

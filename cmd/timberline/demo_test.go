@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"os"
 	"os/exec"
@@ -127,21 +126,5 @@ func TestDemoFailsWhenAPromiseIsBroken(t *testing.T) {
 	status := status(t.Context(), demoCommand, d.report(h.Check(), true), &stderr)
 	if status != exitFailed || !strings.Contains(out.String(), `"lost":2`) || !strings.Contains(stderr.String(), "a promise is broken") {
 		t.Errorf("status %d\n%s%s", status, &out, &stderr)
-	}
-}
-
-func TestDemoServerThatDiesByItselfIsNoted(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	s := &childServer{data: filepath.Join(t.TempDir(), "data"), cmd: exec.Command("sh", "-c", "exit 3")}
-	if err := s.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	for s.cmd.Process.Signal(syscall.Signal(0)) == nil && ctx.Err() == nil {
-		var status syscall.WaitStatus
-		syscall.Wait4(s.cmd.Process.Pid, &status, syscall.WNOHANG, nil)
-	}
-	if err := s.kill(ctx); err == nil || !strings.Contains(err.Error(), "ended by itself") {
-		t.Errorf("kill: %v", err)
 	}
 }

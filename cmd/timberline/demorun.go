@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -165,7 +166,10 @@ func (r *demoRun) killServer(ctx context.Context) error {
 		if err := r.tally.reached(ctx, len(r.messages)*kill/(r.kills+1)); err != nil {
 			return err
 		}
-		if err := r.server.kill(ctx); err != nil {
+		if err := r.server.end(syscall.SIGKILL); err != nil {
+			return err
+		}
+		if err := r.server.start(ctx); err != nil {
 			return err
 		}
 		r.tally.killed()

@@ -55,43 +55,56 @@ func within(t *testing.T, what string, so func() bool) {
 	}
 }
 
-func TestBenchLeavesNoProcessBehindHoweverItEnds(t *testing.T) {
+func TestNoProcessIsLeftBehindHoweverACommandEnds(t *testing.T) {
+	bench := []string{"--duration", "20s", "--sessions", "2"}
 	for _, test := range []struct {
-		mode      string
-		processes int // that it starts
+		args      []string
+		processes int  // that it starts
+		still     bool // they stand still when it ends
 		signal    syscall.Signal
 		cleans    bool // away its folder, too
 	}{
-		{"", 2, syscall.SIGKILL, false},
-		{"", 2, syscall.SIGINT, true},
-		{"all", 3, syscall.SIGTERM, true},
-		{"all", 3, syscall.SIGKILL, false},
+		{with("bench", bench), 2, false, syscall.SIGKILL, false},
+		{with("bench", bench), 2, false, syscall.SIGINT, true},
+		{with("bench", bench, "all"), 3, false, syscall.SIGTERM, true},
+		{with("bench", bench, "all"), 3, false, syscall.SIGKILL, false},
+		{[]string{"soak", "--users", "2", "--every", "1h"}, 5, true, syscall.SIGKILL, false},
 	} {
+		name := strings.Join(test.args, " ")
 		folder := shortFolder(t)
-		cmd := exec.Command(binary, "bench", "--duration", "20s", "--sessions", "2", "--folder", folder, test.mode)
-		if test.mode == "" {
-			cmd.Args = cmd.Args[:len(cmd.Args)-1]
-		}
+		cmd := exec.Command(binary, test.args...)
+		cmd.Env = append(os.Environ(), "TMPDIR="+folder)
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
 		var started []int
-		within(t, "it starts a server and an echo", func() bool {
+		within(t, name+" starts its processes", func() bool {
 			started = descendants(t, cmd.Process.Pid)
 			return len(started) == test.processes
 		})
+		for _, pid := range started {
+			if !test.still {
+				continue
+			}
+			syscall.Kill(pid, syscall.SIGSTOP)
+			t.Cleanup(func() {
+				if t.Failed() {
+					syscall.Kill(pid, syscall.SIGKILL)
+				}
+			})
+		}
 		if err := cmd.Process.Signal(test.signal); err != nil {
 			t.Fatal(err)
 		}
 		cmd.Wait()
 		if code := cmd.ProcessState.ExitCode(); test.signal != syscall.SIGKILL && code != exitInterrupted {
-			t.Errorf("bench %s and %v: exit status %d, want %d", test.mode, test.signal, code, exitInterrupted)
+			t.Errorf("%s and %v: exit status %d, want %d", name, test.signal, code, exitInterrupted)
 		}
-		within(t, fmt.Sprintf("what bench %s has started ends after %v", test.mode, test.signal), func() bool {
+		within(t, fmt.Sprintf("what %s has started ends after %v", name, test.signal), func() bool {
 			return !slices.ContainsFunc(started, func(pid int) bool { return syscall.Kill(pid, 0) == nil && !zombie(pid) })
 		})
 		if left, _ := os.ReadDir(folder); test.cleans && len(left) > 0 {
-			t.Errorf("bench %s and %v: %v is left", test.mode, test.signal, left)
+			t.Errorf("%s and %v: %v is left", name, test.signal, left)
 		}
 	}
 }

@@ -176,7 +176,7 @@ func TestSoakFailsWhenAPromiseIsBroken(t *testing.T) {
 }
 
 func TestServerThatComplainsEndsASoak(t *testing.T) {
-	r := &soakRun{server: &childServer{log: filepath.Join(t.TempDir(), "log")}}
+	r := &soakRun{server: &childServer{child: child{log: filepath.Join(t.TempDir(), "log")}}}
 	for text, want := range map[string]bool{"level=WARN msg=late\n": true, "level=INFO\nlevel=ERROR msg=\"log is damaged\"\n": false} {
 		if err := os.WriteFile(r.server.log, []byte(text), 0o600); err != nil {
 			t.Fatal(err)

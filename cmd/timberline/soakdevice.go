@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -20,6 +19,7 @@ import (
 // A soakDevice is one process after the other, each with the outbox that the one
 // before has left.
 type soakDevice struct {
+	child
 	run     *soakRun
 	id      auth.Identity
 	codec   string
@@ -27,8 +27,6 @@ type soakDevice struct {
 	orders  chan order    // what finds no room is not sent
 	settled chan struct{} // has room
 
-	cmd     *exec.Cmd  // nil: none runs
-	heard   chan error // why there is nothing more to hear of the process
 	writing sync.WaitGroup
 	quit    chan struct{} // ends writing
 
@@ -40,14 +38,14 @@ type soakDevice struct {
 const maxOrders = 64
 
 func newSoakDevice(r *soakRun, id auth.Identity, codec string) *soakDevice {
-	return &soakDevice{
+	d := &soakDevice{
 		run: r, id: id, codec: codec, reader: r.history.Reader(id.User, id.Device),
 		orders: make(chan order, maxOrders), settled: make(chan struct{}, 1),
 		begun: make(map[events.MessageID]check.Sending),
 	}
+	d.child = child{name: d.reader.String(), log: d.path(".log")}
+	return d
 }
-
-func (d *soakDevice) String() string { return d.reader.String() }
 
 func (d *soakDevice) path(end string) string {
 	return filepath.Join(d.run.folder, string(d.id.User)+","+string(d.id.Device)+end)
@@ -55,38 +53,15 @@ func (d *soakDevice) path(end string) string {
 
 // start starts a process.
 func (d *soakDevice) start(context.Context) error {
-	exe, err := os.Executable()
-	if err != nil {
-		return fmt.Errorf("start %s: %w", d, err)
-	}
-	log, err := os.OpenFile(d.path(".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	if err != nil {
-		return fmt.Errorf("start %s: %w", d, err)
-	}
-	defer log.Close() // the process has its own copy
-	cmd := exec.Command(exe, "soak-device", "--server", d.run.proxy.Addr().String(), "--server-key", d.run.server.key, "--data", d.run.server.data,
+	in, err := d.launch(d.hear, "soak-device", "--server", d.run.proxy.Addr().String(), "--server-key", d.run.server.key, "--data", d.run.server.data,
 		"--as", string(d.id.User), "--device", string(d.id.Device), "--codec", d.codec, "--outbox", d.path(".outbox"))
-	cmd.Env = []string{"HOME=" + d.run.folder} // no setting of somebody's own
-	cmd.Stderr = log
-	in, err := cmd.StdinPipe()
 	if err != nil {
-		return fmt.Errorf("start %s: %w", d, err)
+		return err
 	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		return fmt.Errorf("start %s: %w", d, err)
-	}
-	if err := cmd.Start(); err != nil {
-		return fmt.Errorf("start %s: %w", d, err)
-	}
-	d.cmd, d.heard, d.quit = cmd, make(chan error, 1), make(chan struct{})
-	go func() { d.heard <- d.hear(out) }() // ends with the process
+	d.quit = make(chan struct{})
 	d.writing.Go(func() { d.write(in) })
 	return nil
 }
-
-// signal sends the process a signal that does not end it.
-func (d *soakDevice) signal(s os.Signal) error { return d.cmd.Process.Signal(s) }
 
 // end ends the process with a signal. It is an error if it has ended before, or has
 // told nonsense.
@@ -94,14 +69,11 @@ func (d *soakDevice) end(s os.Signal) error {
 	if d.cmd == nil {
 		return nil
 	}
-	cmd := d.cmd
-	d.cmd = nil
-	err := endProcess(cmd, s, func() error { return errors.Join(<-d.heard, cmd.Wait()) })
+	err := d.child.end(s)
 	close(d.quit)
 	d.writing.Wait()
 	if err != nil {
-		said, _ := os.ReadFile(d.path(".log"))
-		return fmt.Errorf("%s: %w\n%s", d, err, said)
+		return fmt.Errorf("%w\n%s", err, d.lastWords())
 	}
 	return nil
 }
@@ -214,7 +186,7 @@ func (d *soakDevice) settle(ctx context.Context) error {
 		return nil
 	case err := <-d.heard:
 		d.heard <- err // for end
-		return errors.Join(fmt.Errorf("%s has ended", d), err)
+		return errors.Join(fmt.Errorf("%s has ended", d.name), err)
 	case <-ctx.Done():
 		return ctx.Err()
 	}

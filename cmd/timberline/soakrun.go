@@ -115,7 +115,7 @@ func (r *soakRun) all() (list []*soakDevice) {
 	for _, ds := range r.devices {
 		list = append(list, ds...)
 	}
-	slices.SortFunc(list, func(a, b *soakDevice) int { return strings.Compare(a.String(), b.String()) })
+	slices.SortFunc(list, func(a, b *soakDevice) int { return strings.Compare(a.name, b.name) })
 	return list
 }
 
