@@ -37,9 +37,7 @@ order. Progress goes to the standard error.`,
 		c.flags.IntVar(&d.users, "users", 300, fmt.Sprintf("`number` of users that nicks fold onto: %d to %d", corpus.MinUsers, maxDemoUsers))
 		messages := c.flags.Int("messages", 0, "`number` of messages; the corpus is repeated as needed (default: the corpus once)")
 		c.flags.IntVar(&d.kills, "kills", 3, "how `often` the server is killed and started again")
-		c.flags.Float64Var(&d.faults.Loss, "loss", 0.05, "`part` of the packets that are lost, 0 to 0.9")
-		c.flags.Float64Var(&d.faults.Duplicate, "duplicate", 0.02, "`part` of the packets that arrive twice, 0 to 1")
-		c.flags.Float64Var(&d.faults.Reorder, "reorder", 0.05, "`part` of the packets that later ones overtake, 0 to 1")
+		defineFaults(c, &d.faults)
 		c.flags.StringVar(&d.codec, "codec", "protobuf", "`encoding` of the packets: protobuf, json, or both: every second user speaks json")
 		c.flags.Uint64Var(&d.seed, "seed", 1, "`seed` of the network's faults")
 		asJSON := c.flags.Bool("json", false, "print one line of JSON")
@@ -89,21 +87,6 @@ func (d *demo) check(messages int) error {
 		return wrong("codec", "is %q, want protobuf, json or both", d.codec)
 	}
 	return checkFaults(d.faults)
-}
-
-// checkFaults finds what is wrong with the flags of a network.
-func checkFaults(f proxy.Faults) error {
-	switch {
-	case !(f.Loss >= 0 && f.Loss <= 0.9):
-		return wrong("loss", "is %v, want 0 to 0.9", f.Loss)
-	case !(f.Duplicate >= 0 && f.Duplicate <= 1):
-		return wrong("duplicate", "is %v, want 0 to 1", f.Duplicate)
-	case !(f.Reorder >= 0 && f.Reorder <= 1):
-		return wrong("reorder", "is %v, want 0 to 1", f.Reorder)
-	case f.Delay < 0 || f.Delay > proxy.MaxDelay:
-		return wrong("delay", "is %v, want 0 to %v", f.Delay, proxy.MaxDelay)
-	}
-	return nil
 }
 
 // load reads the corpus and repeats it as needed.
