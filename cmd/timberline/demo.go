@@ -61,6 +61,9 @@ order. Progress goes to the standard error.`,
 // maxDemoUsers bounds the sockets and files that a demo opens.
 const maxDemoUsers = 4000
 
+// demoCodecs are those that users speak in turn.
+var demoCodecs = map[string][]string{"protobuf": {"protobuf"}, "json": {"json"}, "both": {"protobuf", "json"}}
+
 // A demo is what is tried.
 type demo struct {
 	c        *call
@@ -83,7 +86,7 @@ func (d *demo) check(messages int) error {
 		return wrong("messages", "is %d, want at least 1", messages)
 	case d.kills < 0:
 		return wrong("kills", "is %d, want at least 0", d.kills)
-	case d.codec != "protobuf" && d.codec != "json" && d.codec != "both":
+	case demoCodecs[d.codec] == nil:
 		return wrong("codec", "is %q, want protobuf, json or both", d.codec)
 	}
 	return checkFaults(d.faults)

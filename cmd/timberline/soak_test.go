@@ -82,7 +82,7 @@ type confession struct {
 }
 
 func newConfession(t *testing.T) *confession {
-	r := &soakRun{history: check.NewHistory(), tally: newTally()}
+	r := &soakRun{trial: &trial{history: check.NewHistory(), tally: newTally()}}
 	return &confession{t, newSoakDevice(r, auth.Identity{User: "alice", Device: "phone"}, "protobuf")}
 }
 
@@ -176,12 +176,12 @@ func TestSoakFailsWhenAPromiseIsBroken(t *testing.T) {
 }
 
 func TestServerThatComplainsEndsASoak(t *testing.T) {
-	r := &soakRun{server: &childServer{child: child{log: filepath.Join(t.TempDir(), "log")}}}
+	r := &soakRun{trial: &trial{server: &childServer{child: child{log: filepath.Join(t.TempDir(), "log")}}}}
 	for text, want := range map[string]bool{"level=WARN msg=late\n": true, "level=INFO\nlevel=ERROR msg=\"log is damaged\"\n": false} {
 		if err := os.WriteFile(r.server.log, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if err := r.complaints(); (err == nil) != want {
+		if err := r.complaints(t.Context()); (err == nil) != want {
 			t.Errorf("it said %q: %v", text, err)
 		}
 	}
