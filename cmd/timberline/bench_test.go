@@ -1,33 +1,17 @@
 package main
 
 import (
-	"bytes"
 	"encoding/json"
-	"os"
-	"os/exec"
 	"strings"
 	"testing"
-	"time"
 
 	"timberline/cmd/bench"
 )
 
-// runBinary runs the program in a process of its own, which starts others.
-func runBinary(t *testing.T, args ...string) outcome {
-	t.Helper()
-	cmd := exec.Command(binary, args...)
-	var out, stderr bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &stderr
-	late := time.AfterFunc(time.Minute, func() { cmd.Process.Signal(os.Interrupt) })
-	defer late.Stop()
-	cmd.Run()
-	return outcome{cmd.ProcessState.ExitCode(), out.String(), stderr.String()}
-}
-
 // benchReport runs a short bench and returns its report.
 func benchReport(t *testing.T, args ...string) (r bench.Report) {
 	t.Helper()
-	o := runBinary(t, append([]string{"bench", "--json", "--duration", "1s", "--folder", shortFolder(t)}, args...)...)
+	o := runAlone(t, append([]string{"bench", "--json", "--duration", "1s", "--folder", shortFolder(t)}, args...)...)
 	o.want(t, exitOK, `"acked_per_s"`, "limits")
 	if err := json.Unmarshal([]byte(o.out), &r); err != nil {
 		t.Fatalf("%q: %v", o.out, err)
@@ -67,17 +51,17 @@ func TestBenchGivesTheServerCoresOfItsOwn(t *testing.T) {
 	if r := benchReport(t, "--sessions", "2", "--rate", "100", "--server-cores", "1"); r.Verified.Acked < 100 {
 		t.Errorf("verified %+v", r.Verified)
 	}
-	runBinary(t, "bench", "--server-cores", "1000", "--folder", shortFolder(t)).want(t, exitFailed, "", "fewer than")
+	runAlone(t, "bench", "--server-cores", "1000").want(t, exitFailed, "", "fewer than")
 }
 
 func TestBenchTellsWhatIdleSessionsCostAndHowFastADeviceCatchesUp(t *testing.T) {
 	var idle bench.IdleReport
-	o := runBinary(t, "bench", "idle", "--sessions", "50", "--idle", "1s", "--json", "--folder", shortFolder(t)).want(t, exitOK, "", "")
+	o := runAlone(t, "bench", "idle", "--sessions", "50", "--idle", "1s", "--json").want(t, exitOK, "", "")
 	if err := json.Unmarshal([]byte(o.out), &idle); err != nil || idle.Sessions != 50 || idle.LoginsPerS <= 0 || idle.RSS0 <= 0 {
 		t.Errorf("%s: %v", o.out, err)
 	}
 	var sync bench.SyncReport
-	o = runBinary(t, "bench", "--entries", "500", "--json", "--folder", shortFolder(t), "sync").want(t, exitOK, "", "")
+	o = runAlone(t, "bench", "--entries", "500", "--json", "sync").want(t, exitOK, "", "")
 	if err := json.Unmarshal([]byte(o.out), &sync); err != nil || sync.Entries != 500 || sync.Ms <= 0 || sync.EntriesPerS <= 0 {
 		t.Errorf("%s: %v", o.out, err)
 	}

@@ -8,10 +8,8 @@ import (
 	"errors"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -36,42 +34,6 @@ func TestSoakKeepsEveryPromiseUnderKills(t *testing.T) {
 	}
 	if broken := got.Lost + got.Doubled + got.OutOfOrder + got.Gaps + got.Others; broken > 0 {
 		t.Errorf("%d promises are broken: %s", broken, o.out)
-	}
-}
-
-func TestSoakThatIsInterruptedLeavesNothing(t *testing.T) {
-	cmd := exec.Command(binary, "soak", "--users", "2", "--every", "200ms")
-	temporary := shortFolder(t)
-	cmd.Env = append(os.Environ(), "TMPDIR="+temporary)
-	stderr, err := cmd.StderrPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	var said bytes.Buffer
-	for buf := make([]byte, 1024); !strings.Contains(said.String(), "acked"); {
-		n, err := stderr.Read(buf)
-		if err != nil {
-			t.Fatalf("%v after %q", err, &said)
-		}
-		said.Write(buf[:n])
-	}
-	cmd.Process.Signal(syscall.SIGINT)
-	said.ReadFrom(stderr) // to the end of all processes that have it
-	cmd.Wait()
-	if status := cmd.ProcessState.ExitCode(); status != exitInterrupted || !strings.HasSuffix(said.String(), "timberline soak: interrupted\n") {
-		t.Errorf("status %d, it says:\n%s", status, &said)
-	}
-	if left, err := os.ReadDir(temporary); err != nil || len(left) > 0 {
-		t.Errorf("the soak leaves %v behind, %v", left, err)
-	}
-	lines, _ := filepath.Glob("/proc/[0-9]*/cmdline")
-	for _, file := range lines {
-		if line, _ := os.ReadFile(file); bytes.Contains(line, []byte(temporary)) {
-			t.Errorf("a process is left behind: %q", line)
-		}
 	}
 }
 

@@ -10,6 +10,15 @@ import (
 	"time"
 )
 
+func TestTrialThatIsInterruptedLeavesNothing(t *testing.T) {
+	for _, args := range [][]string{{"demo", "--messages", "100000"}, {"soak", "--users", "2", "--every", "200ms"}} {
+		o := interruptAlone(t, "acked", args...).want(t, exitInterrupted, "", "")
+		if !strings.HasSuffix(o.stderr, "timberline "+args[0]+": interrupted\n") {
+			t.Errorf("it says:\n%s", o.stderr)
+		}
+	}
+}
+
 func TestTrialIsGivenUpWhenNothingMoves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var said bytes.Buffer
