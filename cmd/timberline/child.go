@@ -74,10 +74,18 @@ func (c *child) end(signal os.Signal) error {
 		return nil
 	}
 	c.cmd = nil
-	if err := endProcess(cmd, signal, func() error { return errors.Join(<-c.heard, cmd.Wait()) }); err != nil {
-		return fmt.Errorf("%s %w", c.name, err)
+	var told error
+	err := endProcess(cmd, signal, func() error {
+		told = <-c.heard
+		return cmd.Wait()
+	})
+	if err != nil {
+		err = fmt.Errorf("%s %w", c.name, err)
 	}
-	return nil
+	if told != nil {
+		err = errors.Join(err, fmt.Errorf("%s: %w", c.name, told))
+	}
+	return err
 }
 
 // lastWords returns the end of what the processes have said.
