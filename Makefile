@@ -1,4 +1,5 @@
 # make test   everything that CI checks, and all the set-up it needs
+# make servers  installs DynamoDB Local and RabbitMQ where they are missing (make test does, too)
 # make fuzz   longer fuzzing: FUZZTIME=1m for each target
 # make sim    more of the simulation: SEEDS=1000 FROM=1
 # make planted  bugs that are built in on purpose: the simulation finds each
@@ -13,12 +14,15 @@ FROM     ?= 1
 PAYLOAD  ?= corpus
 MINUTES  ?= 2
 
-.PHONY: test format vet lint race allocations leaks sim planted fuzz soak bench
+.PHONY: test servers format vet lint race allocations leaks sim planted fuzz soak bench
 
-test: format vet lint race allocations leaks
+test: servers format vet lint race allocations leaks
 	$(MAKE) sim SEEDS=500 FROM=1
 	$(MAKE) planted
 	$(MAKE) fuzz
+
+servers:
+	@sim/servers/install.sh
 
 format:
 	@files=$$(gofmt -l .); [ -z "$$files" ] || { echo "not formatted (gofmt -w mends it):"; echo "$$files"; exit 1; }

@@ -37,6 +37,7 @@ var permitted = map[string][]string{
 	"sim/network":    {"events", "wire", "wire/sealed"},
 	"sim/planted":    {},
 	"sim/proxy":      {},
+	"sim/servers":    {},
 	"cmd/bench":      {"events", "sim/corpus", "sim/proxy", "wire", "wire/sealed", "wire/udp"},
 	"cmd/node":       {"bus", "edge", "events", "ingest", "projections"},
 	"cmd/timberline": {anything},

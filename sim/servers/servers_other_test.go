@@ -1,0 +1,6 @@
+//go:build !linux
+
+package servers
+
+// toBeKilled is for Linux.
+func toBeKilled(string) {}

@@ -1,0 +1,76 @@
+package servers
+
+import (
+	"fmt"
+	"os"
+	"sync"
+	"testing"
+)
+
+// shared are the servers of a package's tests: one of each kind at most.
+var shared struct {
+	sync.Mutex
+	inMain  bool
+	servers map[string]*Server
+	errs    map[string]error // a server that did not start will not the next time
+}
+
+// Main runs a package's tests and stops the servers that they have used. It is for
+// TestMain:
+//
+//	func TestMain(m *testing.M) { servers.Main(m) }
+func Main(m *testing.M) {
+	shared.Lock()
+	shared.inMain = true
+	shared.servers, shared.errs = make(map[string]*Server), make(map[string]error)
+	shared.Unlock()
+	code := m.Run()
+	shared.Lock()
+	defer shared.Unlock()
+	for _, s := range shared.servers {
+		if s.forward == nil {
+			continue
+		}
+		if err := s.Close(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = max(code, 1)
+		}
+	}
+	os.Exit(code)
+}
+
+// DynamoDB returns the DynamoDB Local that the package's tests share, in memory, or
+// the DynamoDB that TIMBERLINE_TEST_DYNAMODB names. Tests keep apart by the names of
+// their tables or keys; none stops it. It fails the test if there is none.
+func DynamoDB(t testing.TB) *Server {
+	t.Helper()
+	return share(t, "TIMBERLINE_TEST_DYNAMODB", StartDynamoDB)
+}
+
+// RabbitMQ returns the RabbitMQ that the package's tests share, or the one that
+// TIMBERLINE_TEST_AMQP names. Tests keep apart by the names of their queues; none
+// stops it. It fails the test if there is none.
+func RabbitMQ(t testing.TB) *Server {
+	t.Helper()
+	return share(t, "TIMBERLINE_TEST_AMQP", StartRabbitMQ)
+}
+
+func share(t testing.TB, variable string, start func(folder string) (*Server, error)) *Server {
+	t.Helper()
+	shared.Lock()
+	defer shared.Unlock()
+	if !shared.inMain {
+		t.Fatal("the package's TestMain must call servers.Main")
+	}
+	if shared.servers[variable] == nil && shared.errs[variable] == nil {
+		if url := os.Getenv(variable); url != "" {
+			shared.servers[variable] = &Server{url: url}
+		} else {
+			shared.servers[variable], shared.errs[variable] = start("")
+		}
+	}
+	if err := shared.errs[variable]; err != nil {
+		t.Fatal(err)
+	}
+	return shared.servers[variable]
+}
