@@ -16,6 +16,7 @@ type counts struct {
 	overSource, overSession, shed, noRoom      atomic.Uint64
 	hellos, retries, challenges, moves, resets atomic.Uint64
 	logins, denied, sends, refused, busy       atomic.Uint64
+	unfollowed                                 atomic.Uint64
 	acked                                      atomic.Uint64
 	pushes, pushesDropped, pushesGivenUp, got  atomic.Uint64
 	syncs, syncsBusy                           atomic.Uint64
@@ -65,6 +66,7 @@ func (c *counts) metrics() []metric {
 		{"resets_total", "", &c.resets, nil, "Packets of unknown sessions that were answered."},
 		{"logins_total", "", &c.logins, nil, "Logins that were looked at."},
 		{"logins_denied_total", "", &c.denied, nil, "Logins that got no session."},
+		{"logins_unfollowed_total", "", &c.unfollowed, nil, "Logins whose user's pushes could not be asked for in time: the bus is down or slow."},
 		{"sends_total", "", &c.sends, nil, "Sends, and fragments of sends, that came in."},
 		{"sends_refused_total", "", &c.refused, nil, "Sends that will never be in the log."},
 		{"sends_busy_total", "", &c.busy, nil, "Times that sends were answered busy."},

@@ -196,6 +196,7 @@ func (s *session) resend(now time.Time) {
 	d.tries++
 	if d.tries > maxResends || d.flight[0].First > d.cursor+1 {
 		s.table.counts.pushesGivenUp.Add(uint64(len(d.flight)))
+		s.table.cfg.Bus.PublishMissed(d.flight)
 		d.flight, d.bytes, d.shed = nil, 0, false
 		return
 	}

@@ -240,7 +240,12 @@ type opened struct {
 	err   error
 }
 
-// open reads the store for a session that is bound.
+// followWithin bounds how long a login waits for the bus. Whoever logs in while it
+// does not answer has the head read at each heartbeat, or when it answers again.
+const followWithin = 500 * time.Millisecond
+
+// open reads the store for a session that is bound. Pushes come here before the head
+// is read: so none is missed in between.
 func (t *table) open(s *session, f *wire.Login) {
 	cursor := f.Cursor
 	if f.Store != t.cfg.Store {
@@ -248,11 +253,21 @@ func (t *table) open(s *session, f *wire.Login) {
 	}
 	user := s.owner.User
 	t.want(func(ctx context.Context) func(time.Time) {
+		t.follow(ctx, user)
 		o := t.readTimeline(ctx, user, cursor)
 		return func(now time.Time) { t.opened(now, s, f, cursor, o) }
 	}, func(time.Time) {
 		t.abandon(s, f)
 	})
+}
+
+// follow is a task's part: it makes the user's pushes come here.
+func (t *table) follow(ctx context.Context, u events.User) {
+	ctx, cancel := context.WithTimeout(ctx, followWithin)
+	defer cancel()
+	if t.cfg.Bus.Follow(ctx, u.Slot()) != nil {
+		t.counts.unfollowed.Add(1)
+	}
 }
 
 // readTimeline is a task's part: where the timeline ends, and the clock moved

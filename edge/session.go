@@ -266,7 +266,7 @@ func (t *table) ping(now time.Time, s *session, f *wire.Ping) {
 	if s.order.Sent() {
 		s.wantAck()
 	}
-	if s.mute || t.stale(now, s) {
+	if s.mute || t.stale(now, s) || !t.cfg.Bus.Connected() {
 		t.readHead(s, f.ID)
 		return
 	}

@@ -306,16 +306,23 @@ func (t *table) inOrder() []*session {
 
 // pushed takes in new timeline items.
 func (t *table) pushed(now time.Time, ps []bus.Push) {
+	var missed []bus.Push
 	for _, p := range ps {
 		if p.Store != t.cfg.Store {
 			continue // of another store, or of this one before a restore
 		}
-		if sessions := t.users[p.User]; len(sessions) > 0 {
-			t.cfg.Clock.Observe(p.Newest)
-			for _, s := range sessions {
-				s.push(now, p)
-			}
+		sessions := t.users[p.User]
+		if len(sessions) == 0 {
+			missed = append(missed, p)
+			continue
 		}
+		t.cfg.Clock.Observe(p.Newest)
+		for _, s := range sessions {
+			s.push(now, p)
+		}
+	}
+	if len(missed) > 0 {
+		t.cfg.Bus.PublishMissed(missed)
 	}
 }
 

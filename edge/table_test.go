@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"timberline/bus"
+	"timberline/bus/local"
 	"timberline/edge/auth"
 	"timberline/events"
 	"timberline/ingest"
@@ -30,6 +31,7 @@ type tale struct {
 	writer    *ledger
 	timelines *shelf
 	settler   *oracle
+	bus       *mailbox
 	replies   map[netip.AddrPort][]wire.Frame
 	bytes     int // of the last answers
 	hold      bool
@@ -114,12 +116,32 @@ func (o *oracle) Settle(_ context.Context, _ events.Journal, qs []ingest.Questio
 	return as, nil
 }
 
+// A mailbox is a bus that keeps what it is told.
+type mailbox struct {
+	local.Bus
+	followed []events.Slot
+	onFollow func() // before it returns
+	err      error  // of Follow
+	missed   []bus.Push
+	down     bool
+}
+
+func (m *mailbox) Follow(_ context.Context, s events.Slot) error {
+	m.followed = append(m.followed, s)
+	if m.onFollow != nil {
+		m.onFollow()
+	}
+	return m.err
+}
+func (m *mailbox) PublishMissed(ps []bus.Push) { m.missed = append(m.missed, ps...) }
+func (m *mailbox) Connected() bool             { return !m.down }
+
 type noConn struct{ wire.PacketConn }
 
 func newTale(t *testing.T) *tale {
 	random := rand.NewChaCha8([32]byte{1})
 	tl := &tale{
-		t: t, now: time.Unix(1_000_000, 0), writer: &ledger{}, settler: &oracle{},
+		t: t, now: time.Unix(1_000_000, 0), writer: &ledger{}, settler: &oracle{}, bus: &mailbox{},
 		timelines: &shelf{raws: make(map[events.User][][]byte)}, replies: make(map[netip.AddrPort][]wire.Frame),
 	}
 	clock, err := events.NewClock(func() time.Time { return tl.now }, random)
@@ -128,7 +150,7 @@ func newTale(t *testing.T) *tale {
 	}
 	cfg := &Config{
 		Sockets: []Socket{{PacketConn: noConn{}, Plain: true}}, Writer: tl.writer, Settler: tl.settler, Timelines: tl.timelines,
-		Clock: clock, Verify: verify, Store: events.StoreID{7}, Random: random,
+		Bus: tl.bus, Clock: clock, Verify: verify, Store: events.StoreID{7}, Random: random,
 		Now: func() time.Time { return tl.now }, Logger: slog.New(slog.DiscardHandler),
 	}
 	if err := cfg.setDefaults(); err != nil {

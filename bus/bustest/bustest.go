@@ -2,6 +2,7 @@
 package bustest
 
 import (
+	"context"
 	"fmt"
 	"sync"
 	"testing"
@@ -20,6 +21,8 @@ func Run(t *testing.T, newBus func(t *testing.T) bus.Bus) {
 	}{
 		{"Hint comes to everybody who listens, whole", hintComes},
 		{"Pushes come to everybody who listens, whole", pushesCome},
+		{"A slot may be followed again and again", followAgain},
+		{"Missed pushes come to nobody who listens", missedGoElsewhere},
 		{"Nothing comes after stop", stopEnds},
 		{"Publishing without a listener does not block", nobodyListens},
 		{"Listeners come and go while others publish", comeAndGo},
@@ -77,7 +80,20 @@ var pushes = []bus.Push{
 	{Store: events.StoreID{1}, User: "ben", First: 1, Events: [][]byte{[]byte("one")}, Newest: events.ID{8}},
 }
 
+// follow follows the slots of all pushes.
+func follow(t *testing.T, b bus.Bus) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	for _, p := range pushes {
+		if err := b.Follow(ctx, p.User.Slot()); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func pushesCome(t *testing.T, b bus.Bus) {
+	follow(t, b)
 	came := make(chan bus.Push, 10)
 	defer b.OnPushes(func(ps []bus.Push) {
 		for _, p := range ps {
@@ -99,18 +115,82 @@ func pushesCome(t *testing.T, b bus.Bus) {
 	}
 }
 
+func followAgain(t *testing.T, b bus.Bus) {
+	came := make(chan bus.Push, 10)
+	defer b.OnPushes(func(ps []bus.Push) {
+		for _, p := range ps {
+			offer(came, p)
+		}
+	}, func() {})()
+	for range 3 {
+		follow(t, b)
+		until(t, came, func() { b.PublishPushes(pushes) })
+	}
+	if !b.Connected() {
+		t.Error("pushes come through a bus that is not connected")
+	}
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			for s := range events.Slot(100) {
+				if err := b.Follow(t.Context(), s); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
+}
+
+func missedGoElsewhere(t *testing.T, b bus.Bus) {
+	missed, came := make(chan bus.Push, 1), make(chan bus.Push, 1)
+	defer b.OnPushes(func(ps []bus.Push) {
+		for _, p := range ps {
+			if p.First == 100 {
+				offer(missed, p)
+			} else {
+				offer(came, p)
+			}
+		}
+	}, func() {})()
+	follow(t, b)
+	lost := pushes[0]
+	lost.First = 100
+	for range 3 {
+		until(t, came, func() {
+			b.PublishMissed([]bus.Push{lost})
+			b.PublishPushes(pushes)
+		})
+	}
+	select {
+	case p := <-missed:
+		t.Errorf("%+v came, which was missed", p)
+	default:
+	}
+}
+
+// stopEnds: what is on its way while stop is called may come, what is published
+// later does not.
 func stopEnds(t *testing.T, b bus.Bus) {
-	came, other := make(chan bus.Hint, 100), make(chan bus.Hint, 1)
-	stop := b.OnHint(func(h bus.Hint) { offer(came, h) })
-	defer b.OnHint(func(h bus.Hint) { offer(other, h) })()
+	came, late, other := make(chan bus.Hint, 1), make(chan bus.Hint, 1), make(chan bus.Hint, 1)
+	later := hint
+	later.Offset = 43
+	stop := b.OnHint(func(h bus.Hint) {
+		if h.Offset == later.Offset {
+			offer(late, h)
+		}
+		offer(came, h)
+	})
 	until(t, came, func() { b.PublishHint(hint) })
 	stop()
-	for len(came) > 0 {
-		<-came
-	}
-	until(t, other, func() { b.PublishHint(hint) })
-	if n := len(came); n > 0 {
-		t.Errorf("%d hints came after stop", n)
+	defer b.OnHint(func(h bus.Hint) {
+		if h.Offset == later.Offset {
+			offer(other, h)
+		}
+	})()
+	until(t, other, func() { b.PublishHint(later) })
+	if len(late) > 0 {
+		t.Error("a hint came that was published after stop")
 	}
 }
 
@@ -121,6 +201,7 @@ func nobodyListens(t *testing.T, b bus.Bus) {
 		for range 10_000 {
 			b.PublishHint(hint)
 			b.PublishPushes(pushes)
+			b.PublishMissed(pushes)
 		}
 	}()
 	select {

@@ -6,10 +6,12 @@
 package local
 
 import (
+	"context"
 	"slices"
 	"sync"
 
 	"timberline/bus"
+	"timberline/events"
 )
 
 // A Bus passes hints and pushes on by calling whoever listens. Its zero value is
@@ -40,6 +42,9 @@ func (b *Bus) PublishPushes(ps []bus.Push) {
 	}
 }
 
+// PublishMissed implements bus.Bus. Nobody is told.
+func (b *Bus) PublishMissed([]bus.Push) {}
+
 // OnHint implements bus.Bus.
 func (b *Bus) OnHint(handle func(bus.Hint)) (stop func()) {
 	return listen(&b.mu, &b.hints, handle)
@@ -50,6 +55,12 @@ func (b *Bus) OnHint(handle func(bus.Hint)) (stop func()) {
 func (b *Bus) OnPushes(handle func([]bus.Push), _ func()) (stop func()) {
 	return listen(&b.mu, &b.pushes, handle)
 }
+
+// Follow implements bus.Bus. All pushes come here.
+func (b *Bus) Follow(context.Context, events.Slot) error { return nil }
+
+// Connected implements bus.Bus: there is nothing on the way.
+func (b *Bus) Connected() bool { return true }
 
 // listen adds a handler to a list that is copied whenever it changes: whoever
 // publishes reads it without a lock held.
