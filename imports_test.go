@@ -30,6 +30,7 @@ var permitted = map[string][]string{
 	"edge":           {"bus", "edge/auth", "events", "ingest", "sim/planted", "wire", "wire/sealed"},
 	"client":         {"events", "events/fields", "sim/planted", "wire", "wire/sealed", "wire/udp"},
 	"bus/local":      {"bus", "events"},
+	"bus/rabbit":     {"bus", "events", "events/fields"},
 	"store/pebble":   {"events", "events/fields", "projections", "sim/planted"},
 	"sim":            {anything},
 	"sim/check":      {"events"},

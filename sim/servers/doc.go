@@ -3,7 +3,8 @@
 //
 // A test that is content with a server for its whole package calls DynamoDB or
 // RabbitMQ, and its TestMain calls Main. One that stops, kills or cuts off a server
-// starts its own with StartDynamoDB or StartRabbitMQ. TIMBERLINE_TEST_DYNAMODB (an
+// starts its own with StartDynamoDB or StartRabbitMQ; one that only cuts it off takes a
+// Way to the shared one. TIMBERLINE_TEST_DYNAMODB (an
 // endpoint) and TIMBERLINE_TEST_AMQP (a URL) name servers that run already: the
 // package's tests take these instead.
 //

@@ -17,9 +17,9 @@ const (
 	maxStarts = 3                     // somebody may take its port before it does
 )
 
-// A Server is one that was started here, or one that was named by the environment.
-// It is safe for concurrent use. One that was named is there for its URL: all else
-// fails or panics.
+// A Server is one that was started here, one that was named by the environment, or a
+// way to either. It is safe for concurrent use. One that was named is there for its
+// URL: all else fails or panics.
 type Server struct {
 	url     string
 	program program
@@ -93,7 +93,7 @@ func (s *Server) Start() (err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed || s.running != nil {
-		return fmt.Errorf("%s runs already, or is closed", s.program.name)
+		return errors.New("the server runs already, or is not to be started any more")
 	}
 	for range maxStarts {
 		if s.running, err = s.launch(); err == nil {

@@ -147,6 +147,33 @@ func TestRabbitMQStopsAndStartsAtTheSameAddress(t *testing.T) {
 	}
 }
 
+func TestWayToASharedServerIsTheTestsOwn(t *testing.T) {
+	shared := RabbitMQ(t)
+	way := Way(t, shared)
+	speaks := func(url string) error {
+		conn, err := net.Dial("tcp", strings.TrimSuffix(strings.TrimPrefix(url, "amqp://guest:guest@"), "/"))
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		conn.SetDeadline(time.Now().Add(patience))
+		return answersAMQP(conn)
+	}
+	if err := speaks(way.URL()); err != nil {
+		t.Errorf("%s: %v", way.URL(), err)
+	}
+	way.Away()
+	if speaks(way.URL()) == nil {
+		t.Error("the way is not cut off")
+	}
+	if err := speaks(shared.URL()); err != nil {
+		t.Errorf("the shared server is cut off: %v", err)
+	}
+	if way.Start() == nil {
+		t.Error("a way was started")
+	}
+}
+
 // echo is a server that repeats what it gets, behind a forwarder.
 func echo(t *testing.T) *Server {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")

@@ -2,6 +2,8 @@ package servers
 
 import (
 	"fmt"
+	"net"
+	"net/url"
 	"os"
 	"sync"
 	"testing"
@@ -53,6 +55,25 @@ func DynamoDB(t testing.TB) *Server {
 func RabbitMQ(t testing.TB) *Server {
 	t.Helper()
 	return share(t, "TIMBERLINE_TEST_AMQP", StartRabbitMQ)
+}
+
+// Way returns a way to a shared server, which the test has for itself: it may cut it off
+// (Away, Hang, Cut), but not stop the server.
+func Way(t testing.TB, to *Server) *Server {
+	t.Helper()
+	target, err := url.Parse(to.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := newForwarder()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(f.close)
+	server := target.Host
+	f.to(func() (net.Conn, error) { return net.Dial("tcp", server) })
+	target.Host = f.addr()
+	return &Server{url: target.String(), forward: f, closed: true}
 }
 
 func share(t testing.TB, variable string, start func(folder string) (*Server, error)) *Server {
