@@ -114,10 +114,12 @@ func (f *forwarder) serve(client net.Conn) {
 	dial := f.dial
 	f.mu.Unlock()
 	if dial == nil {
+		reset(client)
 		return
 	}
 	server, err := dial()
 	if err != nil {
+		reset(client)
 		return
 	}
 	if !f.add(server) {
@@ -146,7 +148,7 @@ func (f *forwarder) remove(conn net.Conn) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	delete(f.conns, conn)
-	reset(conn)
+	conn.Close() // in order: what was sent may still be on its way
 }
 
 // pass waits while nothing passes. It reports whether the connection may go on.

@@ -315,6 +315,22 @@ func TestMuchPassesWhole(t *testing.T) {
 	}
 }
 
+// A client that is slow to read has what the server sent before it closed.
+func TestWhatWasSentBeforeAnEndArrives(t *testing.T) {
+	s := echo(t)
+	conn := connect(t, s).(*net.TCPConn)
+	want := bytes.Repeat([]byte("0123456789abcdef"), 20<<10)
+	go func() {
+		conn.Write(want)
+		conn.CloseWrite()
+	}()
+	time.Sleep(200 * time.Millisecond)
+	got, err := io.ReadAll(conn)
+	if err != nil || !bytes.Equal(got, want) {
+		t.Errorf("%d bytes came back, want %d: %v", len(got), len(want), err)
+	}
+}
+
 func TestServerThatCannotStartSaysWhatToDo(t *testing.T) {
 	t.Setenv("TIMBERLINE_SERVERS", t.TempDir())
 	_, err := StartDynamoDB("")
