@@ -516,7 +516,7 @@ func TestStopDoesNotWaitForABrokerThatHangs(t *testing.T) {
 	if took := time.Since(began); took > flushTime+2*closeTime+3*time.Second {
 		t.Errorf("it took %v to stop", took)
 	}
-	b, stop = run(t, c)
+	_, stop = run(t, c)
 	time.Sleep(50 * time.Millisecond) // it is in the middle of connecting
 	began = time.Now()
 	stop()
