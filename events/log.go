@@ -65,18 +65,6 @@ type Log interface {
 	ReadLog(ctx context.Context, j Journal, from Offset, size int, c Consistency) ([]Record, error)
 }
 
-// A Row is what the store knows of an edge's journal besides its records.
-type Row struct {
-	Number  uint64   // from 1, without gaps
-	Writer  [16]byte // random: tells a row of one's own from another's after a lost answer
-	Edge    EdgeTag  // of the edge process that owns the journal
-	Counter uint64   // raised by the owner while it lives
-	Ended   Offset   // where "journal ended" stands; 0 while unknown. A hint: the log is the truth
-}
-
-// Journal returns the journal's name.
-func (r Row) Journal() Journal { return JournalNumbered(r.Number) }
-
 // Journals stores the rows.
 type Journals interface {
 	// CreateJournal makes a row durable on condition that its number is free;

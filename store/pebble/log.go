@@ -6,7 +6,6 @@ import (
 	"fmt"
 
 	"timberline/events"
-	"timberline/events/fields"
 )
 
 // Append implements events.Log.
@@ -45,38 +44,16 @@ func (s *Store) ReadLog(ctx context.Context, j events.Journal, from events.Offse
 	return recs, nil
 }
 
-// row is events.Row as stored.
-type row struct{ events.Row }
-
-// Fields lists the stored fields.
-func (r *row) Fields(v fields.Visitor) {
-	fields.Uint(v, 1, "number", &r.Number)
-	fields.ID(v, 2, "writer", &r.Writer)
-	tag := uint64(r.Edge[0])<<24 | uint64(r.Edge[1])<<16 | uint64(r.Edge[2])<<8 | uint64(r.Edge[3])
-	fields.Uint(v, 3, "edge", &tag)
-	r.Edge = events.EdgeTag{byte(tag >> 24), byte(tag >> 16), byte(tag >> 8), byte(tag)}
-	fields.Uint(v, 4, "counter", &r.Counter)
-	fields.Uint(v, 5, "ended", &r.Ended)
-}
-
-func decodeRow(key, value []byte) (events.Row, error) {
-	var r row
-	if err := fields.Unseal(1, key, value, &r); err != nil {
-		return events.Row{}, events.Unreadable(fmt.Sprintf("row of journal %d", number(key)), err)
-	}
-	return r.Row, nil
-}
-
 // CreateJournal implements events.Journals.
 func (s *Store) CreateJournal(ctx context.Context, r events.Row) (events.Row, error) {
 	key := journalKey(r.Number)
 	b := s.db.NewBatch()
-	if err := b.Set(key, fields.Seal(1, key, &row{r}), nil); err != nil {
+	if err := b.Set(key, r.Seal(), nil); err != nil {
 		return events.Row{}, fmt.Errorf("create journal %d: %w", r.Number, err)
 	}
 	stands, err := s.put(ctx, key, b)
 	if errors.Is(err, events.ErrConflict) {
-		r, damage := decodeRow(key, stands)
+		r, damage := events.UnsealRow(r.Number, stands)
 		return r, errors.Join(err, damage)
 	}
 	return events.Row{}, err
@@ -89,13 +66,13 @@ func (s *Store) UpdateJournal(_ context.Context, r events.Row) error {
 	if err != nil {
 		return fmt.Errorf("row of journal %d: %w", r.Number, err)
 	}
-	stands, err := decodeRow(key, value)
+	stands, err := events.UnsealRow(number(key), value)
 	if err != nil {
 		return err
 	}
 	stands.Counter, stands.Ended = r.Counter, r.Ended
 	b := s.db.NewBatch()
-	if err := b.Set(key, fields.Seal(1, key, &row{stands}), nil); err != nil {
+	if err := b.Set(key, stands.Seal(), nil); err != nil {
 		return fmt.Errorf("row of journal %d: %w", r.Number, err)
 	}
 	return s.write(b)
@@ -110,7 +87,7 @@ func (s *Store) ListJournals(ctx context.Context, after uint64, c events.Consist
 			return false
 		}
 		var r events.Row
-		r, damage = decodeRow(key, value)
+		r, damage = events.UnsealRow(number(key), value)
 		rows = append(rows, r)
 		return damage == nil
 	})
