@@ -1,0 +1,83 @@
+package dynamo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"timberline/events"
+	"timberline/events/fields"
+	"timberline/projections"
+)
+
+// meta is what a store is, as stored.
+type meta struct {
+	format uint32
+	id     events.StoreID
+	shards uint32
+}
+
+// Fields lists the stored fields.
+func (m *meta) Fields(v fields.Visitor) {
+	fields.Uint(v, 1, "format", &m.format)
+	fields.ID(v, 2, "store", &m.id)
+	fields.Uint(v, 3, "shards", &m.shards)
+}
+
+// DataFormat is the version of the tables and of what they hold as a whole.
+const DataFormat = 1
+
+var (
+	metaPlace = place{metaTable, "store", 0}
+	metaSeal  = []byte("store 0")
+)
+
+// Create makes a store of the tables that CreateTables made. If they are one already it
+// returns events.ErrConflict and what that is.
+func Create(ctx context.Context, o Options, m projections.Meta) (stands projections.Meta, err error) {
+	s, err := newStore(o)
+	if err != nil {
+		return projections.Meta{}, err
+	}
+	defer s.Close()
+	if m.Shards == 0 || m.Shards > events.Slots {
+		return projections.Meta{}, fmt.Errorf("create store %s: %d shards, want 1 to %d", s.o.Prefix, m.Shards, events.Slots)
+	}
+	if m.Store == (events.StoreID{}) {
+		return projections.Meta{}, fmt.Errorf("create store %s: it has no id", s.o.Prefix)
+	}
+	sealed, err := s.put(ctx, metaPlace, fields.Seal(1, metaSeal, &meta{DataFormat, m.Store, m.Shards}))
+	if errors.Is(err, events.ErrConflict) {
+		stands, damage := decodeMeta(sealed)
+		return stands, errors.Join(fmt.Errorf("create store %s: %w", s.o.Prefix, err), damage)
+	}
+	if err != nil {
+		return projections.Meta{}, fmt.Errorf("create store %s: %w", s.o.Prefix, err)
+	}
+	return projections.Meta{}, nil
+}
+
+func (s *Store) readMeta(ctx context.Context) (projections.Meta, error) {
+	sealed, err := s.get(ctx, metaPlace)
+	if errors.Is(err, events.ErrNotFound) {
+		return projections.Meta{}, fmt.Errorf("its tables do not say what store they are: run `timberline migrate up` (%w)", err)
+	}
+	if err != nil {
+		return projections.Meta{}, err
+	}
+	return decodeMeta(sealed)
+}
+
+func decodeMeta(sealed []byte) (projections.Meta, error) {
+	var m meta
+	if err := fields.Unseal(1, metaSeal, sealed, &m); err != nil {
+		return projections.Meta{}, events.Unreadable("the description of the store", err)
+	}
+	if m.format != DataFormat {
+		return projections.Meta{}, fmt.Errorf("%w: the store has format %d, this program works with format %d", events.ErrFormat, m.format, DataFormat)
+	}
+	return projections.Meta{Store: m.id, Shards: m.shards}, nil
+}
+
+// Meta returns what the store was when it was opened.
+func (s *Store) Meta() projections.Meta { return s.meta }

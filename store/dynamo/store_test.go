@@ -1,0 +1,77 @@
+package dynamo
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+
+	"timberline/events"
+	"timberline/events/logtest"
+	"timberline/projections"
+	"timberline/projections/storetest"
+	"timberline/sim/servers"
+)
+
+func TestMain(m *testing.M) { servers.Main(m) }
+
+var stores atomic.Int64
+
+// options name a store that there is not yet.
+func options(t testing.TB) Options {
+	return Options{
+		Prefix: fmt.Sprintf("test-%d", stores.Add(1)),
+		AWS: aws.Config{
+			Region:       "us-east-1",
+			BaseEndpoint: aws.String(servers.DynamoDB(t).URL()),
+			Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
+				return aws.Credentials{AccessKeyID: "test", SecretAccessKey: "test"}, nil
+			}),
+		},
+	}
+}
+
+// A place is the tables of a store.
+type storePlace struct {
+	o     Options
+	store *Store
+}
+
+func newPlace(t *testing.T) *storePlace {
+	p := &storePlace{o: options(t)}
+	if err := CreateTables(t.Context(), p.o); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Create(t.Context(), p.o, projections.Meta{Store: events.StoreID{1}, Shards: 1}); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func (p *storePlace) open() (s *Store, err error) {
+	p.store, err = Open(context.Background(), p.o)
+	return p.store, err
+}
+
+// Crash drops the client: calls may be under way in it.
+func (p *storePlace) Crash() error { return nil }
+
+func (p *storePlace) Close() error { return p.store.Close() }
+
+type logPlace struct{ *storePlace }
+
+func (p logPlace) Open() (logtest.Engine, error) { return p.open() }
+
+type timelinePlace struct{ *storePlace }
+
+func (p timelinePlace) Open() (storetest.Store, error) { return p.open() }
+
+func TestStoreIsALog(t *testing.T) {
+	logtest.Run(t, func(t *testing.T) logtest.Place { return logPlace{newPlace(t)} })
+}
+
+func TestStoreKeepsTimelines(t *testing.T) {
+	storetest.Run(t, func(t *testing.T) storetest.Place { return timelinePlace{newPlace(t)} })
+}

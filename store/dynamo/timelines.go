@@ -1,0 +1,161 @@
+package dynamo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+	"golang.org/x/sync/errgroup"
+
+	"timberline/events"
+	"timberline/projections"
+)
+
+func checkpointPlace(shard projections.Shard, n projections.CheckpointNumber) place {
+	return place{checkpointsTable, strconv.FormatUint(uint64(shard), 10), uint64(n)}
+}
+
+func itemPlace(u events.User, last events.Seq) place {
+	return place{timelinesTable, string(u), uint64(last)}
+}
+
+// LastCheckpoint implements projections.Checkpoints.
+func (s *Store) LastCheckpoint(ctx context.Context, shard projections.Shard) (projections.CheckpointNumber, []byte, error) {
+	f, err := s.last(ctx, checkpointsTable, checkpointPlace(shard, 0).partition, events.Strong)
+	if errors.Is(err, events.ErrNotFound) {
+		return 0, nil, nil
+	}
+	if err != nil {
+		return 0, nil, fmt.Errorf("last checkpoint of shard %d: %w", shard, err)
+	}
+	return projections.CheckpointNumber(f.number), f.value, nil
+}
+
+// ReadCheckpoints implements projections.Checkpoints.
+func (s *Store) ReadCheckpoints(ctx context.Context, shard projections.Shard, from projections.CheckpointNumber, size int) ([][]byte, error) {
+	all, err := s.scan(ctx, checkpointPlace(shard, from), size, events.Strong)
+	if err != nil {
+		return nil, fmt.Errorf("checkpoints of shard %d from %d: %w", shard, from, err)
+	}
+	return contiguous(uint64(from), all), nil
+}
+
+// Commit implements projections.Checkpoints: first the checkpoint, then the items.
+func (s *Store) Commit(ctx context.Context, shard projections.Shard, n projections.CheckpointNumber, checkpoint []byte, items []projections.Stored) ([]byte, error) {
+	batches, err := s.batches(items) // what is too large is found before the checkpoint stands
+	if err != nil {
+		return nil, fmt.Errorf("commit checkpoint %d of shard %d: %w", n, shard, err)
+	}
+	stands, err := s.put(ctx, checkpointPlace(shard, n), checkpoint)
+	if err == nil {
+		err = s.write(ctx, batches)
+	}
+	if err != nil {
+		err = fmt.Errorf("commit checkpoint %d of shard %d: %w", n, shard, err)
+	}
+	return stands, err
+}
+
+// PutItems implements projections.Items.
+func (s *Store) PutItems(ctx context.Context, items []projections.Stored) error {
+	batches, err := s.batches(items)
+	if err == nil {
+		err = s.write(ctx, batches)
+	}
+	if err != nil {
+		return fmt.Errorf("put %d items: %w", len(items), err)
+	}
+	return nil
+}
+
+// Limits of one BatchWriteItem: DynamoDB's is 16 MB, but a smaller request is surer to
+// be through in the time that an attempt has.
+const (
+	batchItems = 25
+	batchBytes = 2 << 20
+)
+
+// parallel bounds the batches of one call on their way at a time.
+const parallel = 8
+
+// batches deals items out to requests, each within the limits.
+func (s *Store) batches(items []projections.Stored) (all [][]types.WriteRequest, err error) {
+	var batch []types.WriteRequest
+	bytes := 0
+	for _, stored := range items {
+		p := itemPlace(stored.User, stored.Last)
+		i := p.holding(stored.Data)
+		size := ItemSize(i)
+		if size > MaxItemSize {
+			return nil, tooLarge(p, size)
+		}
+		if len(batch) == batchItems || len(batch) > 0 && bytes+size > batchBytes {
+			all = append(all, batch)
+			batch, bytes = nil, 0
+		}
+		batch = append(batch, types.WriteRequest{PutRequest: &types.PutRequest{Item: i}})
+		bytes += size
+	}
+	if len(batch) > 0 {
+		all = append(all, batch)
+	}
+	return all, nil
+}
+
+// write writes batches until nothing of them comes back unprocessed.
+func (s *Store) write(ctx context.Context, batches [][]types.WriteRequest) error {
+	ctx, cancel := context.WithTimeout(ctx, s.o.Deadline)
+	defer cancel()
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(parallel)
+	for _, batch := range batches {
+		g.Go(func() error { return s.writeBatch(ctx, batch) })
+	}
+	return g.Wait()
+}
+
+func (s *Store) writeBatch(ctx context.Context, batch []types.WriteRequest) error {
+	name := s.name(timelinesTable)
+	for try := 1; ; try++ {
+		out, err := call(ctx, s, "BatchWriteItem", s.db.BatchWriteItem, &dynamodb.BatchWriteItemInput{
+			RequestItems: map[string][]types.WriteRequest{name: batch},
+		})
+		if err != nil {
+			return err
+		}
+		left := out.UnprocessedItems[name]
+		s.metrics.wroteBatch(batch, left)
+		if len(left) == 0 {
+			return nil
+		}
+		batch = left
+		if err := s.sleep(ctx, try); err != nil {
+			return fmt.Errorf("%d items of a batch are still unprocessed after %d attempts: %w", len(left), try, err)
+		}
+	}
+}
+
+// NewestItem implements projections.Items.
+func (s *Store) NewestItem(ctx context.Context, u events.User, c events.Consistency) (projections.Stored, error) {
+	f, err := s.last(ctx, timelinesTable, string(u), c)
+	if err != nil {
+		return projections.Stored{}, fmt.Errorf("newest item of %s: %w", u, err)
+	}
+	return projections.Stored{User: u, Last: events.Seq(f.number), Data: f.value}, nil
+}
+
+// ReadItems implements projections.Items.
+func (s *Store) ReadItems(ctx context.Context, u events.User, from events.Seq, size int, c events.Consistency) ([]projections.Stored, error) {
+	all, err := s.scan(ctx, itemPlace(u, from), size, c)
+	if err != nil {
+		return nil, fmt.Errorf("items of %s from %d: %w", u, from, err)
+	}
+	items := make([]projections.Stored, len(all))
+	for i, f := range all {
+		items[i] = projections.Stored{User: u, Last: events.Seq(f.number), Data: f.value}
+	}
+	return items, nil
+}
