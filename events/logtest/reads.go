@@ -14,7 +14,7 @@ func readsAreContiguous(ctx context.Context, p Place) error {
 		if err := appendAll(ctx, e, 10); err != nil {
 			return err
 		}
-		if _, err := e.Append(ctx, journal, 12, record(12)); err != nil {
+		if err := put(ctx, e, journal, 12, record(12)); err != nil {
 			return fmt.Errorf("append behind a hole: %w", err) // as a damaged store may have one
 		}
 		for _, c := range []events.Consistency{events.Latest, events.Strong} {
@@ -36,7 +36,7 @@ func readsKeepToTheirSize(ctx context.Context, p Place) error {
 	return opened(p, func(e Engine) error {
 		const size = 1000
 		for n := range 10 {
-			if _, err := e.Append(ctx, journal, events.Offset(n+1), make(events.Record, size)); err != nil {
+			if err := put(ctx, e, journal, events.Offset(n+1), make(events.Record, size)); err != nil {
 				return err
 			}
 		}
@@ -55,7 +55,7 @@ func journalsDoNotMix(ctx context.Context, p Place) error {
 		names := []events.Journal{"j:1", "j:11", "j:2", "g:1", "j:", "j:1\xff"}
 		for i, j := range names {
 			for at := range events.Offset(i + 1) {
-				if _, err := e.Append(ctx, j, at+1, fmt.Appendf(nil, "%s %d", j, at+1)); err != nil {
+				if err := put(ctx, e, j, at+1, fmt.Appendf(nil, "%s %d", j, at+1)); err != nil {
 					return fmt.Errorf("append to %q: %w", j, err)
 				}
 			}
@@ -76,7 +76,7 @@ func journalsDoNotMix(ctx context.Context, p Place) error {
 func bytesAreTheCallers(ctx context.Context, p Place) error {
 	return opened(p, func(e Engine) error {
 		rec := record(1)
-		if _, err := e.Append(ctx, journal, 1, rec); err != nil {
+		if err := put(ctx, e, journal, 1, rec); err != nil {
 			return err
 		}
 		clear(rec)
@@ -101,7 +101,7 @@ func row(n uint64) events.Row {
 
 func rowIsCreatedOnce(ctx context.Context, p Place) error {
 	return opened(p, func(e Engine) error {
-		if _, err := e.CreateJournal(ctx, row(1)); err != nil {
+		if err := create(ctx, e, row(1)); err != nil {
 			return err
 		}
 		other := row(1)
@@ -116,7 +116,7 @@ func rowIsCreatedOnce(ctx context.Context, p Place) error {
 
 func rowIsUpdated(ctx context.Context, p Place) error {
 	return opened(p, func(e Engine) error {
-		if _, err := e.CreateJournal(ctx, row(1)); err != nil {
+		if err := create(ctx, e, row(1)); err != nil {
 			return err
 		}
 		want := row(1)
@@ -136,7 +136,7 @@ func rowsAreListed(ctx context.Context, p Place) error {
 		var all []events.Row
 		for n := uint64(1); n <= 300; n++ {
 			all = append(all, row(n))
-			if _, err := e.CreateJournal(ctx, row(n)); err != nil {
+			if err := create(ctx, e, row(n)); err != nil {
 				return err
 			}
 		}
@@ -145,7 +145,7 @@ func rowsAreListed(ctx context.Context, p Place) error {
 				return err
 			}
 		}
-		if _, err := e.CreateJournal(ctx, row(302)); err != nil {
+		if err := create(ctx, e, row(302)); err != nil {
 			return err
 		}
 		return wantRows(ctx, e, 298, all[298:]...) // up to the gap
@@ -157,7 +157,7 @@ func rowsAreDurable(ctx context.Context, p Place) error {
 	ended.Ended = 3
 	return crashed(p, func(e Engine) error {
 		for n := range uint64(2) {
-			if _, err := e.CreateJournal(ctx, row(n+1)); err != nil {
+			if err := create(ctx, e, row(n+1)); err != nil {
 				return err
 			}
 		}

@@ -147,10 +147,6 @@ type found struct {
 // unbounded is the size of a read that stops at the end only.
 const unbounded = math.MaxInt
 
-// usual is about as large as a value gets: a first page takes no more of them than fit.
-// How large they really are decides of the next pages.
-const usual = 128 << 10
-
 // scan reads the values of a partition from a number on, in order, as many as fit into
 // about size bytes and at least one if there is one.
 //
@@ -162,7 +158,11 @@ func (s *Store) scan(ctx context.Context, from place, size int, c events.Consist
 	in := s.queryFrom(from)
 	in.ConsistentRead = aws.Bool(c != events.Relaxed)
 	for used := 0; ; {
-		in.Limit = limit(size-used, used, len(all))
+		each := from.table.usual
+		if len(all) > 0 {
+			each = max(1, used/len(all))
+		}
+		in.Limit = limit(size-used, each)
 		out, err := s.query(ctx, from.table, in)
 		if err != nil {
 			return nil, err
@@ -184,17 +184,13 @@ func (s *Store) scan(ctx context.Context, from place, size int, c events.Consist
 	}
 }
 
-// limit returns how many items to ask for if a number of bytes is left, and so many
-// bytes in so many items were read before; nil: as many as there are.
-func limit(left, used, read int) *int32 {
-	each := usual
-	if read > 0 {
-		each = max(used/read, 1)
-	}
-	if left/each >= maxLimit {
+// limit returns how many items to ask for if a number of bytes is wanted, and each has
+// about so many; nil: as many as there are. DynamoDB charges what it has looked at.
+func limit(bytes, each int) *int32 {
+	if bytes/each >= maxLimit {
 		return nil
 	}
-	return aws.Int32(int32(left/each + 1))
+	return aws.Int32(int32(bytes/each + 1))
 }
 
 const maxLimit = 10_000 // more than 1 MB has of the smallest items

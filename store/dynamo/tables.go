@@ -21,6 +21,7 @@ type table struct {
 	partition attribute
 	sort      attribute
 	value     string // the attribute that holds what is stored, but for leases
+	usual     int    // bytes of a value: so many of them are asked for first
 	stream    bool   // of new images
 	source    bool   // not to be had again from other tables: protected
 }
@@ -36,12 +37,12 @@ func number(name string) attribute { return attribute{name, types.ScalarAttribut
 
 // The tables.
 var (
-	logTable         = &table{suffix: "log", partition: text("journal"), sort: number("offset"), value: "record", source: true}
-	journalsTable    = &table{suffix: "journals", partition: text("kind"), sort: number("number"), value: "row", source: true}
-	checkpointsTable = &table{suffix: "checkpoints", partition: number("shard"), sort: number("n"), value: "checkpoint", source: true}
-	timelinesTable   = &table{suffix: "timelines", partition: text("user"), sort: number("last"), value: "item", stream: true}
+	logTable         = &table{suffix: "log", partition: text("journal"), sort: number("offset"), value: "record", usual: 16 << 10, source: true}
+	journalsTable    = &table{suffix: "journals", partition: text("kind"), sort: number("number"), value: "row", usual: 64, source: true}
+	checkpointsTable = &table{suffix: "checkpoints", partition: number("shard"), sort: number("n"), value: "checkpoint", usual: 1 << 10, source: true}
+	timelinesTable   = &table{suffix: "timelines", partition: text("user"), sort: number("last"), value: "item", usual: 1 << 10, stream: true}
 	leasesTable      = &table{suffix: "leases", partition: text("kind"), sort: text("name")}
-	metaTable        = &table{suffix: "meta", partition: text("what"), sort: number("number"), value: "value", source: true}
+	metaTable        = &table{suffix: "meta", partition: text("what"), sort: number("number"), value: "value", usual: 64, source: true}
 
 	tables = []*table{logTable, journalsTable, checkpointsTable, timelinesTable, leasesTable, metaTable}
 )

@@ -1,0 +1,181 @@
+package dynamo
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"testing"
+	"time"
+
+	"timberline/events"
+	"timberline/events/logtest"
+	"timberline/projections"
+	"timberline/projections/storetest"
+	"timberline/store/dynamo/faults"
+)
+
+// badDay is what happens to the requests of the contract's tests.
+var badDay = faults.Odds{
+	faults.Throttled: 0.05, faults.Failed: 0.05, faults.Dropped: 0.05, faults.Lost: 0.07,
+	faults.Late: 0.07, faults.Slow: 0.02, faults.Unprocessed: 0.2, faults.Short: 0.2,
+}
+
+// badPlace returns a place whose requests have bad days. Calls are tried a number of
+// times: with one, callers meet every fault.
+func badPlace(t *testing.T, seed uint64, attempts int) (*storePlace, *faults.Transport) {
+	p := newPlace(t)
+	net := &faults.Transport{Next: http.DefaultTransport, Choose: faults.Seeded(seed, badDay), Delay: 5 * time.Millisecond}
+	t.Cleanup(net.Land)
+	p.o.Transport, p.o.Attempts, p.o.Backoff = net, attempts, time.Millisecond
+	return p, net
+}
+
+// wantMet checks that faults have happened: the tests would prove nothing otherwise.
+func wantMet(t *testing.T, all []*faults.Transport, want ...faults.Fault) {
+	t.Helper()
+	met := make(map[faults.Fault]int)
+	for _, net := range all {
+		for f, n := range net.Met() {
+			met[f] += n
+		}
+	}
+	t.Logf("met: %v", met)
+	for _, f := range want {
+		if met[f] == 0 {
+			t.Errorf("no request was %v", f)
+		}
+	}
+}
+
+func TestStoreIsALogOnBadDays(t *testing.T) {
+	var all []*faults.Transport
+	for attempts := 1; attempts <= 2; attempts++ {
+		t.Run(fmt.Sprintf("%d attempts", attempts), func(t *testing.T) {
+			logtest.Run(t, func(t *testing.T) logtest.Place {
+				p, net := badPlace(t, uint64(len(all)), attempts)
+				all = append(all, net)
+				return patientLogPlace{p}
+			})
+		})
+	}
+	wantMet(t, all, faults.Throttled, faults.Failed, faults.Dropped, faults.Lost, faults.Late, faults.Slow, faults.Short)
+}
+
+func TestStoreKeepsTimelinesOnBadDays(t *testing.T) {
+	var all []*faults.Transport
+	for attempts := 1; attempts <= 2; attempts++ {
+		t.Run(fmt.Sprintf("%d attempts", attempts), func(t *testing.T) {
+			storetest.Run(t, func(t *testing.T) storetest.Place {
+				p, net := badPlace(t, uint64(len(all)), attempts)
+				all = append(all, net)
+				return patientStorePlace{p}
+			})
+		})
+	}
+	wantMet(t, all, faults.Throttled, faults.Failed, faults.Dropped, faults.Lost, faults.Late, faults.Slow, faults.Short, faults.Unprocessed)
+}
+
+// patience is how often a caller tries what settles nothing.
+const patience = 50
+
+// again tries something until it is settled. (A generic function, as methods cannot be.)
+func again[T any](try func() (T, error)) (got T, err error) {
+	for range patience {
+		got, err = try()
+		if err == nil || settles(err) {
+			break
+		}
+	}
+	return got, err
+}
+
+func settles(err error) bool {
+	return errors.Is(err, events.ErrConflict) || errors.Is(err, events.ErrNotFound) || events.Final(err)
+}
+
+type none = struct{}
+
+func openPatiently(p *storePlace) (*Store, error) {
+	return again(p.open)
+}
+
+type patientLogPlace struct{ *storePlace }
+
+func (p patientLogPlace) Open() (logtest.Engine, error) {
+	s, err := openPatiently(p.storePlace)
+	return patientLog{s}, err
+}
+
+// A patientLog is how a writer uses a log (R2): what settles nothing is tried again.
+type patientLog struct{ *Store }
+
+func (l patientLog) Append(ctx context.Context, j events.Journal, at events.Offset, rec events.Record) (events.Record, error) {
+	return again(func() (events.Record, error) { return l.Store.Append(ctx, j, at, rec) })
+}
+
+func (l patientLog) ReadLog(ctx context.Context, j events.Journal, from events.Offset, size int, c events.Consistency) ([]events.Record, error) {
+	return again(func() ([]events.Record, error) { return l.Store.ReadLog(ctx, j, from, size, c) })
+}
+
+func (l patientLog) CreateJournal(ctx context.Context, r events.Row) (events.Row, error) {
+	return again(func() (events.Row, error) { return l.Store.CreateJournal(ctx, r) })
+}
+
+func (l patientLog) UpdateJournal(ctx context.Context, r events.Row) error {
+	_, err := again(func() (none, error) { return none{}, l.Store.UpdateJournal(ctx, r) })
+	return err
+}
+
+func (l patientLog) ListJournals(ctx context.Context, after uint64, c events.Consistency) ([]events.Row, error) {
+	return again(func() ([]events.Row, error) { return l.Store.ListJournals(ctx, after, c) })
+}
+
+type patientStorePlace struct{ *storePlace }
+
+func (p patientStorePlace) Open() (storetest.Store, error) {
+	s, err := openPatiently(p.storePlace)
+	return patientStore{s}, err
+}
+
+// A patientStore is how a projector uses a store: when it does not know what became of a
+// commit it looks, and if the checkpoint stands it puts the items again (R7).
+type patientStore struct{ *Store }
+
+func (p patientStore) Commit(ctx context.Context, shard projections.Shard, n projections.CheckpointNumber, checkpoint []byte, items []projections.Stored) ([]byte, error) {
+	stands, err := again(func() ([]byte, error) { return p.Store.Commit(ctx, shard, n, checkpoint, items) })
+	if errors.Is(err, events.ErrConflict) && bytes.Equal(stands, checkpoint) {
+		return nil, p.PutItems(ctx, items)
+	}
+	return stands, err
+}
+
+func (p patientStore) PutItems(ctx context.Context, items []projections.Stored) error {
+	_, err := again(func() (none, error) { return none{}, p.Store.PutItems(ctx, items) })
+	return err
+}
+
+func (p patientStore) LastCheckpoint(ctx context.Context, shard projections.Shard) (projections.CheckpointNumber, []byte, error) {
+	type last struct {
+		n    projections.CheckpointNumber
+		data []byte
+	}
+	got, err := again(func() (l last, err error) {
+		l.n, l.data, err = p.Store.LastCheckpoint(ctx, shard)
+		return l, err
+	})
+	return got.n, got.data, err
+}
+
+func (p patientStore) ReadCheckpoints(ctx context.Context, shard projections.Shard, from projections.CheckpointNumber, size int) ([][]byte, error) {
+	return again(func() ([][]byte, error) { return p.Store.ReadCheckpoints(ctx, shard, from, size) })
+}
+
+func (p patientStore) NewestItem(ctx context.Context, u events.User, c events.Consistency) (projections.Stored, error) {
+	return again(func() (projections.Stored, error) { return p.Store.NewestItem(ctx, u, c) })
+}
+
+func (p patientStore) ReadItems(ctx context.Context, u events.User, from events.Seq, size int, c events.Consistency) ([]projections.Stored, error) {
+	return again(func() ([]projections.Stored, error) { return p.Store.ReadItems(ctx, u, from, size, c) })
+}
