@@ -23,8 +23,8 @@ type Leases interface {
 	ListLeases(ctx context.Context, kind string) ([]Lease, error)
 
 	// PutLease replaces the lease was by is, which has the same kind and name; a zero
-	// was stands for none. nil means that is stands there, durably. If something else
-	// stands there than was it returns events.ErrConflict. After any other error is may
-	// stand, now or later, as long as was does.
+	// was stands for none. nil means that is stands there, durably, perhaps since an
+	// earlier try. If anything but was or is stands there it returns events.ErrConflict.
+	// After any other error is may stand, now or later, as long as was does.
 	PutLease(ctx context.Context, was, is Lease) error
 }

@@ -44,6 +44,9 @@ func (a attribute) value(text string) types.AttributeValue {
 
 // holding returns the item that holds a value at p.
 func (p place) holding(value []byte) item {
+	if value == nil {
+		value = []byte{} // the SDK takes nil for an attribute without a value
+	}
 	i := p.key()
 	i[p.table.value] = &types.AttributeValueMemberB{Value: value}
 	return i

@@ -46,7 +46,7 @@ func Create(ctx context.Context, o Options, m projections.Meta) (stands projecti
 	if m.Store == (events.StoreID{}) {
 		return projections.Meta{}, fmt.Errorf("create store %s: it has no id", s.o.Prefix)
 	}
-	sealed, err := s.put(ctx, metaPlace, fields.Seal(1, metaSeal, &meta{DataFormat, m.Store, m.Shards}))
+	sealed, err := s.put(ctx, metaPlace, sealMeta(meta{DataFormat, m.Store, m.Shards}))
 	if errors.Is(err, events.ErrConflict) {
 		stands, damage := decodeMeta(sealed)
 		return stands, errors.Join(fmt.Errorf("create store %s: %w", s.o.Prefix, err), damage)
@@ -67,6 +67,8 @@ func (s *Store) readMeta(ctx context.Context) (projections.Meta, error) {
 	}
 	return decodeMeta(sealed)
 }
+
+func sealMeta(m meta) []byte { return fields.Seal(1, metaSeal, &m) }
 
 func decodeMeta(sealed []byte) (projections.Meta, error) {
 	var m meta

@@ -202,4 +202,3 @@ func call[I, O any](ctx context.Context, s *Store, operation string, do func(con
 	s.metrics.call(operation, time.Since(began), err)
 	return out, s.explain(err)
 }
-

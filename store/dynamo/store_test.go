@@ -75,3 +75,25 @@ func TestStoreIsALog(t *testing.T) {
 func TestStoreKeepsTimelines(t *testing.T) {
 	storetest.Run(t, func(t *testing.T) storetest.Place { return timelinePlace{newPlace(t)} })
 }
+
+// openNew opens a new store, for one test.
+func openNew(t *testing.T, change ...func(*Options)) *Store {
+	t.Helper()
+	p := newPlace(t)
+	return openAs(t, p, change...)
+}
+
+// openAs opens the store of a place with other options.
+func openAs(t *testing.T, p *storePlace, change ...func(*Options)) *Store {
+	t.Helper()
+	o := p.o
+	for _, c := range change {
+		c(&o)
+	}
+	s, err := Open(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}

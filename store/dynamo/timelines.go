@@ -45,7 +45,7 @@ func (s *Store) ReadCheckpoints(ctx context.Context, shard projections.Shard, fr
 
 // Commit implements projections.Checkpoints: first the checkpoint, then the items.
 func (s *Store) Commit(ctx context.Context, shard projections.Shard, n projections.CheckpointNumber, checkpoint []byte, items []projections.Stored) ([]byte, error) {
-	batches, err := s.batches(items) // what is too large is found before the checkpoint stands
+	batches, err := batches(items) // what is too large is found before the checkpoint stands
 	if err != nil {
 		return nil, fmt.Errorf("commit checkpoint %d of shard %d: %w", n, shard, err)
 	}
@@ -61,7 +61,7 @@ func (s *Store) Commit(ctx context.Context, shard projections.Shard, n projectio
 
 // PutItems implements projections.Items.
 func (s *Store) PutItems(ctx context.Context, items []projections.Stored) error {
-	batches, err := s.batches(items)
+	batches, err := batches(items)
 	if err == nil {
 		err = s.write(ctx, batches)
 	}
@@ -82,7 +82,7 @@ const (
 const parallel = 8
 
 // batches deals items out to requests, each within the limits.
-func (s *Store) batches(items []projections.Stored) (all [][]types.WriteRequest, err error) {
+func batches(items []projections.Stored) (all [][]types.WriteRequest, err error) {
 	var batch []types.WriteRequest
 	bytes := 0
 	for _, stored := range items {
