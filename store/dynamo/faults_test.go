@@ -52,7 +52,7 @@ func wantMet(t *testing.T, all []*faults.Transport, want ...faults.Fault) {
 func TestStoreIsALogOnBadDays(t *testing.T) {
 	var all []*faults.Transport
 	for attempts := 1; attempts <= 2; attempts++ {
-		t.Run(fmt.Sprintf("%d attempts", attempts), func(t *testing.T) {
+		t.Run(fmt.Sprint("attempts of a call: ", attempts), func(t *testing.T) {
 			logtest.Run(t, func(t *testing.T) logtest.Place {
 				p, net := badPlace(t, uint64(len(all)), attempts)
 				all = append(all, net)
@@ -66,7 +66,7 @@ func TestStoreIsALogOnBadDays(t *testing.T) {
 func TestStoreKeepsTimelinesOnBadDays(t *testing.T) {
 	var all []*faults.Transport
 	for attempts := 1; attempts <= 2; attempts++ {
-		t.Run(fmt.Sprintf("%d attempts", attempts), func(t *testing.T) {
+		t.Run(fmt.Sprint("attempts of a call: ", attempts), func(t *testing.T) {
 			storetest.Run(t, func(t *testing.T) storetest.Place {
 				p, net := badPlace(t, uint64(len(all)), attempts)
 				all = append(all, net)
