@@ -26,8 +26,9 @@ type Options struct {
 	AWS aws.Config
 	// Prefix begins the name of every table, "-" follows; default: timberline.
 	Prefix string
-	// Transport makes the requests; default: net/http's, which keeps up to 256
-	// connections open.
+	// Transport makes the requests; default: net/http's, with proxies from the
+	// environment and up to 256 idle connections. One of your own should keep as many
+	// idle connections to a host as there are callers: the SDK's 10 are too few.
 	Transport http.RoundTripper
 	// AttemptTimeout bounds one request and its answer; default: 3 s.
 	AttemptTimeout time.Duration

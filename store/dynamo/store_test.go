@@ -39,12 +39,14 @@ type storePlace struct {
 	store *Store
 }
 
-func newPlace(t *testing.T) *storePlace {
+func newPlace(t *testing.T) *storePlace { return newPlaceOf(t, 1) }
+
+func newPlaceOf(t *testing.T, shards uint32) *storePlace {
 	p := &storePlace{o: options(t)}
 	if err := CreateTables(t.Context(), p.o); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Create(t.Context(), p.o, projections.Meta{Store: events.StoreID{1}, Shards: 1}); err != nil {
+	if _, err := Create(t.Context(), p.o, projections.Meta{Store: events.StoreID{1}, Shards: shards}); err != nil {
 		t.Fatal(err)
 	}
 	return p
@@ -56,7 +58,7 @@ func (p *storePlace) open() (s *Store, err error) {
 }
 
 // Crash drops the client: calls may be under way in it.
-func (p *storePlace) Crash() error { return nil }
+func (p *storePlace) Crash() error { return p.store.Close() }
 
 func (p *storePlace) Close() error { return p.store.Close() }
 

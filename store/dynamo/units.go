@@ -4,6 +4,9 @@ import (
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+
+	"timberline/events"
+	"timberline/projections"
 )
 
 // What an item counts and what a call costs, as the DynamoDB Developer Guide has it
@@ -25,6 +28,21 @@ func ReadUnits(size int, consistent bool) float64 {
 		units /= 2
 	}
 	return units
+}
+
+// RecordSize returns what the item of a record counts.
+func RecordSize(j events.Journal, at events.Offset, rec events.Record) int {
+	return ItemSize(recordPlace(j, at).holding(rec))
+}
+
+// CheckpointSize returns what the item of a checkpoint counts.
+func CheckpointSize(shard projections.Shard, n projections.CheckpointNumber, checkpoint []byte) int {
+	return ItemSize(checkpointPlace(shard, n).holding(checkpoint))
+}
+
+// TimelineSize returns what a timeline item counts.
+func TimelineSize(i projections.Stored) int {
+	return ItemSize(itemPlace(i.User, i.Last).holding(i.Data))
 }
 
 // ItemSize returns what an item counts: the names of its attributes and their values.

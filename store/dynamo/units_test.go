@@ -7,6 +7,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+
+	"timberline/projections"
 )
 
 // From the Developer Guide: "DynamoDB item sizes and formats".
@@ -38,6 +40,19 @@ func TestItemSizeIsAsDocumented(t *testing.T) {
 	} {
 		if got := ItemSize(item{"name": test.value}); got != 4+test.want {
 			t.Errorf("%s: %d bytes, want %d and the name's 4", what, got, test.want)
+		}
+	}
+}
+
+func TestSizesOfWhatIsStored(t *testing.T) {
+	data := make([]byte, 100)
+	for what, test := range map[string]struct{ got, want int }{
+		"record":     {RecordSize("j:17", 256, data), len("journal") + 4 + len("offset") + 3 + len("record") + 100},
+		"checkpoint": {CheckpointSize(5, 1000, data), len("shard") + 2 + len("n") + 2 + len("checkpoint") + 100},
+		"item":       {TimelineSize(projections.Stored{User: "ann", Last: 12, Data: data}), len("user") + 3 + len("last") + 2 + len("item") + 100},
+	} {
+		if test.got != test.want {
+			t.Errorf("%s: %d bytes, want %d", what, test.got, test.want)
 		}
 	}
 }
