@@ -26,6 +26,7 @@ var permitted = map[string][]string{
 	"wire/sealed":       {"events", "sim/planted", "wire"},
 	"ingest":            {"bus", "events", "sim/planted"},
 	"projections":       {"bus", "events", "events/fields", "sim/planted"},
+	"projections/lease": {"events"},
 	"edge/auth":         {"events"},
 	"edge":              {"bus", "edge/auth", "events", "ingest", "sim/planted", "wire", "wire/sealed"},
 	"client":            {"events", "events/fields", "sim/planted", "wire", "wire/sealed", "wire/udp"},

@@ -1,0 +1,188 @@
+package lease
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+
+	"timberline/events"
+)
+
+// Config says what a Keeper works with. Zero fields have the defaults named.
+type Config struct {
+	Leases Leases
+	Kind   string
+	// Owner names the process: no two ever have the same, not even one after the
+	// other.
+	Owner string
+	// Length is how long a lease has to stand unchanged until others take it. A
+	// quarter of it is how often leases are renewed and looked at. Default: 10 s.
+	Length time.Duration
+	// Names returns the leases there should be, given those that stand.
+	Names func(ctx context.Context, stand []Lease) ([]string, error)
+	// Held is called by Run with the leases held whenever others are; the last time
+	// with none. It must have ended what was done under those missing when it returns.
+	Held   func([]Lease)
+	Random io.Reader // for the jitter between rounds
+	Logger *slog.Logger
+}
+
+// A Keeper holds its process's share of the leases of a kind.
+type Keeper struct {
+	cfg    Config
+	wake   chan struct{}
+	jitter *rand.Rand
+
+	// Run's own.
+	holder holder
+	held   map[string]holding
+
+	mu     sync.Mutex
+	places map[string]string // newer than those that stand
+}
+
+// A holding is a lease held, and since when it is known to be.
+type holding struct {
+	lease Lease
+	since time.Time
+}
+
+// releaseWithin bounds how long a clean stop tries to give leases back.
+const releaseWithin = 2 * time.Second
+
+// NewKeeper returns a keeper for Run.
+func NewKeeper(c Config) (*Keeper, error) {
+	if c.Length == 0 {
+		c.Length = 10 * time.Second
+	}
+	var seed [32]byte
+	if _, err := io.ReadFull(c.Random, seed[:]); err != nil {
+		return nil, fmt.Errorf("seed the leases' jitter: %w", err)
+	}
+	return &Keeper{
+		cfg: c, wake: make(chan struct{}, 1), jitter: rand.New(rand.NewChaCha8(seed)),
+		holder: holder{owner: c.Owner, length: c.Length},
+		held:   make(map[string]holding), places: make(map[string]string),
+	}, nil
+}
+
+// Move notes how far the work under a lease has come. It is stored when the lease is
+// renewed next, or given back.
+func (k *Keeper) Move(name, place string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.places[name] = place
+}
+
+// Wake makes Run look at the leases now.
+func (k *Keeper) Wake() {
+	select {
+	case k.wake <- struct{}{}:
+	default: // it is about to
+	}
+}
+
+// Run holds leases until ctx ends, then gives them back, and returns.
+func (k *Keeper) Run(ctx context.Context) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-timer.C:
+		case <-k.wake:
+		case <-ctx.Done():
+			k.release(ctx)
+			return
+		}
+		if err := k.round(ctx); err != nil && ctx.Err() == nil {
+			k.cfg.Logger.Warn("leases cannot be kept; trying again", "kind", k.cfg.Kind, "err", err)
+		}
+		every := k.cfg.Length / 4
+		timer.Reset(every - time.Duration(k.jitter.Int64N(int64(every/4)+1)))
+	}
+}
+
+// round renews what is held, takes what is due, and gives up what could not be
+// renewed in time.
+func (k *Keeper) round(ctx context.Context) error {
+	before := slices.Sorted(maps.Keys(k.held))
+	err := k.put(ctx)
+	now := time.Now()
+	maps.DeleteFunc(k.held, func(_ string, h holding) bool { return now.Sub(h.since) >= k.cfg.Length })
+	if !slices.Equal(before, slices.Sorted(maps.Keys(k.held))) {
+		k.cfg.Held(k.list())
+	}
+	return err
+}
+
+// put makes the moves that are due.
+func (k *Keeper) put(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, k.cfg.Length/2)
+	defer cancel()
+	stand, err := k.cfg.Leases.ListLeases(ctx, k.cfg.Kind)
+	if err != nil {
+		return err
+	}
+	names, err := k.cfg.Names(ctx, stand)
+	if err != nil {
+		return err
+	}
+	began := time.Now()
+	lost := maps.Clone(k.held)
+	for _, m := range k.holder.moves(began, k.cfg.Kind, names, stand, k.moved()) {
+		switch putErr := k.cfg.Leases.PutLease(ctx, m.was, m.is); {
+		case putErr == nil:
+			k.held[m.is.Name] = holding{m.is, began}
+			delete(lost, m.is.Name)
+		case !errors.Is(putErr, events.ErrConflict):
+			err = putErr
+			delete(lost, m.is.Name) // perhaps: time will tell
+		}
+	}
+	for name := range lost {
+		delete(k.held, name)
+	}
+	return err
+}
+
+// moved returns the places noted of leases that are held.
+func (k *Keeper) moved() map[string]string {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	maps.DeleteFunc(k.places, func(name, _ string) bool { _, held := k.held[name]; return !held })
+	return maps.Clone(k.places)
+}
+
+func (k *Keeper) list() []Lease {
+	held := make([]Lease, 0, len(k.held))
+	for _, name := range slices.Sorted(maps.Keys(k.held)) {
+		held = append(held, k.held[name].lease)
+	}
+	return held
+}
+
+// release ends the work and gives the leases back, so that nobody has to wait for
+// their end.
+func (k *Keeper) release(ctx context.Context) {
+	k.cfg.Held(nil)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseWithin)
+	defer cancel()
+	places := k.moved()
+	for _, l := range k.list() {
+		free := l
+		free.Owner, free.Counter = "", l.Counter+1
+		if place, moved := places[l.Name]; moved {
+			free.Place = place
+		}
+		if err := k.cfg.Leases.PutLease(ctx, l, free); err != nil && !errors.Is(err, events.ErrConflict) {
+			k.cfg.Logger.Warn("a lease could not be given back; others wait for its end", "kind", k.cfg.Kind, "lease", l.Name, "err", err)
+		}
+	}
+}

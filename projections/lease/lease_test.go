@@ -1,0 +1,269 @@
+package lease
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"timberline/events"
+)
+
+// A memory keeps leases; fail, if it is not nil, says which calls fail.
+type memory struct {
+	mu     sync.Mutex
+	leases map[string]Lease
+	fail   func() (applied bool, err error)
+}
+
+func (m *memory) ListLeases(_ context.Context, kind string) ([]Lease, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.fail != nil {
+		if _, err := m.fail(); err != nil {
+			return nil, err
+		}
+	}
+	var all []Lease
+	for _, name := range slices.Sorted(maps.Keys(m.leases)) {
+		all = append(all, m.leases[name])
+	}
+	return all, nil
+}
+
+func (m *memory) PutLease(_ context.Context, was, is Lease) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	applied, err := true, error(nil)
+	if m.fail != nil {
+		applied, err = m.fail()
+	}
+	switch {
+	case !applied:
+		return err
+	case m.leases[is.Name] != was:
+		return events.ErrConflict
+	}
+	m.leases[is.Name] = is
+	return err
+}
+
+func (m *memory) of(name string) Lease {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.leases[name]
+}
+
+// A party is processes that share leases.
+type party struct {
+	t      *testing.T
+	leases *memory
+	names  []string
+	random *rand.ChaCha8
+
+	mu   sync.Mutex
+	held map[string][]string // by owner
+}
+
+func newParty(t *testing.T, leases int) *party {
+	p := &party{t: t, leases: &memory{leases: make(map[string]Lease)}, random: rand.NewChaCha8([32]byte{1}), held: make(map[string][]string)}
+	for i := range leases {
+		p.names = append(p.names, fmt.Sprintf("%02d", i))
+	}
+	return p
+}
+
+// join starts a process. leave ends it in order, die at once.
+func (p *party) join(owner string) (k *Keeper, leave, die func()) {
+	p.t.Helper()
+	var dead atomic.Bool
+	k, err := NewKeeper(Config{
+		Leases: mortal{p.leases, &dead}, Kind: "work", Owner: owner, Random: p.random, Logger: slog.New(slog.DiscardHandler),
+		Names: func(context.Context, []Lease) ([]string, error) { return p.names, nil },
+		Held: func(ls []Lease) {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			p.held[owner] = nil
+			for _, l := range ls {
+				p.held[owner] = append(p.held[owner], l.Name)
+			}
+		},
+	})
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		k.Run(ctx)
+	}()
+	leave = func() { cancel(); <-done }
+	die = func() { dead.Store(true); leave() }
+	p.t.Cleanup(leave)
+	return k, leave, die
+}
+
+// A mortal process does nothing any more once it is dead.
+type mortal struct {
+	Leases
+	dead *atomic.Bool
+}
+
+func (m mortal) PutLease(ctx context.Context, was, is Lease) error {
+	if m.dead.Load() {
+		return errors.New("dead")
+	}
+	return m.Leases.PutLease(ctx, was, is)
+}
+
+// want says that some processes hold every lease, each of them once, in shares that
+// differ by one at the most.
+func (p *party) want(why string, owners ...string) {
+	p.t.Helper()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var all []string
+	least, most := len(p.names), 0
+	for _, owner := range owners {
+		n := len(p.held[owner])
+		least, most = min(least, n), max(most, n)
+		all = append(all, p.held[owner]...)
+	}
+	if slices.Sort(all); !slices.Equal(all, p.names) || most-least > 1 {
+		p.t.Errorf("%s: %v are held, want each of %v once, evenly by %v", why, p.held, p.names, owners)
+	}
+}
+
+func TestLeasesAreSpreadAsProcessesComeAndGo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newParty(t, 7)
+		_, leaveA, _ := p.join("a")
+		time.Sleep(time.Second)
+		p.want("the first takes all", "a")
+		_, _, dieB := p.join("b")
+		time.Sleep(10 * time.Second)
+		p.want("the second takes its part", "a", "b")
+		p.join("c")
+		time.Sleep(10 * time.Second)
+		p.want("so does the third", "a", "b", "c")
+		leaveA()
+		time.Sleep(3 * time.Second)
+		p.want("what is given back is taken at once", "b", "c")
+		dieB()
+		time.Sleep(6 * time.Second)
+		p.mu.Lock()
+		if n := len(p.held["c"]); n > 4 {
+			t.Errorf("c holds %d leases before those of the dead have stood for their length, want its old share", n)
+		}
+		p.mu.Unlock()
+		time.Sleep(10 * time.Second)
+		p.want("what the dead had is taken in the end", "c")
+	})
+}
+
+func TestManyProcessesThatStartTogetherShareEvenly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newParty(t, 32)
+		var owners []string
+		for i := range 8 {
+			owners = append(owners, fmt.Sprint("p", i))
+			p.join(owners[i])
+		}
+		time.Sleep(30 * time.Second)
+		p.want("after some rounds", owners...)
+	})
+}
+
+func TestShareOfAProcessThatIsCutOffIsGivenUpInTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newParty(t, 3)
+		p.join("a")
+		time.Sleep(time.Second)
+		p.leases.mu.Lock()
+		p.leases.fail = func() (bool, error) { return false, errors.New("away") }
+		p.leases.mu.Unlock()
+		time.Sleep(14 * time.Second)
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if held := p.held["a"]; len(held) > 0 {
+			t.Errorf("%v are held though they could not be renewed for longer than their length", held)
+		}
+	})
+}
+
+// Whatever fails, with or without effect: when it is over, every lease is held once.
+func TestLeasesAreHeldOnceAfterFailures(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newParty(t, 10)
+		r := rand.New(rand.NewPCG(1, 2))
+		p.leases.fail = func() (bool, error) {
+			switch r.IntN(4) {
+			case 0:
+				return false, errors.New("did not land")
+			case 1:
+				return true, errors.New("landed, but nobody was told")
+			}
+			return true, nil
+		}
+		for _, owner := range []string{"a", "b", "c"} {
+			p.join(owner)
+		}
+		time.Sleep(time.Minute)
+		p.leases.mu.Lock()
+		p.leases.fail = nil
+		p.leases.mu.Unlock()
+		time.Sleep(30 * time.Second)
+		p.want("after the failures", "a", "b", "c")
+	})
+}
+
+func TestPlaceGoesToTheNextOwner(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newParty(t, 1)
+		k, leave, _ := p.join("a")
+		time.Sleep(time.Second)
+		k.Move("00", "half way")
+		k.Wake()
+		synctest.Wait()
+		if place := p.leases.of("00").Place; place != "half way" {
+			t.Errorf("place is %q after a wake, want half way", place)
+		}
+		k.Move("00", "nearly there")
+		leave()
+		if l := p.leases.of("00"); l.Owner != "" || l.Place != "nearly there" {
+			t.Errorf("%+v was given back, want no owner and the last place", l)
+		}
+		p.join("b")
+		time.Sleep(time.Second)
+		if l := p.leases.of("00"); l.Owner != "b" || l.Place != "nearly there" {
+			t.Errorf("the next owner has %+v, want b, nearly there", l)
+		}
+	})
+}
+
+func TestLeaseOfAnotherIsNotTakenForItsChangesBeforeOne(t *testing.T) {
+	h := holder{owner: "me", length: 10 * time.Second}
+	at := time.Unix(1000, 0)
+	names := []string{"x"}
+	for i := range 100 { // renewed as late as may be
+		if ms := h.moves(at, "k", names, []Lease{{Kind: "k", Name: "x", Owner: "other", Counter: uint64(i + 1)}}, nil); len(ms) > 0 {
+			t.Fatalf("moves %v though the lease has changed", ms)
+		}
+		at = at.Add(9 * time.Second)
+	}
+	same := []Lease{{Kind: "k", Name: "x", Owner: "other", Counter: 100}}
+	at = at.Add(time.Second)
+	ms := h.moves(at, "k", names, same, nil)
+	if len(ms) != 1 || ms[0].was != same[0] || ms[0].is.Owner != "me" || ms[0].is.Counter != 101 {
+		t.Errorf("moves %+v, want that it is taken", ms)
+	}
+}
