@@ -158,7 +158,7 @@ func verifyUntil(token string, now time.Time) (auth.Identity, error) {
 func (w *town) live(t *testing.T, devices int, lasts time.Duration) churned {
 	projector, err := projections.NewProjector(projections.Config{
 		Log: w.store, Journals: w.store, Checkpoints: w.store, Items: w.store,
-		Meta: w.store.Meta(), Bus: w.bus, Random: rand.Reader, Logger: slog.New(slog.DiscardHandler),
+		Meta: w.store.Meta(), Bus: w.bus, Publish: w.bus.PublishPushes, Random: rand.Reader, Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		t.Fatal(err)

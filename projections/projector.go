@@ -27,11 +27,13 @@ type Config struct {
 	Items       Items
 	Meta        Meta
 	Bus         bus.Bus
-	Shards      []Shard       // those it owns; default: all
-	Poll        time.Duration // how often to look at the log without a hint; default: 1 s
-	Random      io.Reader     // for the jitter of retries
-	Logger      *slog.Logger
-	Metrics     prometheus.Registerer // default: nobody is told
+	// Publish is told of new, durable entries; default: nobody is.
+	Publish func([]bus.Push)
+	Shards  []Shard       // those it owns at first; default: all. See Own
+	Poll    time.Duration // how often to look at the log without a hint; default: 1 s
+	Random  io.Reader     // for the jitter of retries
+	Logger  *slog.Logger
+	Metrics prometheus.Registerer // default: nobody is told
 }
 
 // A Projector turns the log into the timelines of its shards.
@@ -42,6 +44,7 @@ type Projector struct {
 	jitter  *rand.Rand
 
 	mu    sync.Mutex
+	owned []Shard    // those it is to own from the next round on; nil: as before
 	hints []bus.Hint // newest last; dropped when there are too many
 	size  int        // bytes of their records
 	wake  chan struct{}
@@ -74,10 +77,34 @@ func NewProjector(c Config) (*Projector, error) {
 		return nil, fmt.Errorf("seed the projector: %w", err)
 	}
 	p := &Projector{cfg: c, metrics: newMetrics(c.Metrics), jitter: rand.New(rand.NewChaCha8(seed)), wake: make(chan struct{}, 1)}
-	for _, id := range c.Shards {
-		p.shards = append(p.shards, newShard(&p.cfg, p.metrics, id))
-	}
+	p.own(c.Shards)
 	return p, nil
+}
+
+// Own makes the projector go on with other shards, those of the leases it holds. It is
+// safe for concurrent use, and takes effect before anything else is written.
+func (p *Projector) Own(shards []Shard) {
+	p.mu.Lock()
+	p.owned = append([]Shard{}, shards...)
+	p.mu.Unlock()
+	select {
+	case p.wake <- struct{}{}:
+	default: // the round to come sees it
+	}
+}
+
+// own keeps the state of shards that stay, and drops that of others.
+func (p *Projector) own(shards []Shard) {
+	before := p.shards
+	p.shards = nil
+	for _, id := range shards {
+		i := slices.IndexFunc(before, func(s *shard) bool { return s.id == id })
+		if i < 0 {
+			p.shards = append(p.shards, newShard(&p.cfg, p.metrics, id))
+			continue
+		}
+		p.shards = append(p.shards, before[i])
+	}
 }
 
 // Misplaced returns how many events the rules could place nowhere. It may be
@@ -165,21 +192,26 @@ func (p *Projector) onHint(h bus.Hint) {
 	}
 }
 
-func (p *Projector) takeHints() []bus.Hint {
+// take returns the hints that have come, and the shards to own if they are others.
+func (p *Projector) take() (hints []bus.Hint, owned []Shard) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	hints := p.hints
-	p.hints, p.size = nil, 0
-	return hints
+	hints, owned = p.hints, p.owned
+	p.hints, p.size, p.owned = nil, 0, nil
+	return hints, owned
 }
 
 // round reads what is new, once for all shards, and has each project it. It goes
 // on until nothing more is there.
 func (p *Projector) round(ctx context.Context, polled bool) error {
+	hints, owned := p.take()
+	if owned != nil {
+		p.own(owned)
+	}
 	if err := p.load(ctx); err != nil {
 		return err
 	}
-	recs, look := p.sort(p.takeHints())
+	recs, look := p.sort(hints)
 	p.metrics.hinted.Add(float64(len(recs)))
 	if polled {
 		rows, err := p.cfg.Journals.ListJournals(ctx, p.known, events.Relaxed)
@@ -188,7 +220,7 @@ func (p *Projector) round(ctx context.Context, polled bool) error {
 		}
 		p.known += uint64(len(rows))
 		for journal := p.first(); journal <= p.known; journal++ {
-			look[journal] = true
+			look[journal] = max(look[journal], 0) // through anywhere
 		}
 	}
 	for {
@@ -230,9 +262,9 @@ func (p *Projector) next(journal uint64) (at events.Offset, ok bool) {
 }
 
 // sort returns the records that hints brought, as far as they follow what was
-// read, and names the journals that have more than that.
-func (p *Projector) sort(hints []bus.Hint) (recs []record, look map[uint64]bool) {
-	look = make(map[uint64]bool)
+// read, and names the journals that have more than that, and through where at least.
+func (p *Projector) sort(hints []bus.Hint) (recs []record, look map[uint64]events.Offset) {
+	look = make(map[uint64]events.Offset)
 	have := make(map[uint64]events.Offset) // how far recs lead
 	for _, h := range hints {
 		journal, ok := h.Journal.Number()
@@ -248,15 +280,16 @@ func (p *Projector) sort(hints []bus.Hint) (recs []record, look map[uint64]bool)
 			recs = append(recs, record{journal, at, h.Record})
 			have[journal] = at
 		default:
-			look[journal] = true
+			look[journal] = max(look[journal], h.Offset)
 		}
 	}
 	return recs, look
 }
 
 // read reads on in the journals named, in their order, and takes out of look
-// those that have nothing more.
-func (p *Projector) read(ctx context.Context, look map[uint64]bool) ([]record, error) {
+// those that have nothing more. A read may lag behind what was hinted at: then it is
+// made again as one that may not.
+func (p *Projector) read(ctx context.Context, look map[uint64]events.Offset) ([]record, error) {
 	var recs []record
 	for _, journal := range slices.Sorted(maps.Keys(look)) {
 		at, open := p.next(journal)
@@ -265,6 +298,9 @@ func (p *Projector) read(ctx context.Context, look map[uint64]bool) ([]record, e
 			continue
 		}
 		read, err := p.cfg.Log.ReadLog(ctx, events.JournalNumbered(journal), at, readBytes, events.Relaxed)
+		if err == nil && len(read) == 0 && look[journal] >= at {
+			read, err = p.cfg.Log.ReadLog(ctx, events.JournalNumbered(journal), at, readBytes, events.Latest)
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -304,8 +340,8 @@ func (p *Projector) project(ctx context.Context, recs []record) error {
 	}
 	err := g.Wait()
 	for _, ps := range pushes {
-		if len(ps) > 0 {
-			p.cfg.Bus.PublishPushes(ps)
+		if len(ps) > 0 && p.cfg.Publish != nil {
+			p.cfg.Publish(ps)
 		}
 	}
 	return err

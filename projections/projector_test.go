@@ -23,7 +23,7 @@ import (
 func newProjector(t *testing.T, v *view, b bus.Bus, shards uint32) *Projector {
 	t.Helper()
 	p, err := NewProjector(Config{
-		Log: v, Journals: v, Checkpoints: v, Items: v, Meta: Meta{Store: events.StoreID{7}, Shards: shards}, Bus: b,
+		Log: v, Journals: v, Checkpoints: v, Items: v, Meta: Meta{Store: events.StoreID{7}, Shards: shards}, Bus: b, Publish: b.PublishPushes,
 		Random: rand.NewChaCha8([32]byte{1}), Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
@@ -257,6 +257,77 @@ func twoProjectors(t *testing.T, seed uint64) {
 	done.Wait()
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	wantExact(t, m, 1)
+}
+
+// Shards go from one projector to another, with or without the first knowing: some are
+// both's for a while, some nobody's.
+func TestShardsThatChangeHandsStayExact(t *testing.T) {
+	const shards = 5
+	for seed := range uint64(40) {
+		r := rand.New(rand.NewPCG(seed, 3))
+		m := newMemory()
+		w := &scribe{t: t, m: m, r: r}
+		journals := []events.Journal{w.open(), w.open()}
+		var ps []*Projector
+		for range 2 {
+			ps = append(ps, newProjector(t, m.by(always), new(local.Bus), shards))
+		}
+		for range 60 {
+			w.append(journals[r.IntN(2)], w.message(6), w.message(6))
+			p := ps[r.IntN(2)]
+			if r.IntN(2) == 0 {
+				var owned []Shard
+				for s := range Shard(shards) {
+					if r.IntN(2) == 0 {
+						owned = append(owned, s)
+					}
+				}
+				p.Own(owned)
+			}
+			if err := p.round(t.Context(), true); err != nil && !errors.Is(err, errOvertaken) {
+				t.Fatalf("seed %d: %v", seed, err)
+			}
+		}
+		ps[0].Own([]Shard{0, 1, 2, 3, 4})
+		for err := errOvertaken; err != nil; {
+			if err = ps[0].round(t.Context(), true); err != nil && !errors.Is(err, errOvertaken) {
+				t.Fatalf("seed %d: %v", seed, err)
+			}
+		}
+		wantExact(t, m, shards)
+		if t.Failed() {
+			t.Fatalf("seed %d", seed)
+		}
+	}
+}
+
+func TestProjectorThatOwnsNothingWritesNothing(t *testing.T) {
+	m := newMemory()
+	w := &scribe{t: t, m: m, r: rand.New(rand.NewPCG(1, 1))}
+	w.append(w.open(), w.message(5))
+	p := newProjector(t, m.by(always), new(local.Bus), 2)
+	p.Own(nil)
+	if err := p.round(t.Context(), true); err != nil {
+		t.Fatal(err)
+	}
+	if len(m.checkpoints) > 0 {
+		t.Error("checkpoints were written for shards of others")
+	}
+}
+
+func TestHintedRecordIsFoundThoughReadsLag(t *testing.T) {
+	m := newMemory()
+	w := &scribe{t: t, m: m, r: rand.New(rand.NewPCG(1, 1))}
+	v := m.by(always)
+	v.lags = true
+	p := newProjector(t, v, new(local.Bus), 1)
+	j := w.open()
+	w.append(j, w.message(5))
+	p.onHint(bus.Hint{Store: events.StoreID{7}, Journal: j, Offset: 1})
+	if err := p.round(t.Context(), false); err != nil {
+		t.Fatal(err)
+	}
 	wantExact(t, m, 1)
 }
 

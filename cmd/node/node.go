@@ -123,7 +123,7 @@ func build(ctx context.Context, c *Config) (*process, error) {
 	}
 	p.projector, err = projections.NewProjector(projections.Config{
 		Log: c.Engine, Journals: c.Engine, Checkpoints: c.Engine, Items: c.Engine,
-		Meta: c.Meta, Bus: c.Bus, Random: c.Random, Logger: c.Logger, Metrics: c.Metrics,
+		Meta: c.Meta, Bus: c.Bus, Publish: c.Bus.PublishPushes, Random: c.Random, Logger: c.Logger, Metrics: c.Metrics,
 	})
 	if err != nil {
 		return nil, err
