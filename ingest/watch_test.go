@@ -1,0 +1,124 @@
+package ingest
+
+import (
+	"context"
+	"crypto/rand"
+	"log/slog"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"timberline/events"
+)
+
+// watch runs a Watch over a new journal until the function returned is called.
+func watch(t *testing.T, m *memory) (j events.Journal, die func()) {
+	t.Helper()
+	var id [16]byte
+	rand.Read(id[:])
+	row, err := events.OpenJournal(t.Context(), m, events.EdgeTag{1}, id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	clock, err := events.NewClock(time.Now, rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &Watch{Log: m, Journals: m, Clock: clock, Mine: row.Journal, Logger: slog.New(slog.DiscardHandler)}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		w.Run(ctx)
+	}()
+	return row.Journal(), func() { cancel(); <-done }
+}
+
+// row returns a journal's row.
+func (m *memory) row(t *testing.T, j events.Journal) events.Row {
+	t.Helper()
+	n, _ := j.Number()
+	rows, err := m.ListJournals(t.Context(), n-1, events.Strong)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return rows[0]
+}
+
+func TestJournalOfAProcessThatDiedIsEndedAfterAMinute(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory()
+		mine, stop := watch(t, m)
+		other, die := watch(t, m)
+		time.Sleep(time.Hour)
+		if m.row(t, mine).Ended != 0 || m.row(t, other).Ended != 0 {
+			t.Fatal("a journal was ended though its owner lives")
+		}
+		die()
+		time.Sleep(deadAfter - beatEvery)
+		if m.row(t, other).Ended != 0 {
+			t.Error("a journal was ended within a minute")
+		}
+		time.Sleep(3 * beatEvery)
+		if got := m.row(t, other).Ended; got != 1 || len(m.records[other]) != 1 {
+			t.Errorf("ended at %d, %d records, want 1, 1", got, len(m.records[other]))
+		}
+		time.Sleep(time.Hour)
+		if len(m.records[other]) != 1 || m.row(t, mine).Ended != 0 || len(m.records[mine]) != 0 {
+			t.Error("more was written")
+		}
+		stop()
+	})
+}
+
+func TestJournalThatItsOwnerEndedIsNotedOnly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory()
+		other, die := watch(t, m)
+		die()
+		ended := events.Event{ID: events.ID{1}, Kind: events.KindJournalEnded}
+		m.put(other, 1, events.NewRecord(other, 1, [][]byte{ended.Encode()}))
+		_, stop := watch(t, m)
+		time.Sleep(2 * deadAfter)
+		stop()
+		if got := m.row(t, other).Ended; got != 1 || len(m.records[other]) != 1 {
+			t.Errorf("ended at %d, %d records, want 1, 1", got, len(m.records[other]))
+		}
+	})
+}
+
+func TestManyWatchesEndAJournalOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory()
+		other, die := watch(t, m)
+		time.Sleep(time.Second)
+		die()
+		for range 5 {
+			_, stop := watch(t, m)
+			defer stop()
+		}
+		time.Sleep(2 * deadAfter)
+		if got := m.row(t, other).Ended; got != 1 || len(m.records[other]) != 1 {
+			t.Errorf("ended at %d, %d records, want 1, 1", got, len(m.records[other]))
+		}
+	})
+}
+
+func TestWatchReadsNoRowsThatAreDone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory()
+		for range 3 {
+			_, die := watch(t, m)
+			die()
+		}
+		w := &Watch{Log: m, Journals: m, Mine: func() events.Journal { return "j:4" }, Logger: slog.New(slog.DiscardHandler)}
+		for n := range uint64(2) {
+			m.UpdateJournal(t.Context(), events.Row{Number: n + 1, Ended: 1})
+		}
+		rows, _ := m.ListJournals(t.Context(), 0, events.Strong)
+		w.look(time.Now(), rows)
+		if w.through != 2 {
+			t.Errorf("rows are read from %d on, want 3: the first two are ended", w.through+1)
+		}
+	})
+}
