@@ -27,6 +27,7 @@ var permitted = map[string][]string{
 	"ingest":            {"bus", "events", "sim/planted"},
 	"projections":       {"bus", "events", "events/fields", "sim/planted"},
 	"projections/lease": {"events"},
+	"projections/relay": {"bus", "events", "projections", "projections/lease"},
 	"edge/auth":         {"events"},
 	"edge":              {"bus", "edge/auth", "events", "ingest", "sim/planted", "wire", "wire/sealed"},
 	"client":            {"events", "events/fields", "sim/planted", "wire", "wire/sealed", "wire/udp"},

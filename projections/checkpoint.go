@@ -88,6 +88,15 @@ type Item struct {
 	Entries []Entry
 }
 
+// Events returns the events of the entries, each an events.Raw.
+func (i *Item) Events() [][]byte {
+	raws := make([][]byte, len(i.Entries))
+	for k := range raws {
+		raws[k] = i.Entries[k].Event
+	}
+	return raws
+}
+
 // An Entry is an event, or where to find it.
 type Entry struct {
 	Event []byte // an events.Raw

@@ -346,9 +346,5 @@ func (s *shard) know(ctx context.Context, c *cover, n CheckpointNumber) error {
 }
 
 func (s *shard) push(g *gift) bus.Push {
-	raws := make([][]byte, len(g.item.Entries))
-	for i := range raws {
-		raws[i] = g.item.Entries[i].Event
-	}
-	return bus.Push{Store: s.cfg.Meta.Store, User: g.user, First: g.item.First, Events: raws, Newest: g.item.Newest}
+	return bus.Push{Store: s.cfg.Meta.Store, User: g.user, First: g.item.First, Events: g.item.Events(), Newest: g.item.Newest}
 }

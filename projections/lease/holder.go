@@ -96,9 +96,5 @@ func (h *holder) level(mine int, living map[string][]Lease) (moves []move) {
 
 // take returns the move that makes a lease the holder's own, or keeps it so.
 func (h *holder) take(l Lease, place string) move {
-	m := move{was: l, is: Lease{Kind: l.Kind, Name: l.Name, Owner: h.owner, Counter: l.Counter + 1, Place: place}}
-	if l.Counter == 0 {
-		m.was = Lease{} // there is none yet
-	}
-	return m
+	return move{was: l, is: Lease{Kind: l.Kind, Name: l.Name, Owner: h.owner, Counter: l.Counter + 1, Place: place}}
 }

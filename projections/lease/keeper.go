@@ -26,10 +26,7 @@ type Config struct {
 	// quarter of it is how often leases are renewed and looked at. Default: 10 s.
 	Length time.Duration
 	// Names returns the leases there should be, given those that stand.
-	Names func(ctx context.Context, stand []Lease) ([]string, error)
-	// Held is called by Run with the leases held whenever others are; the last time
-	// with none. It must have ended what was done under those missing when it returns.
-	Held   func([]Lease)
+	Names  func(ctx context.Context, stand []Lease) ([]string, error)
 	Random io.Reader // for the jitter between rounds
 	Logger *slog.Logger
 }
@@ -89,8 +86,10 @@ func (k *Keeper) Wake() {
 	}
 }
 
-// Run holds leases until ctx ends, then gives them back, and returns.
-func (k *Keeper) Run(ctx context.Context) {
+// Run holds leases until ctx ends, then gives them back, and returns. It calls hold with
+// the leases held whenever they are others, the last time with none; when hold returns,
+// what was done under those missing has ended.
+func (k *Keeper) Run(ctx context.Context, hold func([]Lease)) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -98,10 +97,10 @@ func (k *Keeper) Run(ctx context.Context) {
 		case <-timer.C:
 		case <-k.wake:
 		case <-ctx.Done():
-			k.release(ctx)
+			k.release(ctx, hold)
 			return
 		}
-		if err := k.round(ctx); err != nil && ctx.Err() == nil {
+		if err := k.round(ctx, hold); err != nil && ctx.Err() == nil {
 			k.cfg.Logger.Warn("leases cannot be kept; trying again", "kind", k.cfg.Kind, "err", err)
 		}
 		every := k.cfg.Length / 4
@@ -111,13 +110,13 @@ func (k *Keeper) Run(ctx context.Context) {
 
 // round renews what is held, takes what is due, and gives up what could not be
 // renewed in time.
-func (k *Keeper) round(ctx context.Context) error {
+func (k *Keeper) round(ctx context.Context, hold func([]Lease)) error {
 	before := slices.Sorted(maps.Keys(k.held))
 	err := k.put(ctx)
 	now := time.Now()
 	maps.DeleteFunc(k.held, func(_ string, h holding) bool { return now.Sub(h.since) >= k.cfg.Length })
 	if !slices.Equal(before, slices.Sorted(maps.Keys(k.held))) {
-		k.cfg.Held(k.list())
+		hold(k.list())
 	}
 	return err
 }
@@ -170,8 +169,8 @@ func (k *Keeper) list() []Lease {
 
 // release ends the work and gives the leases back, so that nobody has to wait for
 // their end.
-func (k *Keeper) release(ctx context.Context) {
-	k.cfg.Held(nil)
+func (k *Keeper) release(ctx context.Context, hold func([]Lease)) {
+	hold(nil)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseWithin)
 	defer cancel()
 	places := k.moved()

@@ -17,9 +17,9 @@ type Leases interface {
 	// consistent read.
 	ListLeases(ctx context.Context, kind string) ([]Lease, error)
 
-	// PutLease replaces a lease on condition that was is what stands; a zero was
-	// stands for none. Otherwise the error is events.ErrConflict. After any
-	// other error the lease may have been replaced, now or later. A zero is
-	// deletes the lease.
+	// PutLease replaces a lease, named by kind and name in both, on condition that
+	// was stands. Otherwise the error is events.ErrConflict. After any other error
+	// the lease may have been replaced, now or later. A lease whose counter is 0
+	// is none: one that was none is created, one that is none is deleted.
 	PutLease(ctx context.Context, was, is Lease) error
 }

@@ -49,7 +49,7 @@ func (m *memory) PutLease(_ context.Context, was, is Lease) error {
 	switch {
 	case !applied:
 		return err
-	case m.leases[is.Name] != was:
+	case m.leases[is.Name] != was && was.Counter+m.leases[is.Name].Counter > 0:
 		return events.ErrConflict
 	}
 	m.leases[is.Name] = is
@@ -88,14 +88,6 @@ func (p *party) join(owner string) (k *Keeper, leave, die func()) {
 	k, err := NewKeeper(Config{
 		Leases: mortal{p.leases, &dead}, Kind: "work", Owner: owner, Random: p.random, Logger: slog.New(slog.DiscardHandler),
 		Names: func(context.Context, []Lease) ([]string, error) { return p.names, nil },
-		Held: func(ls []Lease) {
-			p.mu.Lock()
-			defer p.mu.Unlock()
-			p.held[owner] = nil
-			for _, l := range ls {
-				p.held[owner] = append(p.held[owner], l.Name)
-			}
-		},
 	})
 	if err != nil {
 		p.t.Fatal(err)
@@ -104,7 +96,14 @@ func (p *party) join(owner string) (k *Keeper, leave, die func()) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		k.Run(ctx)
+		k.Run(ctx, func(ls []Lease) {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			p.held[owner] = nil
+			for _, l := range ls {
+				p.held[owner] = append(p.held[owner], l.Name)
+			}
+		})
 	}()
 	leave = func() { cancel(); <-done }
 	die = func() { dead.Store(true); leave() }
