@@ -42,7 +42,7 @@ var permitted = map[string][]string{
 	"sim/proxy":         {},
 	"sim/servers":       {},
 	"cmd/bench":         {"events", "sim/corpus", "sim/proxy", "wire", "wire/sealed", "wire/udp"},
-	"cmd/node":          {"bus", "edge", "events", "ingest", "projections"},
+	"cmd/node":          {"bus", "edge", "events", "ingest", "projections", "projections/lease", "projections/relay"},
 	"cmd/timberline":    {anything},
 	"projections/lease": {},
 	"store/dynamo":      {"events", "events/fields", "projections", "projections/lease"},

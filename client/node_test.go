@@ -66,10 +66,11 @@ func serve(fs vfs.FS, at string) *server {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
+	b := new(local.Bus)
 	go func() {
 		done <- node.Run(ctx, node.Config{
-			Engine: store, Meta: store.Meta(), Sole: true, Bus: new(local.Bus),
-			Edge: edge.Config{
+			Engine: store, Meta: store.Meta(), Sole: true, Bus: b, Projector: true, Publish: b.PublishPushes,
+			Edge: &edge.Config{
 				Sockets: []edge.Socket{{PacketConn: conn}}, Tag: store.Tag(), Verify: verify,
 				Keys: func() []sealed.ServerKey { return []sealed.ServerKey{staticKey} }, Secret: sealed.Secret{1},
 			},

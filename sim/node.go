@@ -108,8 +108,8 @@ func (p *process) run(ctx context.Context, sole bool, started func()) error {
 	p.w.note("%s starts, its clock is off by %v", p, time.Until(p.host.now()))
 	err := node.Run(ctx, node.Config{
 		Engine: through[node.Engine](p.w.seams.Engine, p.engine),
-		Meta:   p.boot.store.Meta(), Sole: sole, Bus: p.bus, Metrics: p.tells,
-		Edge: edge.Config{
+		Meta:   p.boot.store.Meta(), Sole: sole, Bus: p.bus, Projector: true, Publish: p.bus.PublishPushes, Metrics: p.tells,
+		Edge: &edge.Config{
 			Sockets: p.sockets(), Tag: p.host.tag, Verify: p.verify, MaxBody: maxBody,
 			Keys:   func() []sealed.ServerKey { return []sealed.ServerKey{p.w.serverKey} },
 			Secret: p.host.secret, HalfOpen: l.halfOpen, MaxSessions: l.sessions, SessionRate: l.rate,

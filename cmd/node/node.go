@@ -1,5 +1,5 @@
-// Package node wires the roles of one process together: edge, ingest, projector
-// and push.
+// Package node wires the roles of one process together: edge with ingest, projector,
+// relay.
 package node
 
 import (
@@ -16,8 +16,9 @@ import (
 	"timberline/bus"
 	"timberline/edge"
 	"timberline/events"
-	"timberline/ingest"
 	"timberline/projections"
+	"timberline/projections/lease"
+	"timberline/projections/relay"
 )
 
 // An Engine is a storage engine with all that the roles need of it.
@@ -32,16 +33,35 @@ type Engine interface {
 type Config struct {
 	Engine Engine
 	Meta   projections.Meta
+	Bus    bus.Bus
+
 	// Sole says that the engine proves every older process dead, as the lock of
 	// a data folder does: their journals are ended at once.
 	Sole bool
-	Bus  bus.Bus
-	// Edge is how the edge serves. Run sets what the other roles are to it:
-	// Writer, Settler, Timelines, Bus, Clock, Store, Random, Now, Logger.
-	Edge edge.Config
+	// Shared says that other processes use the store at the same time: each watches
+	// over the journals of the others.
+	Shared bool
+	// Leases are what processes share shards by; nil: all are the process's own.
+	Leases lease.Leases
+	// Owner names the process in them: no two ever have the same.
+	Owner string
 
+	// Edge is how the edge serves; nil: the process has none. Run sets what the
+	// other roles are to it: Writer, Settler, Timelines, Bus, Clock, Store, Random,
+	// Now, Logger, Metrics.
+	Edge *edge.Config
 	// MaxPending bounds the bytes of sends that wait for the log; see ingest.Config.
 	MaxPending int
+
+	// Projector says whether the process has one.
+	Projector bool
+	// Publish is told of new, durable entries by the projector; nil: nobody is,
+	// because a relay tells of them.
+	Publish func([]bus.Push)
+
+	// Relay is what a relay works with; nil: the process has none. Run sets Leases,
+	// Owner, Store, Random, Logger, Metrics.
+	Relay *relay.Config
 
 	// Started is called when the process serves, if it is not nil, with what tells
 	// whether it still does: it asks the edge's loop.
@@ -57,14 +77,16 @@ type Config struct {
 // written, and then nothing is gained by waiting.
 const stopWithin = 10 * time.Second
 
-// Run runs edge, ingest, projector and push until ctx ends, then stops them in
-// order: no new sends, the last append settled and acknowledged, the journal
-// ended. It returns nil after a clean stop.
+// Run runs the roles until ctx ends, then stops them in order: no new sends, the last
+// append settled and acknowledged, the journal ended, leases given back. It returns nil
+// after a clean stop.
 func Run(ctx context.Context, c Config) error {
 	p, err := build(ctx, &c)
 	if err != nil {
-		for _, conn := range c.Edge.Sockets {
-			conn.Close()
+		if c.Edge != nil {
+			for _, conn := range c.Edge.Sockets {
+				conn.Close()
+			}
 		}
 		if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 			return nil // stopped before it served
@@ -91,63 +113,10 @@ func Run(ctx context.Context, c Config) error {
 
 var errSlow = fmt.Errorf("stopped without ending the journal: the log could not be written within %v; nothing acknowledged is lost", stopWithin)
 
-// A process is the roles, wired.
-type process struct {
-	writer    *ingest.Writer
-	edge      *edge.Edge
-	projector *projections.Projector
-}
-
-func build(ctx context.Context, c *Config) (*process, error) {
-	clock, err := events.NewClock(c.Now, c.Random)
-	if err != nil {
-		return nil, err
-	}
-	if c.Sole {
-		n, err := ingest.EndJournals(ctx, c.Engine, c.Engine, clock, c.Logger)
-		if err != nil {
-			return nil, err
-		}
-		if n > 0 {
-			c.Logger.Info("ended journals of stopped processes", "count", n)
-		}
-	}
-	p := &process{}
-	p.writer = ingest.NewWriter(ingest.Config{
-		Log: c.Engine, Journals: c.Engine, Clock: clock, Store: c.Meta.Store, Tag: c.Edge.Tag, Random: c.Random, Logger: c.Logger, Metrics: c.Metrics,
-		Appended: c.Bus.PublishHint, MaxPending: c.MaxPending,
-		Report: func(r ingest.Report) { p.edge.Report(r) },
-	})
-	if err := p.writer.Open(ctx); err != nil {
-		return nil, err
-	}
-	p.projector, err = projections.NewProjector(projections.Config{
-		Log: c.Engine, Journals: c.Engine, Checkpoints: c.Engine, Items: c.Engine,
-		Meta: c.Meta, Bus: c.Bus, Publish: c.Bus.PublishPushes, Random: c.Random, Logger: c.Logger, Metrics: c.Metrics,
-	})
-	if err != nil {
-		return nil, err
-	}
-	p.edge, err = edge.New(p.edgeConfig(c, clock))
-	return p, err
-}
-
-// edgeConfig returns the edge's configuration with what the other roles are to it.
-func (p *process) edgeConfig(c *Config, clock *events.Clock) edge.Config {
-	ec := c.Edge
-	ec.Writer, ec.Bus, ec.Clock, ec.Store = p.writer, c.Bus, clock, c.Meta.Store
-	ec.Random, ec.Now, ec.Logger, ec.Metrics = c.Random, c.Now, c.Logger, c.Metrics
-	ec.Timelines = projections.NewReader(c.Engine)
-	ec.Settler = &ingest.Settler{
-		Log: c.Engine, Journals: c.Engine, Clock: clock, Logger: c.Logger, Close: p.writer.CloseSession,
-	}
-	return ec
-}
-
 // run runs the roles. The edge stops first and makes the writer stop; when both
-// are done, so is the projector.
+// are done, so are the others.
 func (p *process) run(ctx, hard context.Context, cancel context.CancelCauseFunc, started func(func(context.Context) error)) error {
-	projecting, stop := context.WithCancel(hard)
+	behind, stop := context.WithCancel(hard)
 	defer stop()
 	serving, abandon := context.WithCancel(ctx)
 	defer abandon()
@@ -159,13 +128,36 @@ func (p *process) run(ctx, hard context.Context, cancel context.CancelCauseFunc,
 		}
 		return err
 	}
-	front.Go(func() error { return fail(p.writer.Run(hard)) })
-	front.Go(func() error { return fail(p.edge.Run(serving, hard)) })
-	back.Go(func() error { return fail(p.projector.Run(projecting)) })
+	if p.edge != nil {
+		front.Go(func() error { return fail(p.writer.Run(hard)) })
+		front.Go(func() error { return fail(p.edge.Run(serving, hard)) })
+	} else {
+		front.Go(func() error { return until(serving, hard) })
+	}
+	for _, role := range p.behind {
+		back.Go(func() error { return fail(role(behind)) })
+	}
 	if started != nil {
-		started(p.edge.Alive)
+		started(p.alive)
 	}
 	err := front.Wait()
 	stop()
 	return errors.Join(err, back.Wait())
+}
+
+// until waits until the process is to stop, or is broken.
+func until(ctx, hard context.Context) error {
+	select {
+	case <-ctx.Done():
+	case <-hard.Done():
+	}
+	return nil
+}
+
+// alive reports whether the process still serves.
+func (p *process) alive(ctx context.Context) error {
+	if p.edge == nil {
+		return nil
+	}
+	return p.edge.Alive(ctx)
 }

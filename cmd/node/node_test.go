@@ -53,10 +53,11 @@ func serveEdge(t *testing.T, fs vfs.FS, newEdge func(wire.PacketConn, events.Edg
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
+	b, ec := new(local.Bus), newEdge(conn, store.Tag())
 	go func() {
 		done <- node.Run(ctx, node.Config{
-			Engine: store, Meta: store.Meta(), Sole: true, Bus: new(local.Bus),
-			Edge: newEdge(conn, store.Tag()),
+			Engine: store, Meta: store.Meta(), Sole: true, Bus: b, Projector: true, Publish: b.PublishPushes,
+			Edge: &ec,
 			Now:  time.Now, Random: rand.Reader, Logger: slog.New(slog.DiscardHandler),
 		})
 	}()
@@ -189,9 +190,10 @@ func TestStopWhileStartingIsClean(t *testing.T) {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
+	ec := plainEdge(conn, store.Tag())
 	err = node.Run(ctx, node.Config{
 		Engine: cancelling{store, cancel}, Meta: store.Meta(), Sole: true, Bus: new(local.Bus),
-		Edge: plainEdge(conn, store.Tag()),
+		Edge: &ec,
 		Now:  time.Now, Random: rand.Reader, Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {

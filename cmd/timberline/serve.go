@@ -104,14 +104,15 @@ func serve(ctx context.Context, c *call, cfg *config, asJSON bool) (err error) {
 		closeAll(ec.Sockets)
 		return err
 	}
+	b := new(local.Bus)
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return watch.run(ctx, logger) })
 	g.Go(func() error { return serveAdmin(ctx, admin, cfg.data, store, keys, logger) })
 	g.Go(func() error { return keys.run(ctx, logger) })
 	g.Go(func() error {
 		return node.Run(ctx, node.Config{
-			Engine: store, Meta: store.Meta(), Sole: true, Bus: new(local.Bus),
-			Edge: ec,
+			Engine: store, Meta: store.Meta(), Sole: true, Bus: b, Projector: true, Publish: b.PublishPushes,
+			Edge: &ec,
 			Started: func(alive func(context.Context) error) {
 				watch.started(alive)
 				announce(c.stdout, cfg, store, &ec, watch.address(), asJSON)

@@ -1,0 +1,162 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+
+	"timberline/edge"
+	"timberline/events"
+	"timberline/ingest"
+	"timberline/projections"
+	"timberline/projections/lease"
+	"timberline/projections/relay"
+)
+
+// A process is the roles, wired.
+type process struct {
+	writer *ingest.Writer // both nil if there is no edge
+	edge   *edge.Edge
+	behind []func(context.Context) error // the others: they run until their context ends
+}
+
+func build(ctx context.Context, c *Config) (*process, error) {
+	p := &process{}
+	var edged, projected, relayed error
+	if c.Edge != nil {
+		edged = p.addEdge(ctx, c)
+	}
+	if c.Projector && edged == nil {
+		projected = p.addProjector(c)
+	}
+	if c.Relay != nil {
+		relayed = p.addRelay(c)
+	}
+	return p, errors.Join(edged, projected, relayed)
+}
+
+// addEdge adds an edge with what writes its journal.
+func (p *process) addEdge(ctx context.Context, c *Config) error {
+	clock, err := events.NewClock(c.Now, c.Random)
+	if err != nil {
+		return err
+	}
+	if c.Sole {
+		n, err := ingest.EndJournals(ctx, c.Engine, c.Engine, clock, c.Logger)
+		if err != nil {
+			return err
+		}
+		if n > 0 {
+			c.Logger.Info("ended journals of stopped processes", "count", n)
+		}
+	}
+	p.writer = ingest.NewWriter(ingest.Config{
+		Log: c.Engine, Journals: c.Engine, Clock: clock, Store: c.Meta.Store, Tag: c.Edge.Tag, Random: c.Random, Logger: c.Logger, Metrics: c.Metrics,
+		Appended: c.Bus.PublishHint, MaxPending: c.MaxPending,
+		Report: func(r ingest.Report) { p.edge.Report(r) },
+	})
+	if err := p.writer.Open(ctx); err != nil {
+		return err
+	}
+	if c.Shared {
+		p.addWatch(c, clock)
+	}
+	p.edge, err = edge.New(p.edgeConfig(c, clock))
+	return err
+}
+
+// edgeConfig returns the edge's configuration with what the other roles are to it.
+func (p *process) edgeConfig(c *Config, clock *events.Clock) edge.Config {
+	ec := *c.Edge
+	ec.Writer, ec.Bus, ec.Clock, ec.Store = p.writer, c.Bus, clock, c.Meta.Store
+	ec.Random, ec.Now, ec.Logger, ec.Metrics = c.Random, c.Now, c.Logger, c.Metrics
+	ec.Timelines = projections.NewReader(c.Engine)
+	ec.Settler = &ingest.Settler{
+		Log: c.Engine, Journals: c.Engine, Clock: clock, Logger: c.Logger, Close: p.writer.CloseSession,
+	}
+	return ec
+}
+
+// addWatch adds what tells others that the process lives, and ends the journals of
+// those that do not.
+func (p *process) addWatch(c *Config, clock *events.Clock) {
+	mine := func() events.Journal {
+		j, _ := p.writer.Position()
+		return j
+	}
+	w := &ingest.Watch{Log: c.Engine, Journals: c.Engine, Clock: clock, Mine: mine, Logger: c.Logger}
+	p.behind = append(p.behind, func(ctx context.Context) error {
+		w.Run(ctx)
+		return nil
+	})
+}
+
+// addProjector adds a projector, of the shards whose leases it holds.
+func (p *process) addProjector(c *Config) error {
+	pc := projections.Config{
+		Log: c.Engine, Journals: c.Engine, Checkpoints: c.Engine, Items: c.Engine,
+		Meta: c.Meta, Bus: c.Bus, Publish: c.Publish, Random: c.Random, Logger: c.Logger, Metrics: c.Metrics,
+	}
+	if c.Leases != nil {
+		pc.Shards = []projections.Shard{}
+	}
+	projector, err := projections.NewProjector(pc)
+	if err != nil {
+		return err
+	}
+	p.behind = append(p.behind, projector.Run)
+	if c.Leases == nil {
+		return nil
+	}
+	return p.addShards(c, projector)
+}
+
+// addShards adds what decides which shards are the projector's.
+func (p *process) addShards(c *Config, projector *projections.Projector) error {
+	var names []string
+	for s := range c.Meta.Shards {
+		names = append(names, strconv.FormatUint(uint64(s), 10))
+	}
+	keeper, err := lease.NewKeeper(lease.Config{
+		Leases: c.Leases, Kind: "shard", Owner: c.Owner, Random: c.Random, Logger: c.Logger,
+		Names: func(context.Context, []lease.Lease) ([]string, error) { return names, nil },
+	})
+	if err != nil {
+		return err
+	}
+	p.behind = append(p.behind, func(ctx context.Context) error {
+		keeper.Run(ctx, func(held []lease.Lease) { projector.Own(shardsOf(held)) })
+		return nil
+	})
+	return nil
+}
+
+// shardsOf returns the shards that leases are for.
+func shardsOf(held []lease.Lease) []projections.Shard {
+	shards := make([]projections.Shard, len(held))
+	for i, l := range held {
+		n, err := strconv.ParseUint(l.Name, 10, 32)
+		if err != nil {
+			panic(fmt.Sprintf("a lease %q of a shard is held, which nobody named", l.Name))
+		}
+		shards[i] = projections.Shard(n)
+	}
+	return shards
+}
+
+// addRelay adds a relay.
+func (p *process) addRelay(c *Config) error {
+	rc := *c.Relay
+	rc.Leases, rc.Owner, rc.Store = c.Leases, c.Owner, c.Meta.Store
+	rc.Random, rc.Logger, rc.Metrics = c.Random, c.Logger, c.Metrics
+	r, err := relay.New(rc)
+	if err != nil {
+		return err
+	}
+	p.behind = append(p.behind, func(ctx context.Context) error {
+		r.Run(ctx)
+		return nil
+	})
+	return nil
+}
