@@ -13,13 +13,14 @@ import (
 	"timberline/edge"
 	"timberline/edge/auth"
 	"timberline/events"
+	"timberline/projections/lease"
 	"timberline/sim/network"
 	"timberline/wire"
 	"timberline/wire/sealed"
 )
 
 // A process is one node while it runs: an edge on sockets of its own, a journal of
-// its own, and a projector of all shards.
+// its own, and a projector of its shards.
 type process struct {
 	w      *world
 	boot   *boot
@@ -106,16 +107,20 @@ func (p *process) run(ctx context.Context, sole bool, started func()) error {
 	defer p.boot.remove(p)
 	l := &p.w.plan.limits
 	p.w.note("%s starts, its clock is off by %v", p, time.Until(p.host.now()))
+	var shared lease.Leases
+	if p.w.plan.leased {
+		shared = p.engine
+	}
 	err := node.Run(ctx, node.Config{
 		Engine: through[node.Engine](p.w.seams.Engine, p.engine),
-		Meta:   p.boot.store.Meta(), Sole: sole, Bus: p.bus, Projector: true, Publish: p.bus.PublishPushes, Metrics: p.tells,
+		Meta:   p.boot.store.Meta(), Sole: sole, Shared: len(p.w.server.hosts) > 1, Bus: p.bus, Projector: true, Publish: p.bus.PublishPushes, Metrics: p.tells,
 		Edge: &edge.Config{
 			Sockets: p.sockets(), Tag: p.host.tag, Verify: p.verify, MaxBody: maxBody,
 			Keys:   func() []sealed.ServerKey { return []sealed.ServerKey{p.w.serverKey} },
 			Secret: p.host.secret, HalfOpen: l.halfOpen, MaxSessions: l.sessions, SessionRate: l.rate,
 			Policy: bars{}, SyncBytes: l.syncBytes, MaxTasks: l.tasks, Workers: l.workers,
 		},
-		MaxPending: l.pending,
+		MaxPending: l.pending, Leases: shared, Owner: p.name,
 		Started: func(func(context.Context) error) {
 			p.engine.serves.Store(true)
 			started()

@@ -38,6 +38,7 @@ type plan struct {
 	hostile   hostilePlan
 	limits    limits          // of a node
 	nodes     int             // of the server; 0: one
+	leased    bool            // they have their shards by leases; else each has all
 	clocks    []time.Duration // how far off their clocks are at first
 	stops     []stop
 	full      diskFull
@@ -231,6 +232,7 @@ func (p *plan) share(r *rand.Rand) {
 			p.devices[r.IntN(len(p.devices))].leave(r, s.at)
 		}
 	}
+	p.leased = chance(r, 0.5)
 }
 
 // setClocks has clocks set, unless that would end all sessions.
