@@ -33,6 +33,7 @@ var permitted = map[string][]string{
 	"client":            {"events", "events/fields", "sim/planted", "wire", "wire/sealed", "wire/udp"},
 	"bus/local":         {"bus", "events"},
 	"bus/rabbit":        {"bus", "events", "events/fields"},
+	"store/dynamo":      {"events", "events/fields", "projections", "projections/lease", "projections/relay"},
 	"store/pebble":      {"events", "events/fields", "projections", "sim/planted"},
 	"sim":               {anything},
 	"sim/check":         {"events"},

@@ -21,14 +21,19 @@ const (
 	placeAttribute   = "place"
 )
 
-func leaseItem(l lease.Lease) item {
+func leaseKey(l lease.Lease) item {
 	return item{
 		leasesTable.partition.name: &types.AttributeValueMemberS{Value: l.Kind},
 		leasesTable.sort.name:      &types.AttributeValueMemberS{Value: l.Name},
-		ownerAttribute:             &types.AttributeValueMemberS{Value: l.Owner},
-		counterAttribute:           &types.AttributeValueMemberN{Value: strconv.FormatUint(l.Counter, 10)},
-		placeAttribute:             &types.AttributeValueMemberS{Value: l.Place},
 	}
+}
+
+func leaseItem(l lease.Lease) item {
+	i := leaseKey(l)
+	i[ownerAttribute] = &types.AttributeValueMemberS{Value: l.Owner}
+	i[counterAttribute] = &types.AttributeValueMemberN{Value: strconv.FormatUint(l.Counter, 10)}
+	i[placeAttribute] = &types.AttributeValueMemberS{Value: l.Place}
+	return i
 }
 
 func decodeLease(i item) (lease.Lease, error) {
@@ -83,35 +88,50 @@ func (s *Store) ListLeases(ctx context.Context, kind string) (all []lease.Lease,
 
 // PutLease implements lease.Leases.
 func (s *Store) PutLease(ctx context.Context, was, is lease.Lease) error {
-	in := &dynamodb.PutItemInput{
-		TableName:                           aws.String(s.name(leasesTable)),
-		Item:                                leaseItem(is),
-		ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld,
-	}
-	if was == (lease.Lease{}) {
-		in.ConditionExpression = aws.String("attribute_not_exists(#k)")
-		in.ExpressionAttributeNames = map[string]string{"#k": leasesTable.partition.name}
+	condition, names, values := standsAs(was)
+	var err error
+	if is.Counter == 0 {
+		_, err = call(ctx, s, "DeleteItem", s.db.DeleteItem, &dynamodb.DeleteItemInput{
+			TableName: aws.String(s.name(leasesTable)), Key: leaseKey(is),
+			ConditionExpression: condition, ExpressionAttributeNames: names, ExpressionAttributeValues: values,
+			ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld,
+		})
 	} else {
-		old := leaseItem(was)
-		in.ConditionExpression = aws.String("#o = :o AND #c = :c AND #p = :p")
-		in.ExpressionAttributeNames = map[string]string{"#o": ownerAttribute, "#c": counterAttribute, "#p": placeAttribute}
-		in.ExpressionAttributeValues = item{":o": old[ownerAttribute], ":c": old[counterAttribute], ":p": old[placeAttribute]}
+		_, err = call(ctx, s, "PutItem", s.db.PutItem, &dynamodb.PutItemInput{
+			TableName: aws.String(s.name(leasesTable)), Item: leaseItem(is),
+			ConditionExpression: condition, ExpressionAttributeNames: names, ExpressionAttributeValues: values,
+			ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld,
+		})
 	}
-	_, err := call(ctx, s, "PutItem", s.db.PutItem, in)
 	failed := (*types.ConditionalCheckFailedException)(nil)
 	switch {
 	case err == nil:
-		s.metrics.wrote(leasesTable, ItemSize(in.Item))
+		s.metrics.wrote(leasesTable, ItemSize(leaseItem(is)))
 		return nil
 	case !errors.As(err, &failed):
 		return fmt.Errorf("lease %s of kind %s: %w", is.Name, is.Kind, err)
 	}
 	s.metrics.refused(leasesTable, ItemSize(failed.Item))
+	var stands lease.Lease
 	if len(failed.Item) > 0 {
-		stands, err := decodeLease(failed.Item)
-		if err != nil || stands == is {
-			return err // nil: an earlier attempt has landed, its answer was lost
+		if stands, err = decodeLease(failed.Item); err != nil {
+			return err
 		}
 	}
+	if stands == is || stands.Counter+is.Counter == 0 {
+		return nil // an earlier attempt has landed, its answer was lost
+	}
 	return fmt.Errorf("lease %s of kind %s: %w", is.Name, is.Kind, events.ErrConflict)
+}
+
+// standsAs returns the condition that a lease stands; one whose counter is 0, that none
+// does.
+func standsAs(l lease.Lease) (condition *string, names map[string]string, values item) {
+	if l.Counter == 0 {
+		return aws.String("attribute_not_exists(#k)"), map[string]string{"#k": leasesTable.partition.name}, nil
+	}
+	i := leaseItem(l)
+	return aws.String("#o = :o AND #c = :c AND #p = :p"),
+		map[string]string{"#o": ownerAttribute, "#c": counterAttribute, "#p": placeAttribute},
+		item{":o": i[ownerAttribute], ":c": i[counterAttribute], ":p": i[placeAttribute]}
 }

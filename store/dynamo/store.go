@@ -93,6 +93,7 @@ func positive(d, otherwise time.Duration) time.Duration {
 type Store struct {
 	db      *dynamodb.Client
 	http    *http.Client
+	retryer aws.Retryer
 	o       Options
 	log     *slog.Logger
 	clock   clock
@@ -111,14 +112,12 @@ func newStore(o Options) (*Store, error) {
 		Timeout:       o.AttemptTimeout, // of an attempt: the SDK makes them one by one
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
-	s.db = dynamodb.NewFromConfig(o.AWS, func(do *dynamodb.Options) {
-		do.HTTPClient = s.http
-		do.Retryer = retry.NewStandard(func(so *retry.StandardOptions) {
-			so.MaxAttempts = o.Attempts
-			so.Backoff = retry.BackoffDelayerFunc(func(attempt int, _ error) (time.Duration, error) { return s.backoff(attempt), nil })
-			so.RateLimiter = ratelimit.None // attempts and callers are bounded
-		})
+	s.retryer = retry.NewStandard(func(so *retry.StandardOptions) {
+		so.MaxAttempts = o.Attempts
+		so.Backoff = retry.BackoffDelayerFunc(func(attempt int, _ error) (time.Duration, error) { return s.backoff(attempt), nil })
+		so.RateLimiter = ratelimit.None // attempts and callers are bounded
 	})
+	s.db = dynamodb.NewFromConfig(o.AWS, func(do *dynamodb.Options) { do.HTTPClient, do.Retryer = s.http, s.retryer })
 	return s, nil
 }
 
@@ -195,7 +194,7 @@ func (s *Store) sleep(ctx context.Context, attempt int) error {
 
 // call makes a call of the SDK, which tries it several times, and tells what became of
 // it.
-func call[I, O any](ctx context.Context, s *Store, operation string, do func(context.Context, *I, ...func(*dynamodb.Options)) (*O, error), in *I) (*O, error) {
+func call[I, O, P any](ctx context.Context, s *Store, operation string, do func(context.Context, *I, ...func(P)) (*O, error), in *I) (*O, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.o.Deadline)
 	defer cancel()
 	began := time.Now()
