@@ -45,8 +45,6 @@ var permitted = map[string][]string{
 	"cmd/bench":         {"events", "sim/corpus", "sim/proxy", "wire", "wire/sealed", "wire/udp"},
 	"cmd/node":          {"bus", "edge", "events", "ingest", "projections", "projections/lease", "projections/relay"},
 	"cmd/timberline":    {anything},
-	"projections/lease": {},
-	"store/dynamo":      {"events", "events/fields", "projections", "projections/lease"},
 
 	// For the tests of others.
 	"bus/bustest":                 {"bus", "events"},

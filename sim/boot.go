@@ -15,7 +15,7 @@ import (
 
 	"timberline/events"
 	"timberline/ingest"
-	"timberline/projections/lease"
+	"timberline/projections/lease/leasetest"
 	"timberline/sim/network"
 	"timberline/store/pebble"
 )
@@ -33,7 +33,7 @@ type boot struct {
 	store  *pebble.Store
 	ctx    context.Context
 	cancel context.CancelFunc // stops the nodes cleanly
-	leases leases             // of the nodes
+	leases leasetest.Memory   // of the nodes
 	left   *vfs.MemFS         // what the boot has left of the disk; nil: all
 	fate   atomic.Uint32      // one of those below
 
@@ -53,7 +53,6 @@ const (
 // newBoot opens the store.
 func newBoot(ctx context.Context, s *server, n int) (*boot, error) {
 	b := &boot{w: s.w, server: s, name: fmt.Sprintf("boot %d", n)}
-	b.leases.all = make(map[string]lease.Lease)
 	b.ctx, b.cancel = context.WithCancel(ctx)
 	b.disk = &disk{full: b.full, FS: through[vfs.FS](s.w.seams.Disk, s.left), mem: s.left, draws: s.w.draws, name: b.name, most: s.w.plan.sync}
 	var err error

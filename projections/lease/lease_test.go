@@ -1,11 +1,10 @@
-package lease
+package lease_test
 
 import (
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -14,52 +13,48 @@ import (
 	"testing/synctest"
 	"time"
 
-	"timberline/events"
+	"timberline/projections/lease"
+	"timberline/projections/lease/leasetest"
 )
 
-// A memory keeps leases; fail, if it is not nil, says which calls fail.
+// A memory is leases of which fail, if it is not nil, says which calls fail.
 type memory struct {
-	mu     sync.Mutex
-	leases map[string]Lease
-	fail   func() (applied bool, err error)
+	leasetest.Memory
+	mu   sync.Mutex
+	fail func() (applied bool, err error)
 }
 
-func (m *memory) ListLeases(_ context.Context, kind string) ([]Lease, error) {
+func (m *memory) disturb(fail func() (applied bool, err error)) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.fail != nil {
-		if _, err := m.fail(); err != nil {
-			return nil, err
+	m.fail = fail
+}
+
+// fails asks fail.
+func (m *memory) fails() (applied bool, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.fail == nil {
+		return true, nil
+	}
+	return m.fail()
+}
+
+func (m *memory) ListLeases(ctx context.Context, kind string) ([]lease.Lease, error) {
+	if _, err := m.fails(); err != nil {
+		return nil, err
+	}
+	return m.Memory.ListLeases(ctx, kind)
+}
+
+func (m *memory) PutLease(ctx context.Context, was, is lease.Lease) error {
+	applied, err := m.fails()
+	if applied {
+		if conflict := m.Memory.PutLease(ctx, was, is); err == nil {
+			return conflict
 		}
 	}
-	var all []Lease
-	for _, name := range slices.Sorted(maps.Keys(m.leases)) {
-		all = append(all, m.leases[name])
-	}
-	return all, nil
-}
-
-func (m *memory) PutLease(_ context.Context, was, is Lease) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	applied, err := true, error(nil)
-	if m.fail != nil {
-		applied, err = m.fail()
-	}
-	switch {
-	case !applied:
-		return err
-	case m.leases[is.Name] != was && was.Counter+m.leases[is.Name].Counter > 0:
-		return events.ErrConflict
-	}
-	m.leases[is.Name] = is
 	return err
-}
-
-func (m *memory) of(name string) Lease {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.leases[name]
 }
 
 // A party is processes that share leases.
@@ -74,7 +69,7 @@ type party struct {
 }
 
 func newParty(t *testing.T, leases int) *party {
-	p := &party{t: t, leases: &memory{leases: make(map[string]Lease)}, random: rand.NewChaCha8([32]byte{1}), held: make(map[string][]string)}
+	p := &party{t: t, leases: new(memory), random: rand.NewChaCha8([32]byte{1}), held: make(map[string][]string)}
 	for i := range leases {
 		p.names = append(p.names, fmt.Sprintf("%02d", i))
 	}
@@ -82,12 +77,12 @@ func newParty(t *testing.T, leases int) *party {
 }
 
 // join starts a process. leave ends it in order, die at once.
-func (p *party) join(owner string) (k *Keeper, leave, die func()) {
+func (p *party) join(owner string) (k *lease.Keeper, leave, die func()) {
 	p.t.Helper()
 	var dead atomic.Bool
-	k, err := NewKeeper(Config{
+	k, err := lease.NewKeeper(lease.Config{
 		Leases: mortal{p.leases, &dead}, Kind: "work", Owner: owner, Random: p.random, Logger: slog.New(slog.DiscardHandler),
-		Names: func(context.Context, []Lease) ([]string, error) { return p.names, nil },
+		Names: func(context.Context, []lease.Lease) ([]string, error) { return p.names, nil },
 	})
 	if err != nil {
 		p.t.Fatal(err)
@@ -96,7 +91,7 @@ func (p *party) join(owner string) (k *Keeper, leave, die func()) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		k.Run(ctx, func(ls []Lease) {
+		k.Run(ctx, func(ls []lease.Lease) {
 			p.mu.Lock()
 			defer p.mu.Unlock()
 			p.held[owner] = nil
@@ -113,11 +108,11 @@ func (p *party) join(owner string) (k *Keeper, leave, die func()) {
 
 // A mortal process does nothing any more once it is dead.
 type mortal struct {
-	Leases
+	lease.Leases
 	dead *atomic.Bool
 }
 
-func (m mortal) PutLease(ctx context.Context, was, is Lease) error {
+func (m mortal) PutLease(ctx context.Context, was, is lease.Lease) error {
 	if m.dead.Load() {
 		return errors.New("dead")
 	}
@@ -187,9 +182,7 @@ func TestShareOfAProcessThatIsCutOffIsGivenUpInTime(t *testing.T) {
 		p := newParty(t, 3)
 		p.join("a")
 		time.Sleep(time.Second)
-		p.leases.mu.Lock()
-		p.leases.fail = func() (bool, error) { return false, errors.New("away") }
-		p.leases.mu.Unlock()
+		p.leases.disturb(func() (bool, error) { return false, errors.New("away") })
 		time.Sleep(14 * time.Second)
 		p.mu.Lock()
 		defer p.mu.Unlock()
@@ -217,9 +210,7 @@ func TestLeasesAreHeldOnceAfterFailures(t *testing.T) {
 			p.join(owner)
 		}
 		time.Sleep(time.Minute)
-		p.leases.mu.Lock()
-		p.leases.fail = nil
-		p.leases.mu.Unlock()
+		p.leases.disturb(nil)
 		time.Sleep(30 * time.Second)
 		p.want("after the failures", "a", "b", "c")
 	})
@@ -233,36 +224,18 @@ func TestPlaceGoesToTheNextOwner(t *testing.T) {
 		k.Move("00", "half way")
 		k.Wake()
 		synctest.Wait()
-		if place := p.leases.of("00").Place; place != "half way" {
+		if place := p.leases.Of("work", "00").Place; place != "half way" {
 			t.Errorf("place is %q after a wake, want half way", place)
 		}
 		k.Move("00", "nearly there")
 		leave()
-		if l := p.leases.of("00"); l.Owner != "" || l.Place != "nearly there" {
+		if l := p.leases.Of("work", "00"); l.Owner != "" || l.Place != "nearly there" {
 			t.Errorf("%+v was given back, want no owner and the last place", l)
 		}
 		p.join("b")
 		time.Sleep(time.Second)
-		if l := p.leases.of("00"); l.Owner != "b" || l.Place != "nearly there" {
+		if l := p.leases.Of("work", "00"); l.Owner != "b" || l.Place != "nearly there" {
 			t.Errorf("the next owner has %+v, want b, nearly there", l)
 		}
 	})
-}
-
-func TestLeaseOfAnotherIsNotTakenForItsChangesBeforeOne(t *testing.T) {
-	h := holder{owner: "me", length: 10 * time.Second}
-	at := time.Unix(1000, 0)
-	names := []string{"x"}
-	for i := range 100 { // renewed as late as may be
-		if ms := h.moves(at, "k", names, []Lease{{Kind: "k", Name: "x", Owner: "other", Counter: uint64(i + 1)}}, nil); len(ms) > 0 {
-			t.Fatalf("moves %v though the lease has changed", ms)
-		}
-		at = at.Add(9 * time.Second)
-	}
-	same := []Lease{{Kind: "k", Name: "x", Owner: "other", Counter: 100}}
-	at = at.Add(time.Second)
-	ms := h.moves(at, "k", names, same, nil)
-	if len(ms) != 1 || ms[0].was != same[0] || ms[0].is.Owner != "me" || ms[0].is.Counter != 101 {
-		t.Errorf("moves %+v, want that it is taken", ms)
-	}
 }

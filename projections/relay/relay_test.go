@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"timberline/events"
-	"timberline/projections/lease"
+	"timberline/projections/lease/leasetest"
 )
 
 // A stage is a stream, relays and a broker.
@@ -20,13 +20,13 @@ type stage struct {
 	t      *testing.T
 	stream *stream
 	broker *broker
-	leases *leases
+	leases *leasetest.Memory
 	heads  map[events.User]events.Seq
 	relays int
 }
 
 func newStage(t *testing.T) *stage {
-	return &stage{t: t, stream: newStream(), broker: newBroker(t), leases: &leases{all: make(map[string]lease.Lease)}, heads: make(map[events.User]events.Seq)}
+	return &stage{t: t, stream: newStream(), broker: newBroker(t), leases: new(leasetest.Memory), heads: make(map[events.User]events.Seq)}
 }
 
 // relay starts a relay, and returns what stops it in order.
@@ -117,7 +117,8 @@ func TestChildIsReadAfterItsParent(t *testing.T) {
 		}
 		s.stream.trim()
 		time.Sleep(time.Minute)
-		if n := s.leases.count(); n != 1 {
+		all, err := s.leases.ListLeases(t.Context(), leaseKind)
+		if n := len(all); n != 1 || err != nil {
 			t.Errorf("%d leases are kept, want 1: the other shards are gone", n)
 		}
 		if n := s.broker.distrusts(); n != 0 {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -14,7 +13,6 @@ import (
 	"timberline/bus"
 	"timberline/events"
 	"timberline/projections"
-	"timberline/projections/lease"
 )
 
 // A stream is one in memory that a test can split, trim and disturb.
@@ -249,43 +247,6 @@ func (b *broker) distrusts() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.told
-}
-
-// leases are some in memory.
-type leases struct {
-	mu  sync.Mutex
-	all map[string]lease.Lease
-}
-
-func (l *leases) ListLeases(context.Context, string) ([]lease.Lease, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	var all []lease.Lease
-	for _, x := range l.all {
-		all = append(all, x)
-	}
-	slices.SortFunc(all, func(a, b lease.Lease) int { return strings.Compare(a.Name, b.Name) })
-	return all, nil
-}
-
-func (l *leases) PutLease(_ context.Context, was, is lease.Lease) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if stands := l.all[is.Name]; stands != was && stands.Counter+was.Counter > 0 {
-		return events.ErrConflict
-	}
-	if is.Counter == 0 {
-		delete(l.all, is.Name)
-		return nil
-	}
-	l.all[is.Name] = is
-	return nil
-}
-
-func (l *leases) count() int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return len(l.all)
 }
 
 var storeID = events.StoreID{7}

@@ -39,6 +39,7 @@ var Contract = []Part{
 	{"Lease is replaced only if it is what it was", replaced},
 	{"Lease that stands already is a success", standsAlready},
 	{"One of many takers wins", oneWins},
+	{"Lease is deleted only if it is what it was, and made anew", deleted},
 	{"Leases are listed by kind, in the order of their names", listed},
 }
 
@@ -124,6 +125,30 @@ func standsAlready(ctx context.Context, l lease.Leases) error {
 	return wantLeases(ctx, l, "shard", next)
 }
 
+func deleted(ctx context.Context, l lease.Leases) error {
+	none := lease.Lease{Kind: ann.Kind, Name: ann.Name}
+	if err := l.PutLease(ctx, none, ann); err != nil {
+		return err
+	}
+	other := ann
+	other.Counter = 7
+	if err := wantConflict(l.PutLease(ctx, other, none)); err != nil {
+		return err
+	}
+	for range 2 { // the answer to the first was lost
+		if err := l.PutLease(ctx, ann, none); err != nil {
+			return err
+		}
+	}
+	if err := wantLeases(ctx, l, ann.Kind); err != nil {
+		return err
+	}
+	if err := l.PutLease(ctx, none, other); err != nil {
+		return err
+	}
+	return wantLeases(ctx, l, ann.Kind, other)
+}
+
 func oneWins(ctx context.Context, l lease.Leases) error {
 	stands := lease.Lease{}
 	for round := uint64(1); round <= 20; round++ {
@@ -159,14 +184,14 @@ func listed(ctx context.Context, l lease.Leases) error {
 	names := []string{"b", "a", "10", "9", "ab", "a\xc3\xa4", "a."}
 	for _, name := range names {
 		for _, kind := range []string{"shard", "stream"} {
-			if err := l.PutLease(ctx, lease.Lease{}, lease.Lease{Kind: kind, Name: name, Owner: kind}); err != nil {
+			if err := l.PutLease(ctx, lease.Lease{}, lease.Lease{Kind: kind, Name: name, Owner: kind, Counter: 1}); err != nil {
 				return err
 			}
 		}
 	}
 	var want []lease.Lease
 	for _, name := range []string{"10", "9", "a", "a.", "ab", "a\xc3\xa4", "b"} {
-		want = append(want, lease.Lease{Kind: "stream", Name: name, Owner: "stream"})
+		want = append(want, lease.Lease{Kind: "stream", Name: name, Owner: "stream", Counter: 1})
 	}
 	return errors.Join(wantLeases(ctx, l, "stream", want...), wantLeases(ctx, l, "other"))
 }

@@ -12,15 +12,15 @@ import (
 	"timberline/projections/lease"
 )
 
-// memory keeps leases, and may have a flaw.
-type memory struct {
+// flawed is leases in memory that break the contract.
+type flawed struct {
 	mu     sync.Mutex
 	leases map[[2]string]lease.Lease
 
 	overwrites, looksFirst, forgetsPlace, mixesKinds bool
 }
 
-func (m *memory) ListLeases(_ context.Context, kind string) (all []lease.Lease, err error) {
+func (m *flawed) ListLeases(_ context.Context, kind string) (all []lease.Lease, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, l := range m.leases {
@@ -32,10 +32,17 @@ func (m *memory) ListLeases(_ context.Context, kind string) (all []lease.Lease, 
 	return all, nil
 }
 
-func (m *memory) PutLease(_ context.Context, was, is lease.Lease) error {
+func (m *flawed) PutLease(_ context.Context, was, is lease.Lease) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	stands := m.leases[[2]string{is.Kind, is.Name}]
+	at := [2]string{is.Kind, is.Name}
+	stands := m.leases[at]
+	if was.Counter == 0 {
+		was = lease.Lease{}
+	}
+	if is.Counter == 0 {
+		is = lease.Lease{}
+	}
 	if m.looksFirst {
 		m.mu.Unlock()
 		runtime.Gosched()
@@ -47,25 +54,27 @@ func (m *memory) PutLease(_ context.Context, was, is lease.Lease) error {
 	if stands != was && stands != is && !m.overwrites {
 		return events.ErrConflict
 	}
-	m.leases[[2]string{is.Kind, is.Name}] = is
+	if m.leases[at] = is; is.Counter == 0 {
+		delete(m.leases, at)
+	}
 	return nil
 }
 
 func TestContractHolds(t *testing.T) {
-	Run(t, func(*testing.T) lease.Leases { return &memory{leases: map[[2]string]lease.Lease{}} })
+	Run(t, func(*testing.T) lease.Leases { return new(Memory) })
 }
 
 func TestContractCatchesWhatBreaksIt(t *testing.T) {
-	for what, flawed := range map[string]func() *memory{
-		"overwrites":             func() *memory { return &memory{overwrites: true} },
-		"looks first, then puts": func() *memory { return &memory{looksFirst: true} },
-		"does not compare place": func() *memory { return &memory{forgetsPlace: true} },
-		"mixes kinds":            func() *memory { return &memory{mixesKinds: true} },
+	for what, leases := range map[string]func() *flawed{
+		"overwrites":             func() *flawed { return &flawed{overwrites: true} },
+		"looks first, then puts": func() *flawed { return &flawed{looksFirst: true} },
+		"does not compare place": func() *flawed { return &flawed{forgetsPlace: true} },
+		"mixes kinds":            func() *flawed { return &flawed{mixesKinds: true} },
 	} {
 		caught := false
 		for range 200 { // what depends on who runs first
 			for _, part := range Contract {
-				m := flawed()
+				m := leases()
 				m.leases = map[[2]string]lease.Lease{}
 				caught = caught || part.Holds(t.Context(), m) != nil
 			}
