@@ -17,16 +17,19 @@ var shared struct {
 	errs    map[string]error // a server that did not start will not the next time
 }
 
-// Main runs a package's tests and stops the servers that they have used. It is for
-// TestMain:
+// Main runs a package's tests, stops the servers that they have used, and exits. It is
+// for TestMain:
 //
 //	func TestMain(m *testing.M) { servers.Main(m) }
-func Main(m *testing.M) {
+func Main(m *testing.M) { os.Exit(Run(m)) }
+
+// Run is Main for those who have more to do at the end: it returns the exit status.
+func Run(m *testing.M) (code int) {
 	shared.Lock()
 	shared.inMain = true
 	shared.servers, shared.errs = make(map[string]*Server), make(map[string]error)
 	shared.Unlock()
-	code := m.Run()
+	code = m.Run()
 	shared.Lock()
 	defer shared.Unlock()
 	for _, s := range shared.servers {
@@ -38,7 +41,7 @@ func Main(m *testing.M) {
 			code = max(code, 1)
 		}
 	}
-	os.Exit(code)
+	return code
 }
 
 // DynamoDB returns the DynamoDB Local that the package's tests share, in memory, or
