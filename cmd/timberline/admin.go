@@ -15,8 +15,6 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
-
-	"timberline/store/pebble"
 )
 
 // While a server runs, its store is open in that process and nowhere else. So
@@ -56,7 +54,7 @@ func listenAdmin(data string) (net.Listener, error) {
 }
 
 // serveAdmin answers other commands until ctx ends.
-func serveAdmin(ctx context.Context, l net.Listener, data string, store *pebble.Store, keys *keyring, logger *slog.Logger) error {
+func serveAdmin(ctx context.Context, l net.Listener, data string, log logReader, keys *keyring, logger *slog.Logger) error {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /log", func(w http.ResponseWriter, r *http.Request) {
 		q, err := parseLogQuery(r.URL.Query())
@@ -65,7 +63,7 @@ func serveAdmin(ctx context.Context, l net.Listener, data string, store *pebble.
 			return
 		}
 		w.Header().Set("Content-Type", "application/x-ndjson")
-		if err := logError(data, writeLog(r.Context(), w, store, q)); err != nil {
+		if err := logError(data, writeLog(r.Context(), w, log, q)); err != nil {
 			fmt.Fprintf(w, "%s%v\n", errorLine, err)
 		}
 	})

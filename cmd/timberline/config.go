@@ -22,6 +22,8 @@ const (
 
 // A config is what a server can be told.
 type config struct {
+	roles // what it is: fixed by the command
+	storage
 	data          string
 	listen        string // addresses, separated by commas
 	listenPlain   string // likewise, in plain mode
@@ -29,7 +31,6 @@ type config struct {
 	plainAnywhere bool
 	monitor       string // address of HTTP; empty: none
 	sockets       int    // for each address of listen; 0: one for each core
-	shards        uint
 	limits
 	trust
 }
@@ -52,16 +53,23 @@ type trust struct {
 	revocations        string // the list of those it takes no more; empty: that of the data folder
 }
 
-// define adds the fields to a set of flags, with their defaults.
+// define adds the fields that matter to the roles to a set of flags, with their
+// defaults.
 func (c *config) define(fs *flag.FlagSet) {
+	c.storage.define(fs, c.roles != allRoles)
+	fs.StringVar(&c.monitor, "monitor", defaultMonitor, "`address` (host:port) of metrics and health by HTTP, and of profiles where it is on the loopback; port 0: any that is free; empty: none")
+	if c.edge {
+		c.defineEdge(fs)
+	}
+}
+
+func (c *config) defineEdge(fs *flag.FlagSet) {
 	fs.StringVar(&c.data, "data", defaultData, "`folder` of all data and keys; made if there is none")
 	fs.StringVar(&c.listen, "listen", defaultServer, "UDP `addresses` to listen on, separated by commas: 127.0.0.1:4747,[::1]:4747")
 	fs.StringVar(&c.listenPlain, "listen-plain", "", "UDP `addresses` to listen on in plain mode, where nothing is encrypted: for reading packets by eye")
 	fs.StringVar(&c.advertise, "advertise", "", "`address` (host:port) that clients are told to use, where a NAT hides the one listened on")
 	fs.BoolVar(&c.plainAnywhere, "plain-anywhere", false, "let --listen-plain have other addresses than the loopback: whoever is on the way can read and forge everything")
 	fs.IntVar(&c.sockets, "sockets", 0, "`number` of sockets for each address of --listen, on Linux; 0: one for each core")
-	fs.StringVar(&c.monitor, "monitor", defaultMonitor, "`address` (host:port) of metrics and health by HTTP, and of profiles where it is on the loopback; port 0: any that is free; empty: none")
-	fs.UintVar(&c.shards, "shards", 1, fmt.Sprintf("shards of a store that is created, 1 to %d; it keeps them for ever", events.Slots))
 	c.limits.define(fs)
 	c.trust.define(fs)
 }
@@ -90,12 +98,24 @@ const maxSockets = 256
 // serverFlags returns the fields with their defaults.
 func serverFlags() *flag.FlagSet {
 	fs := flag.NewFlagSet("", flag.ContinueOnError)
-	new(config).define(fs)
+	(&config{roles: allRoles}).define(fs)
 	return fs
 }
 
 // check finds what is wrong. The error names the field.
 func (c *config) check() error {
+	if c.monitor != "" {
+		if err := checkAddress(c.monitor); err != nil {
+			return wrong("monitor", "is %q: %v", c.monitor, err)
+		}
+	}
+	if err := c.storage.check(); err != nil || !c.edge {
+		return err
+	}
+	return c.checkEdge()
+}
+
+func (c *config) checkEdge() error {
 	if c.data == "" {
 		return wrong("data", "is empty, want a folder")
 	}
@@ -109,19 +129,13 @@ func (c *config) check() error {
 			}
 		}
 	}
-	for name, a := range map[string]string{"advertise": c.advertise, "monitor": c.monitor} {
-		if a == "" {
-			continue
-		}
-		if err := checkAddress(a); err != nil {
-			return wrong(name, "is %q: %v", a, err)
+	if c.advertise != "" {
+		if err := checkAddress(c.advertise); err != nil {
+			return wrong("advertise", "is %q: %v", c.advertise, err)
 		}
 	}
-	switch {
-	case c.sockets < 0 || c.sockets > maxSockets:
+	if c.sockets < 0 || c.sockets > maxSockets {
 		return wrong("sockets", "is %d, want 0 to %d", c.sockets, maxSockets)
-	case c.shards < 1 || c.shards > events.Slots:
-		return wrong("shards", "is %d, want 1 to %d", c.shards, events.Slots)
 	}
 	return c.limits.check()
 }

@@ -31,7 +31,7 @@ func FuzzConfig(f *testing.F) {
 // configured reads a file of configuration and prints what it says.
 func configured(t *testing.T, data []byte) (printed string, err error) {
 	c := newCall(serveCommand, nil, nil, io.Discard, io.Discard)
-	var cfg config
+	cfg := config{roles: allRoles}
 	cfg.define(c.flags)
 	if err := c.readConfig(bytes.NewReader(data), c.flags.Set); err != nil {
 		return "", err
@@ -55,7 +55,7 @@ func FuzzFlags(f *testing.F) {
 			return // it would read files
 		}
 		c := newCall(serveCommand, strings.Split(line, "\n"), nil, io.Discard, io.Discard)
-		var cfg config
+		cfg := config{roles: allRoles}
 		cfg.define(c.flags)
 		err := c.parse(0)
 		if err == nil {

@@ -112,9 +112,15 @@ func logError(data string, err error) error {
 // readBytes is how much of the log is read at a time.
 const readBytes = 1 << 20
 
+// A logReader is a store whose log is read.
+type logReader interface {
+	events.Log
+	events.Journals
+}
+
 // writeLog writes events as lines of JSON.
-func writeLog(ctx context.Context, w io.Writer, store *pebble.Store, q logQuery) error {
-	rows, err := store.ListJournals(ctx, 0, events.Strong)
+func writeLog(ctx context.Context, w io.Writer, log logReader, q logQuery) error {
+	rows, err := log.ListJournals(ctx, 0, events.Strong)
 	if err != nil {
 		return err
 	}
@@ -126,7 +132,7 @@ func writeLog(ctx context.Context, w io.Writer, store *pebble.Store, q logQuery)
 	}
 	out := bufio.NewWriter(w)
 	for _, row := range rows {
-		if err = writeJournal(ctx, out, store, row.Journal(), max(q.from, 1)); err != nil {
+		if err = writeJournal(ctx, out, log, row.Journal(), max(q.from, 1)); err != nil {
 			break
 		}
 	}

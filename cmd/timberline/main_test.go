@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"timberline/sim/servers"
 )
 
 // binary is the program as its users run it.
@@ -26,7 +28,7 @@ func TestMain(m *testing.M) {
 
 func testMain(m *testing.M) int {
 	for _, setting := range os.Environ() {
-		if name, _, _ := strings.Cut(setting, "="); strings.HasPrefix(name, envPrefix+"_") {
+		if name, _, _ := strings.Cut(setting, "="); strings.HasPrefix(name, envPrefix+"_") && !strings.HasPrefix(name, envPrefix+"_TEST_") {
 			os.Unsetenv(name) // somebody's own
 		}
 	}
@@ -44,7 +46,7 @@ func testMain(m *testing.M) int {
 		fmt.Fprintf(os.Stderr, "build: %v\n%s", err, out)
 		return 1
 	}
-	return m.Run()
+	return servers.Run(m)
 }
 
 // An outcome is what a command has said.
@@ -106,7 +108,14 @@ type process struct {
 // startProcess starts a server. The test's end kills it if it still runs.
 func startProcess(t *testing.T, args ...string) *process {
 	t.Helper()
-	p := &process{cmd: exec.Command(binary, append([]string{"serve", "--json"}, args...)...), stderr: new(bytes.Buffer)}
+	return startRole(t, "serve", args...)
+}
+
+// startRole starts a process of any role.
+func startRole(t *testing.T, role string, args ...string) *process {
+	t.Helper()
+	p := &process{cmd: exec.Command(binary, append([]string{role, "--json"}, args...)...), stderr: new(bytes.Buffer)}
+	p.cmd.Env = append(os.Environ(), "AWS_ACCESS_KEY_ID=test", "AWS_SECRET_ACCESS_KEY=test")
 	p.cmd.Stderr = p.stderr
 	out, err := p.cmd.StdoutPipe()
 	if err != nil {

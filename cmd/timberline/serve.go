@@ -4,11 +4,12 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -19,15 +20,13 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
-	"timberline/bus/local"
 	"timberline/cmd/node"
 	"timberline/edge"
 	"timberline/edge/auth"
 	"timberline/events"
-	"timberline/store/pebble"
+	"timberline/projections/relay"
 	"timberline/wire/udp"
 )
 
@@ -42,7 +41,7 @@ unless told otherwise. SIGINT and SIGTERM stop it cleanly; nothing that was
 acknowledged is lost however it ends.`,
 	example: "timberline serve --data ./timberline-data --listen 127.0.0.1:4747,[::1]:4747",
 	run: func(ctx context.Context, c *call) error {
-		var cfg config
+		cfg := config{roles: allRoles}
 		cfg.define(c.flags)
 		print := c.flags.Bool("print-config", false, "print the configuration, in the form that --config reads, and end")
 		asJSON := c.flags.Bool("json", false, "say where it listens as one line of JSON")
@@ -56,7 +55,7 @@ acknowledged is lost however it ends.`,
 			printConfig(c.stdout, c.flags)
 			return nil
 		}
-		return serve(ctx, c, &cfg, *asJSON)
+		return serve(ctx, c, &cfg, asJSON)
 	},
 }
 
@@ -69,84 +68,129 @@ func revokedPath(data string) string   { return filepath.Join(data, "revoked") }
 func adminPath(data string) string     { return filepath.Join(data, "admin.sock") }
 func devicesPath(data string) string   { return filepath.Join(data, "devices") }
 
-func serve(ctx context.Context, c *call, cfg *config, asJSON bool) (err error) {
+// serve runs the roles of a process until ctx ends.
+func serve(ctx context.Context, c *call, cfg *config, asJSON *bool) (err error) {
 	logger := slog.New(slog.NewTextHandler(c.stderr, nil))
-	if err := os.MkdirAll(cfg.data, 0o700); err != nil {
-		return folderError(cfg.data, err)
-	}
 	watch, err := newMonitor(cfg.monitor)
 	if err != nil {
 		return err
 	}
 	defer watch.close()
-	store, err := openStore(c, cfg, logger, watch.registry)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err = errors.Join(err, store.Close()); errors.Is(err, syscall.ENOSPC) || events.Final(err) {
-			err = folderError(cfg.data, err)
+	var front *front
+	if cfg.edge {
+		if front, err = openFront(cfg); err != nil {
+			return err
 		}
-	}()
-	keys, err := openKeyring(cfg)
+	}
+	back, err := cfg.storage.open(ctx, c, cfg.data, logger, watch.registry)
 	if err != nil {
 		return err
 	}
-	ec, err := edgeConfig(cfg, store, keys)
+	defer func() { err = back.advise(errors.Join(err, back.close())) }()
+	if err := back.clock(); err != nil {
+		return err
+	}
+	owner := rand.Text()
+	line, err := cfg.openBus(back.meta, owner, logger, watch.registry)
+	if err != nil {
+		return err
+	}
+	nc := node.Config{
+		Engine: back, Meta: back.meta, Sole: back.leases == nil, Shared: back.leases != nil,
+		Bus: line, Leases: back.leases, Owner: owner, Projector: cfg.projector,
+		Now: time.Now, Random: rand.Reader, Logger: logger, Metrics: watch.registry,
+	}
+	switch {
+	case back.stream == nil || line.publisher == nil:
+		nc.Publish = line.PublishPushes
+	case cfg.relay:
+		nc.Relay = &relay.Config{Stream: back.stream, Publisher: line.publisher}
+	}
+	if front != nil {
+		if err := front.listen(cfg, back.tag); err != nil {
+			return err
+		}
+		nc.Edge = front.edge
+	}
+	nc.Started = func(alive func(context.Context) error) {
+		watch.started(alive)
+		announce(c, cfg, back, nc.Edge, watch.address(), *asJSON)
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	connected, hangUp := context.WithCancel(context.WithoutCancel(ctx)) // as long as the roles
+	g.Go(func() error { return watch.run(ctx, logger) })
+	g.Go(func() error { return line.run(connected) })
+	g.Go(func() error { return back.watchClock(ctx) })
+	if front != nil {
+		g.Go(func() error { return front.run(ctx, cfg.data, back, logger) })
+	}
+	g.Go(func() error {
+		defer hangUp()
+		return node.Run(ctx, nc)
+	})
+	return g.Wait()
+}
+
+// A front is what an edge has besides the store: keys, sockets, and the socket by which
+// other commands reach it.
+type front struct {
+	keys  *keyring
+	edge  *edge.Config
+	admin net.Listener
+}
+
+// openFront makes the data folder and reads the keys in it.
+func openFront(cfg *config) (*front, error) {
+	if err := os.MkdirAll(cfg.data, 0o700); err != nil {
+		return nil, folderError(cfg.data, err)
+	}
+	keys, err := openKeyring(cfg)
+	return &front{keys: keys}, err
+}
+
+// listen opens the sockets.
+func (f *front) listen(cfg *config, tag events.EdgeTag) error {
+	ec, err := edgeConfig(cfg, tag, f.keys)
 	if err != nil {
 		return folderError(cfg.data, err)
 	}
 	if ec.Sockets, err = listen(cfg); err != nil {
 		return err
 	}
-	admin, err := listenAdmin(cfg.data)
-	if err != nil {
+	if f.admin, err = listenAdmin(cfg.data); err != nil {
 		closeAll(ec.Sockets)
 		return err
 	}
-	b := new(local.Bus)
+	f.edge = &ec
+	return nil
+}
+
+// run does what the edge itself does not, until ctx ends.
+func (f *front) run(ctx context.Context, data string, log logReader, logger *slog.Logger) error {
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return watch.run(ctx, logger) })
-	g.Go(func() error { return serveAdmin(ctx, admin, cfg.data, store, keys, logger) })
-	g.Go(func() error { return keys.run(ctx, logger) })
-	g.Go(func() error {
-		return node.Run(ctx, node.Config{
-			Engine: store, Meta: store.Meta(), Sole: true, Bus: b, Projector: true, Publish: b.PublishPushes,
-			Edge: &ec,
-			Started: func(alive func(context.Context) error) {
-				watch.started(alive)
-				announce(c.stdout, cfg, store, &ec, watch.address(), asJSON)
-			},
-			Now: time.Now, Random: rand.Reader, Logger: logger, Metrics: watch.registry,
-		})
-	})
+	g.Go(func() error { return serveAdmin(ctx, f.admin, data, log, f.keys, logger) })
+	g.Go(func() error { return f.keys.run(ctx, logger) })
 	return g.Wait()
 }
 
-// edgeConfig returns how the edge serves, with the secret in the data folder.
-func edgeConfig(cfg *config, store *pebble.Store, keys *keyring) (edge.Config, error) {
+// edgeConfig returns how the edge serves, with the secret in the data folder. Where the
+// store knows no tag of the edge the secret has one.
+func edgeConfig(cfg *config, tag events.EdgeTag, keys *keyring) (edge.Config, error) {
 	secret, err := auth.LoadOrCreateSecret(secretPath(cfg.data))
 	if err != nil {
 		return edge.Config{}, err
 	}
+	if tag == (events.EdgeTag{}) {
+		sum := sha256.Sum256(append([]byte("edge tag"), secret[:]...))
+		tag = events.EdgeTag(sum[:len(tag)])
+	}
 	return edge.Config{
-		Tag: store.Tag(), Verify: auth.NewVerifierOf(keys.tokenKeys).Verify,
+		Tag: tag, Verify: auth.NewVerifierOf(keys.tokenKeys).Verify,
 		Keys: keys.server.Get, Secret: secret, Revocations: keys.revoked,
 		Address: cfg.advertise, Heartbeat: cfg.heartbeat, MaxHeartbeat: cfg.maxHeartbeat, MaxBody: cfg.maxBody,
 		MaxSessions: cfg.maxSessions, UserSessions: cfg.userSessions, HalfOpen: cfg.halfOpen,
 		SessionRate: cfg.sessionRate, SourceRate: cfg.sourceRate,
 	}, nil
-}
-
-func openStore(c *call, cfg *config, logger *slog.Logger, metrics prometheus.Registerer) (*pebble.Store, error) {
-	store, err := pebble.Open(storePath(cfg.data), pebble.Options{Shards: uint32(cfg.shards), Logger: logger, Metrics: metrics})
-	if err != nil {
-		return nil, err
-	}
-	if has := uint(store.Meta().Shards); c.given["shards"] && has != cfg.shards {
-		return nil, errors.Join(wrong("shards", "is %d, but the store in %s was created with %d, which it keeps", cfg.shards, cfg.data, has), store.Close())
-	}
-	return store, nil
 }
 
 // folderError says what to do about an error of the data folder.
@@ -207,32 +251,30 @@ func (c *config) allowPlain(a netip.AddrPort) error {
 	return wrong("listen-plain", "has %v, which is not on the loopback: nothing is encrypted there, so whoever is on the way can read and forge everything; if you want that, say so with --plain-anywhere", a)
 }
 
-// started is what a program may want to know of a server.
+// started is what a program may want to know of a process.
 type started struct {
-	Listen      []string `json:"listen"`
+	Listen      []string `json:"listen,omitempty"`
 	ListenPlain []string `json:"listen_plain,omitempty"`
-	ServerKey   string   `json:"server_key"`
+	ServerKey   string   `json:"server_key,omitempty"`
 	Monitor     string   `json:"monitor,omitempty"`
-	Data        string   `json:"data"`
+	Data        string   `json:"data,omitempty"`
 	Store       string   `json:"store"`
 	PID         int      `json:"pid"`
 }
 
-// announce says where the server is and how to talk to it.
-func announce(w io.Writer, cfg *config, store *pebble.Store, ec *edge.Config, monitor string, asJSON bool) {
-	s := started{Monitor: monitor, Data: cfg.data, Store: store.Meta().Store.String(), PID: os.Getpid(), ServerKey: ec.Keys()[0].Public.String()}
-	for _, socket := range ec.Sockets {
-		if at := socket.LocalAddr().String(); socket.Plain {
-			s.ListenPlain = append(s.ListenPlain, at)
-		} else if !slices.Contains(s.Listen, at) { // by several sockets
-			s.Listen = append(s.Listen, at)
-		}
+// announce says that a process runs, where, and how to talk to it. If nobody reads
+// that, it runs all the same.
+func announce(c *call, cfg *config, back *backend, ec *edge.Config, monitor string, asJSON bool) {
+	s := started{Monitor: monitor, Data: cfg.data, Store: back.meta.Store.String(), PID: os.Getpid()}
+	if ec != nil {
+		s.listens(ec)
 	}
 	if asJSON {
-		(&call{stdout: w}).printJSON(s) // if nobody reads it, the server serves all the same
+		c.printJSON(s)
 		return
 	}
-	fmt.Fprintf(w, "Timberline %s\n", currentVersion().Version)
+	w := c.stdout
+	fmt.Fprintf(w, "Timberline %s, %s\n", currentVersion().Version, c.cmd.name)
 	if len(s.Listen) > 0 {
 		fmt.Fprintf(w, "listens on %s, server key %s\n", strings.Join(s.Listen, ", "), s.ServerKey)
 	}
@@ -242,14 +284,31 @@ func announce(w io.Writer, cfg *config, store *pebble.Store, ec *edge.Config, mo
 	if monitor != "" {
 		fmt.Fprintf(w, "monitor: http://%s/metrics, /healthz, /readyz, /debug/pprof/\n", monitor)
 	}
-	fmt.Fprintf(w, `data: %s, store %s
+	fmt.Fprintf(w, "%sstore %s\n", where(cfg), s.Store)
+	if ec != nil {
+		fmt.Fprintf(w, "\nTo chat, paste these into two more terminals:\n  %s\n  %s\n", chatLine(cfg, &s, "alice", "bob"), chatLine(cfg, &s, "bob", "alice"))
+	}
+	fmt.Fprint(w, "\nCtrl-C stops it.\n")
+}
 
-To chat, paste these into two more terminals:
-  %s
-  %s
+// where says where a process keeps what it has for itself.
+func where(cfg *config) string {
+	if cfg.data == "" {
+		return ""
+	}
+	return "data: " + cfg.data + ", "
+}
 
-Ctrl-C stops it.
-`, s.Data, s.Store, chatLine(cfg, &s, "alice", "bob"), chatLine(cfg, &s, "bob", "alice"))
+// listens notes where an edge does.
+func (s *started) listens(ec *edge.Config) {
+	s.ServerKey = ec.Keys()[0].Public.String()
+	for _, socket := range ec.Sockets {
+		if at := socket.LocalAddr().String(); socket.Plain {
+			s.ListenPlain = append(s.ListenPlain, at)
+		} else if !slices.Contains(s.Listen, at) { // by several sockets
+			s.Listen = append(s.Listen, at)
+		}
+	}
 }
 
 // chatLine returns a command for one user to chat with another.
