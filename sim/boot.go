@@ -34,6 +34,7 @@ type boot struct {
 	ctx    context.Context
 	cancel context.CancelFunc // stops the nodes cleanly
 	leases leasetest.Memory   // of the nodes
+	stream *stream            // of the timelines
 	left   *vfs.MemFS         // what the boot has left of the disk; nil: all
 	fate   atomic.Uint32      // one of those below
 
@@ -52,7 +53,7 @@ const (
 
 // newBoot opens the store.
 func newBoot(ctx context.Context, s *server, n int) (*boot, error) {
-	b := &boot{w: s.w, server: s, name: fmt.Sprintf("boot %d", n)}
+	b := &boot{w: s.w, server: s, name: fmt.Sprintf("boot %d", n), stream: newStream()}
 	b.ctx, b.cancel = context.WithCancel(ctx)
 	b.disk = &disk{full: b.full, FS: through[vfs.FS](s.w.seams.Disk, s.left), mem: s.left, draws: s.w.draws, name: b.name, most: s.w.plan.sync}
 	var err error
@@ -103,6 +104,9 @@ func (b *boot) end() {
 // dead processes; only then are there others.
 func (b *boot) run(ctx context.Context) error {
 	b.disk.slow.Store(true)
+	if b.w.plan.many {
+		b.roll()
+	}
 	var g errgroup.Group
 	alone := make(chan struct{})
 	started := sync.OnceFunc(func() { close(alone) })

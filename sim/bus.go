@@ -2,6 +2,7 @@ package sim
 
 import (
 	"fmt"
+	"sync"
 	"time"
 
 	"timberline/bus"
@@ -13,6 +14,27 @@ import (
 type busEnd struct {
 	local.Bus // who listens in the process
 	from      *process
+
+	mu       sync.Mutex
+	distrust func()
+}
+
+// OnPushes implements bus.Bus.
+func (b *busEnd) OnPushes(handle func([]bus.Push), distrust func()) (stop func()) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.distrust = distrust
+	return b.Bus.OnPushes(handle, distrust)
+}
+
+// distrusts has the process read heads again.
+func (b *busEnd) distrusts() {
+	b.mu.Lock()
+	distrust := b.distrust
+	b.mu.Unlock()
+	if distrust != nil {
+		distrust()
+	}
 }
 
 // PublishHint implements bus.Bus.

@@ -1,8 +1,8 @@
 // Package sim runs the whole system in one deterministic test: devices, edge,
-// ingest, projector and push, all of them the real code, on a network, a disk and
+// ingest, projector and relay, all of them the real code, on a network, a disk and
 // clocks of its own.
 //
-//	devices ──▶ client ──▶ network ──▶ node ◀─ bus ─▶ node (edge, ingest, projector, push)
+//	devices ──▶ client ──▶ network ──▶ node ◀─ bus ─▶ node (edge, ingest, projector, relay)
 //	   │             ▲  (loss, repeats,  │   (loss)    │
 //	   │        strangers cuts, delays) engine       engine
 //	   ▼                                 │  (writes that fail, stalls)
@@ -19,8 +19,11 @@
 // history against the promises.
 //
 // In most seeds two nodes share the store, as processes on many machines will: each
-// with an edge at its own address, a journal, a clock, and a projector of all shards.
-// A device comes to either with each login, so that its old session is closed in the
+// with an edge at its own address, a journal, a clock, and a projector of all shards. In
+// more than half of these they share work as many machines do: shards by leases, the
+// checkpoint and each item a write of its own, and pushes from the stream of what was
+// written, by relays. One of the nodes may be an edge alone then, or an edge and a relay;
+// shards of the stream are closed and have children, and iterators expire. A device comes to either with each login, so that its old session is closed in the
 // journal of a node that lives. One node is killed while the other goes on, and
 // another takes its place; or what it does with the store stands still for a while,
 // between any two accesses, as if it was stopped by a signal. In some seeds somebody
@@ -78,7 +81,7 @@
 // # Limitations
 //
 // Direct conversations. Nodes share one Pebble store, whose writes all land in the
-// order of one log. A sync may be slow, and fails only when the disk is full. Reads fail
+// order of one log. What a stream has not been read of is never trimmed: package relay tests that. A sync may be slow, and fails only when the disk is full. Reads fail
 // only while a node serves. Devices fail to save, and die saving, only where something is
 // to be sent after the save; apps take what they are told at once. No timeline is trimmed, no store is restored, none has a
 // thousand checkpoints of a shard, and no settling has so much to read that its answer is

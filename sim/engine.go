@@ -43,14 +43,17 @@ type part uint8
 const (
 	writer part = iota // and edge
 	projector
+	relayer
 	parts
 )
 
 // String names the part.
-func (p part) String() string { return [...]string{"ingest", "projector", "ingest and projector"}[p] }
+func (p part) String() string {
+	return [...]string{"ingest", "projector", "relay", "ingest, projector and relay"}[p]
+}
 
 // stall has a part get no further for a while: it stands before what it does next,
-// or behind what it did last. parts is both.
+// or behind what it did last. parts is all.
 func (e *engine) stall(what part, lasts time.Duration) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -236,6 +239,9 @@ func (e *engine) ReadCheckpoints(ctx context.Context, s projections.Shard, from 
 
 // Commit implements projections.Checkpoints.
 func (e *engine) Commit(ctx context.Context, s projections.Shard, n projections.CheckpointNumber, checkpoint []byte, items []projections.Stored) ([]byte, error) {
+	if e.plan.many {
+		return e.commitEach(ctx, s, n, checkpoint, items)
+	}
 	name := fmt.Sprintf("commit %d", s)
 	stands, err := write(ctx, e.access(projector, "%s", name), name, func(ctx context.Context) ([]byte, error) { return e.Engine.Commit(ctx, s, n, checkpoint, items) })
 	e.note(err, "commits checkpoint %d of shard %d, %d items", n, s, len(items))
@@ -252,8 +258,42 @@ func (e *engine) ReadItems(ctx context.Context, u events.User, from events.Seq, 
 	return fetch(e.access(writer, "read items %s %d", u, from), func() ([]projections.Stored, error) { return e.Engine.ReadItems(ctx, u, from, size, c) })
 }
 
+// commitEach commits as an engine of many machines does: the checkpoint is a write of its
+// own, and so is each item.
+func (e *engine) commitEach(ctx context.Context, s projections.Shard, n projections.CheckpointNumber, checkpoint []byte, items []projections.Stored) ([]byte, error) {
+	name := fmt.Sprintf("checkpoint %d", s)
+	stands, err := write(ctx, e.access(projector, "%s", name), name, func(ctx context.Context) ([]byte, error) { return e.Engine.Commit(ctx, s, n, checkpoint, nil) })
+	e.note(err, "appends checkpoint %d to shard %d", n, s)
+	if err != nil {
+		return stands, err
+	}
+	return nil, e.PutItems(ctx, items)
+}
+
+// putEach writes each item by itself, and the stream tells of it.
+func (e *engine) putEach(ctx context.Context, items []projections.Stored) error {
+	for i := range items {
+		item := items[i : i+1]
+		name := fmt.Sprintf("put item %s %d", item[0].User, item[0].Last)
+		_, err := write(ctx, e.access(projector, "%s", name), name, func(ctx context.Context) (none struct{}, err error) {
+			if err = e.Engine.PutItems(ctx, item); err == nil {
+				e.p.boot.stream.tell(item)
+			}
+			return none, err
+		})
+		if err != nil {
+			e.note(err, "puts the item of %s that ends at %d", item[0].User, item[0].Last)
+			return err
+		}
+	}
+	return nil
+}
+
 // PutItems implements projections.Items.
 func (e *engine) PutItems(ctx context.Context, items []projections.Stored) error {
+	if e.plan.many {
+		return e.putEach(ctx, items)
+	}
 	_, err := do(e.access(projector, "put items"), func() (none struct{}, err error) { return none, e.Engine.PutItems(ctx, items) })
 	return err
 }

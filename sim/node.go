@@ -13,7 +13,7 @@ import (
 	"timberline/edge"
 	"timberline/edge/auth"
 	"timberline/events"
-	"timberline/projections/lease"
+	"timberline/projections/relay"
 	"timberline/sim/network"
 	"timberline/wire"
 	"timberline/wire/sealed"
@@ -107,26 +107,24 @@ func (p *process) run(ctx context.Context, sole bool, started func()) error {
 	defer p.boot.remove(p)
 	l := &p.w.plan.limits
 	p.w.note("%s starts, its clock is off by %v", p, time.Until(p.host.now()))
-	var shared lease.Leases
-	if p.w.plan.leased {
-		shared = p.engine
-	}
-	err := node.Run(ctx, node.Config{
+	c := node.Config{
 		Engine: through[node.Engine](p.w.seams.Engine, p.engine),
-		Meta:   p.boot.store.Meta(), Sole: sole, Shared: len(p.w.server.hosts) > 1, Bus: p.bus, Projector: true, Publish: p.bus.PublishPushes, Metrics: p.tells,
+		Meta:   p.boot.store.Meta(), Sole: sole, Shared: len(p.w.server.hosts) > 1, Bus: p.bus, Metrics: p.tells,
 		Edge: &edge.Config{
 			Sockets: p.sockets(), Tag: p.host.tag, Verify: p.verify, MaxBody: maxBody,
 			Keys:   func() []sealed.ServerKey { return []sealed.ServerKey{p.w.serverKey} },
 			Secret: p.host.secret, HalfOpen: l.halfOpen, MaxSessions: l.sessions, SessionRate: l.rate,
 			Policy: bars{}, SyncBytes: l.syncBytes, MaxTasks: l.tasks, Workers: l.workers,
 		},
-		MaxPending: l.pending, Leases: shared, Owner: p.name,
+		MaxPending: l.pending,
 		Started: func(func(context.Context) error) {
 			p.engine.serves.Store(true)
 			started()
 		},
 		Now: p.host.now, Random: p.w.seams.random(p.w.seed, p.name), Logger: slog.New(slog.DiscardHandler),
-	})
+	}
+	p.take(&c)
+	err := node.Run(ctx, c)
 	p.w.tell(p)
 	switch {
 	case p.isDead():
@@ -150,4 +148,18 @@ func (bars) MayWrite(_, to events.User) bool { return to != barred }
 func (p *process) verify(token string, now time.Time) (auth.Identity, error) {
 	time.Sleep(between(p.w.draws.next(p.name+" verifies "+token), time.Microsecond, time.Millisecond))
 	return p.w.verifier.Verify(token, now)
+}
+
+// take gives the process its roles, besides that of an edge.
+func (p *process) take(c *node.Config) {
+	has := p.w.plan.roles[p.host.number]
+	c.Projector = has.projector
+	if !p.w.plan.many {
+		c.Publish = p.bus.PublishPushes
+		return
+	}
+	c.Leases, c.Owner = p.engine, p.name
+	if has.relay {
+		c.Relay = &relay.Config{Stream: p.engine, Publisher: p.bus}
+	}
 }

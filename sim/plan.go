@@ -24,30 +24,32 @@ const (
 
 // A plan is all that a seed has decided beforehand.
 type plan struct {
-	network   network.Faults
-	hints     float64       // the part of hints that the bus loses
-	early     bool          // hints come before records are durable, too
-	pushes    float64       // the part of pushes that the bus loses
-	refused   float64       // the part of appends that fail, and do nothing
-	lost      float64       // the part of appends that fail, but land
-	late      float64       // the part of appends that fail, and land later
-	unread    float64       // the part of reads that fail
-	saves     float64       // the part of saves of a device that fail
-	sync      time.Duration // the most that a sync takes
-	tokenLife time.Duration
-	hostile   hostilePlan
-	limits    limits          // of a node
-	nodes     int             // of the server; 0: one
-	leased    bool            // they have their shards by leases; else each has all
-	clocks    []time.Duration // how far off their clocks are at first
-	stops     []stop
-	full      diskFull
-	clockSets []clockSet
-	kills     []kill
-	stalls    []stall
-	mistakes  []mistake
-	outages   []outage
-	devices   []devicePlan
+	network     network.Faults
+	hints       float64       // the part of hints that the bus loses
+	early       bool          // hints come before records are durable, too
+	pushes      float64       // the part of pushes that the bus loses
+	refused     float64       // the part of appends that fail, and do nothing
+	lost        float64       // the part of appends that fail, but land
+	late        float64       // the part of appends that fail, and land later
+	unread      float64       // the part of reads that fail
+	saves       float64       // the part of saves of a device that fail
+	sync        time.Duration // the most that a sync takes
+	tokenLife   time.Duration
+	hostile     hostilePlan
+	limits      limits          // of a node
+	nodes       int             // of the server; 0: one
+	many        bool            // they share work as many machines do: by leases, with relays
+	roles       [maxNodes]roles // of the nodes, besides that of an edge
+	unconfirmed float64         // the part of what relays publish that the bus does not confirm
+	clocks      []time.Duration // how far off their clocks are at first
+	stops       []stop
+	full        diskFull
+	clockSets   []clockSet
+	kills       []kill
+	stalls      []stall
+	mistakes    []mistake
+	outages     []outage
+	devices     []devicePlan
 }
 
 // A stop is one end of the server.
@@ -204,6 +206,9 @@ func newPlan(seed uint64) *plan {
 // share has two nodes share the store in most seeds, with clocks that differ.
 func (p *plan) share(r *rand.Rand) {
 	p.nodes = 1
+	for i := range p.roles {
+		p.roles[i] = roles{projector: true, relay: true}
+	}
 	if !chance(r, 0.6) {
 		return
 	}
@@ -232,8 +237,15 @@ func (p *plan) share(r *rand.Rand) {
 			p.devices[r.IntN(len(p.devices))].leave(r, s.at)
 		}
 	}
-	p.leased = chance(r, 0.5)
+	if p.many = chance(r, 0.6); p.many {
+		p.unconfirmed = oneOf(r, 0, 0.1)
+		one := &p.roles[r.IntN(maxNodes)] // that has not all roles
+		one.projector, one.relay = chance(r, 0.5), chance(r, 0.5)
+	}
 }
+
+// roles are what a node may be besides an edge.
+type roles struct{ projector, relay bool }
 
 // setClocks has clocks set, unless that would end all sessions.
 func (p *plan) setClocks(r *rand.Rand) {
