@@ -21,7 +21,7 @@ import (
 // A cluster is a store in DynamoDB and what processes are told to find it and each other.
 type cluster struct {
 	flags []string
-	keys  string // the data folder of the first edge
+	keys  string // the folder of those that edges share
 }
 
 var clusters atomic.Int64
@@ -42,32 +42,15 @@ func newCluster(t *testing.T) *cluster {
 	if _, err := dynamo.Create(t.Context(), o, projections.Meta{Store: events.StoreID{1}, Shards: 4}); err != nil {
 		t.Fatal(err)
 	}
-	return &cluster{flags: []string{
+	return &cluster{keys: t.TempDir(), flags: []string{
 		"--dynamodb-prefix", d.prefix, "--dynamodb-endpoint", d.endpoint, "--dynamodb-region", d.region, "--bus", servers.RabbitMQ(t).URL(),
 	}}
 }
 
-// edge starts an edge with the keys of the others.
+// edge starts an edge.
 func (c *cluster) edge(t *testing.T) *process {
 	t.Helper()
-	data := filepath.Join(t.TempDir(), "data")
-	if c.keys != "" {
-		if err := os.Mkdir(data, 0o700); err != nil {
-			t.Fatal(err)
-		}
-		for _, path := range []func(string) string{keyPath, serverKeyPath} {
-			key, err := os.ReadFile(path(c.keys))
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := os.WriteFile(path(data), key, 0o600); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-	p := startRole(t, "edge", append(c.flags, "--data", data, "--listen", "127.0.0.1:0")...)
-	c.keys = data
-	return p
+	return startRole(t, "edge", append(c.flags, "--data", filepath.Join(t.TempDir(), "data"), "--keys", c.keys, "--listen", "127.0.0.1:0")...)
 }
 
 // start starts another role.
@@ -77,7 +60,7 @@ func (c *cluster) start(t *testing.T, role string) *process {
 }
 
 // at returns the flags that lead a client to an edge.
-func at(p *process) []string { return []string{"--server", p.Listen[0], "--data", p.Data} }
+func (c *cluster) at(p *process) []string { return []string{"--server", p.Listen[0], "--data", c.keys} }
 
 // follow starts to print an inbox, and returns its lines.
 func follow(t *testing.T, flags []string, user string) <-chan string {
@@ -110,11 +93,11 @@ func TestMessageGoesThroughManyProcesses(t *testing.T) {
 	c.start(t, "projector")
 	c.start(t, "projector")
 	c.start(t, "relay")
-	lines := follow(t, at(b), "bob")
+	lines := follow(t, c.at(b), "bob")
 	for i := range 5 {
 		text := fmt.Sprint("hello ", i)
 		began := time.Now()
-		tl(t, with("send", at(a), "--as", "alice", "--to", "bob", text)...).want(t, exitOK, "", "")
+		tl(t, with("send", c.at(a), "--as", "alice", "--to", "bob", text)...).want(t, exitOK, "", "")
 		select {
 		case line := <-lines:
 			if !strings.Contains(line, text) || !json.Valid([]byte(line)) {
@@ -126,6 +109,6 @@ func TestMessageGoesThroughManyProcesses(t *testing.T) {
 		}
 	}
 	for _, p := range []*process{a, b} {
-		tlUntil(t, 5, "hello", with("inbox", at(p), "--as", "alice", "--json")...)
+		tlUntil(t, 5, "hello", with("inbox", c.at(p), "--as", "alice", "--json")...)
 	}
 }

@@ -25,6 +25,7 @@ type config struct {
 	roles // what it is: fixed by the command
 	storage
 	data          string
+	keys          string // empty: data
 	listen        string // addresses, separated by commas
 	listenPlain   string // likewise, in plain mode
 	advertise     string
@@ -65,6 +66,7 @@ func (c *config) define(fs *flag.FlagSet) {
 
 func (c *config) defineEdge(fs *flag.FlagSet) {
 	fs.StringVar(&c.data, "data", defaultData, "`folder` of all data and keys; made if there is none")
+	fs.StringVar(&c.keys, "keys", "", "`folder` of server.key and token.key, which edges that clients take for one have in common (default: that of --data)")
 	fs.StringVar(&c.listen, "listen", defaultServer, "UDP `addresses` to listen on, separated by commas: 127.0.0.1:4747,[::1]:4747")
 	fs.StringVar(&c.listenPlain, "listen-plain", "", "UDP `addresses` to listen on in plain mode, where nothing is encrypted: for reading packets by eye")
 	fs.StringVar(&c.advertise, "advertise", "", "`address` (host:port) that clients are told to use, where a NAT hides the one listened on")

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -32,9 +33,10 @@ type watched interface {
 // openKeyring reads everything, and makes the keys of a new data folder.
 func openKeyring(cfg *config) (*keyring, error) {
 	k := new(keyring)
-	err := k.openOwn(cfg.data)
+	folder := cmp.Or(cfg.keys, cfg.data)
+	err := k.openOwn(folder)
 	if err != nil {
-		return nil, folderError(cfg.data, err)
+		return nil, folderError(folder, err)
 	}
 	if k.trusted, err = cfg.trust.open(); err != nil {
 		return nil, err
@@ -46,14 +48,14 @@ func openKeyring(cfg *config) (*keyring, error) {
 }
 
 // openOwn reads the server's own keys.
-func (k *keyring) openOwn(data string) error {
-	_, err := auth.LoadOrCreateKey(keyPath(data))
-	_, err2 := auth.LoadOrCreateServerKey(serverKeyPath(data))
+func (k *keyring) openOwn(folder string) error {
+	_, err := auth.LoadOrCreateKey(keyPath(folder))
+	_, err2 := auth.LoadOrCreateServerKey(serverKeyPath(folder))
 	if err := errors.Join(err, err2); err != nil {
 		return err
 	}
-	k.signing, err = auth.WatchKeys(keyPath(data))
-	k.server, err2 = auth.WatchServerKeys(serverKeyPath(data), sealed.NewServerKey)
+	k.signing, err = auth.WatchKeys(keyPath(folder))
+	k.server, err2 = auth.WatchServerKeys(serverKeyPath(folder), sealed.NewServerKey)
 	return errors.Join(err, err2)
 }
 

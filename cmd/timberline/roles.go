@@ -14,13 +14,12 @@ var edgeCommand = roleCommand(&command{
 	name:    "edge",
 	summary: "run an edge: clients connect to it; one of many processes on a DynamoDB",
 	about: `
-Its data folder holds keys and what else outlives a restart, no messages. Edges that
-clients take for one have copies of the same server.key and token.key, and each a
-folder of its own. It listens on the loopback unless told otherwise.
+Its data folder holds what outlives a restart, no messages; no two edges have the same.
+Edges that clients take for one have a folder of --keys in common. It listens on the loopback unless told otherwise.
 
 On SIGTERM it takes no sessions any more, stores and acknowledges what it has taken,
 ends its journal, tells its clients to connect again, and is gone within some seconds.`,
-	example: "timberline edge --data ./edge-1 --listen 0.0.0.0:4747 --bus amqp://timberline:secret@rabbit",
+	example: "timberline edge --data ./edge-1 --keys ./keys --listen 0.0.0.0:4747 --bus amqp://timberline:secret@rabbit",
 }, roles{edge: true})
 
 var projectorCommand = roleCommand(&command{

@@ -139,10 +139,12 @@ type front struct {
 	admin net.Listener
 }
 
-// openFront makes the data folder and reads the keys in it.
+// openFront makes the folders and reads the keys in them.
 func openFront(cfg *config) (*front, error) {
-	if err := os.MkdirAll(cfg.data, 0o700); err != nil {
-		return nil, folderError(cfg.data, err)
+	for _, folder := range []string{cfg.data, cmp.Or(cfg.keys, cfg.data)} {
+		if err := os.MkdirAll(folder, 0o700); err != nil {
+			return nil, folderError(folder, err)
+		}
 	}
 	keys, err := openKeyring(cfg)
 	return &front{keys: keys}, err
@@ -325,7 +327,7 @@ func chatLine(cfg *config, s *started, as, to string) string {
 	if plain {
 		line += " --plain"
 	}
-	return line + dataFlag(cfg.data)
+	return line + dataFlag(cmp.Or(cfg.keys, cfg.data))
 }
 
 // dataFlag returns the flag that names a data folder, where it is needed.
