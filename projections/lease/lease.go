@@ -18,8 +18,9 @@ type Leases interface {
 	ListLeases(ctx context.Context, kind string) ([]Lease, error)
 
 	// PutLease replaces a lease, named by kind and name in both, on condition that
-	// was stands. Otherwise the error is events.ErrConflict. After any other error
-	// the lease may have been replaced, now or later. A lease whose counter is 0
+	// was stands; nil says that is stands, perhaps since an earlier try. Otherwise
+	// the error is events.ErrConflict. After any error the lease may be replaced
+	// later, when was stands. A lease whose counter is 0
 	// is none: one that was none is created, one that is none is deleted.
 	PutLease(ctx context.Context, was, is Lease) error
 }

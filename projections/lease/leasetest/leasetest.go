@@ -45,6 +45,10 @@ var Contract = []Part{
 
 var ann = lease.Lease{Kind: "shard", Name: "1", Owner: "ann", Counter: 1, Place: "here"}
 
+// never is a lease that never stands, so that a put in its place, whose request may land
+// late, never does.
+var never = lease.Lease{Kind: ann.Kind, Name: ann.Name, Owner: "nobody", Counter: 99}
+
 func wantLeases(ctx context.Context, l lease.Leases, kind string, want ...lease.Lease) error {
 	got, err := l.ListLeases(ctx, kind)
 	if err != nil {
@@ -81,7 +85,7 @@ func createdOnce(ctx context.Context, l lease.Leases) error {
 func replaced(ctx context.Context, l lease.Leases) error {
 	next := ann
 	next.Counter, next.Place = 2, "there"
-	if err := wantConflict(l.PutLease(ctx, ann, next)); err != nil {
+	if err := wantConflict(l.PutLease(ctx, never, next)); err != nil {
 		return fmt.Errorf("of none: %w", err)
 	}
 	if err := l.PutLease(ctx, lease.Lease{}, ann); err != nil {
@@ -130,9 +134,7 @@ func deleted(ctx context.Context, l lease.Leases) error {
 	if err := l.PutLease(ctx, none, ann); err != nil {
 		return err
 	}
-	other := ann
-	other.Counter = 7
-	if err := wantConflict(l.PutLease(ctx, other, none)); err != nil {
+	if err := wantConflict(l.PutLease(ctx, never, none)); err != nil {
 		return err
 	}
 	for range 2 { // the answer to the first was lost
@@ -143,10 +145,12 @@ func deleted(ctx context.Context, l lease.Leases) error {
 	if err := wantLeases(ctx, l, ann.Kind); err != nil {
 		return err
 	}
-	if err := l.PutLease(ctx, none, other); err != nil {
+	next := ann
+	next.Counter = 2
+	if err := l.PutLease(ctx, none, next); err != nil {
 		return err
 	}
-	return wantLeases(ctx, l, ann.Kind, other)
+	return wantLeases(ctx, l, ann.Kind, next)
 }
 
 func oneWins(ctx context.Context, l lease.Leases) error {
