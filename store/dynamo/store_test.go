@@ -3,8 +3,10 @@ package dynamo
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 
@@ -17,12 +19,18 @@ import (
 
 func TestMain(m *testing.M) { servers.Main(m) }
 
-var stores atomic.Int64
+var (
+	stores atomic.Int64
+	run    = rand.Uint32() // a server that is named may hold the stores of other runs
+)
 
-// options name a store that there is not yet.
+// options name a store that there is not yet. The server may be slow: it shares the
+// machine with the tests.
 func options(t testing.TB) Options {
 	return Options{
-		Prefix: fmt.Sprintf("test-%d", stores.Add(1)),
+		AttemptTimeout: 30 * time.Second,
+		Deadline:       time.Minute,
+		Prefix:         fmt.Sprintf("test-%08x-%d", run, stores.Add(1)),
 		AWS: aws.Config{
 			Region:       "us-east-1",
 			BaseEndpoint: aws.String(servers.DynamoDB(t).URL()),

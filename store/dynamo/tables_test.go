@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
@@ -13,6 +14,7 @@ import (
 
 	"timberline/events"
 	"timberline/projections"
+	"timberline/store/dynamo/faults"
 )
 
 func TestStoreThatIsNotThereSaysWhatToRun(t *testing.T) {
@@ -104,6 +106,32 @@ func TestTablesAreCreatedFromTwoPlacesAtOnceAndAgain(t *testing.T) {
 	if len(status) != len(tables) {
 		t.Errorf("%d tables, want %d", len(status), len(tables))
 	}
+}
+
+func TestTablesAreCreatedOnBadDays(t *testing.T) {
+	p := &storePlace{o: options(t)}
+	var nets []*faults.Transport
+	for seed := range uint64(4) {
+		net := badNet(p, seed)
+		nets = append(nets, net)
+		o := p.o
+		o.Transport, o.Backoff = net, time.Millisecond
+		if err := CreateTables(t.Context(), o); err != nil {
+			t.Error(err)
+		}
+		net.Land()
+	}
+	openError := func() error {
+		s, err := Open(t.Context(), p.o)
+		if err == nil {
+			s.Close()
+		}
+		return err
+	}
+	if err := openError(); err == nil || strings.Contains(err.Error(), "table test") {
+		t.Errorf("%v, want that only the description is missing", err)
+	}
+	wantMet(t, nets)
 }
 
 func TestMissingTablesAreDescribed(t *testing.T) {

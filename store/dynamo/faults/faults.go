@@ -16,6 +16,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"regexp"
 	"strings"
 	"sync"
 	"time"
@@ -115,10 +116,12 @@ func (f Fault) suits(c Call) bool {
 	case Short:
 		return c.Operation == "Query"
 	case Lost, Late:
-		return strings.Contains(c.Operation, "Put") || strings.Contains(c.Operation, "Write") || strings.Contains(c.Operation, "Update")
+		return writes.MatchString(c.Operation)
 	}
 	return true
 }
+
+var writes = regexp.MustCompile("Put|Write|Update|Create|Delete")
 
 func (t *Transport) suffer(fault Fault, r *http.Request, call Call) (*http.Response, error) {
 	switch fault {
