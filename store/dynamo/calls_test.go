@@ -72,14 +72,15 @@ func TestRefusalThatNoRetryMendsIsFatalAndSaysWhatToDo(t *testing.T) {
 
 func TestWhatMayPassSettlesNothing(t *testing.T) {
 	for what, transport := range map[string]http.RoundTripper{
-		"throttled":         answers(400, "ThrottlingException"),
-		"over throughput":   answers(400, "ProvisionedThroughputExceededException"),
-		"internal error":    answers(500, "InternalServerError"),
-		"unavailable":       answers(503, "ServiceUnavailable"),
-		"expired token":     answers(400, "ExpiredTokenException"),
-		"reset":             roundTrip(func(*http.Request) (*http.Response, error) { return nil, io.ErrUnexpectedEOF }),
-		"answer cut short":  roundTrip(cutShort),
-		"not even protocol": roundTrip(garbage),
+		"throttled":          answers(400, "ThrottlingException"),
+		"over throughput":    answers(400, "ProvisionedThroughputExceededException"),
+		"internal error":     answers(500, "InternalServerError"),
+		"unavailable":        answers(503, "ServiceUnavailable"),
+		"expired token":      answers(400, "ExpiredTokenException"),
+		"reset":              roundTrip(func(*http.Request) (*http.Response, error) { return nil, io.ErrUnexpectedEOF }),
+		"answer cut short":   roundTrip(cutShort),
+		"not even protocol":  roundTrip(garbage),
+		"taken, but by what": answers(400, "ConditionalCheckFailedException"),
 	} {
 		s := unopened(t, func(o *Options) { o.Transport, o.Backoff, o.Attempts = transport, time.Microsecond, 3 })
 		for name, call := range calls(s) {

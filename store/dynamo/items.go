@@ -73,8 +73,14 @@ func (t *table) numberOf(i item) (uint64, error) {
 // put writes a value on condition that nothing stands at its place; otherwise it returns
 // events.ErrConflict and what stands there.
 func (s *Store) put(ctx context.Context, p place, value []byte) (stands []byte, err error) {
-	return s.putIf(ctx, p, value, "attribute_not_exists(#a)", p.table.partition.name, nil)
+	stands, err = s.putIf(ctx, p, value, "attribute_not_exists(#a)", p.table.partition.name, nil)
+	if stands == nil && errors.Is(err, events.ErrConflict) {
+		return nil, fmt.Errorf("%v: %w", p, errSilent) // or the caller would take in what stands there for empty
+	}
+	return stands, err
 }
+
+var errSilent = errors.New("DynamoDB refuses a put because of what stands there, and does not show it")
 
 // replace writes a value on condition that another stands at its place; otherwise it
 // returns events.ErrConflict and what stands there, nil if nothing does.
