@@ -345,6 +345,41 @@ func TestFollowFailsAtOnceWhileTheBrokerIsAwayAndHoldsWhenItIsBack(t *testing.T)
 	})
 }
 
+// A queue expires while its process is away, or an operator deletes it.
+func TestQueueThatHasVanishedIsDeclaredAgainWithItsBindings(t *testing.T) {
+	broker := servers.RabbitMQ(t)
+	way := servers.Way(t, broker)
+	c := config(broker)
+	c.Name = "vanishing"
+	relay := connected(t, c)
+	remote := c
+	remote.URL = way.URL()
+	e := listen(t, remote, "ann")
+	vanish := func() {
+		t.Helper()
+		if _, err := raw(t, c).QueueDelete(c.Prefix+edgeQueue+c.Name, false, false, false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for seq, lose := range []func(){
+		vanish,
+		func() {
+			way.Away()
+			within(t, "it notices", func() bool { return !e.Connected() })
+			vanish()
+			way.Back()
+		},
+	} {
+		before := e.distrusts()
+		lose()
+		within(t, "it is connected again", func() bool { return e.Connected() && e.distrusts() > before })
+		if err := relay.Confirm(t.Context(), []bus.Push{onePush("ann", events.Seq(seq+1))}); err != nil {
+			t.Fatal(err)
+		}
+		within(t, "pushes come again", func() bool { return len(e.heard("ann")) == seq+1 })
+	}
+}
+
 func TestBrokerIsStoppedAndStarted(t *testing.T) {
 	broker, err := servers.StartRabbitMQ("")
 	if err != nil {
