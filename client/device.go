@@ -244,7 +244,9 @@ func (d *device) frame(now time.Time, f wire.Frame) {
 		if asked, err := d.link.closed(now, f); err != nil {
 			d.end(err)
 		} else {
+			session := d.link.session
 			d.rest(now, asked)
+			d.out.over(session, f)
 		}
 	}
 }

@@ -53,15 +53,16 @@ type link struct {
 	expired  bool // the last token was refused as expired
 	replaced int  // sessions in a row that another LOGIN took over
 
-	server  netip.AddrPort
-	seal    *seal // nil: in plain mode
-	login   *wire.Login
-	loginAt time.Time // when to send it next; zero: no more
-	logins  int
-	session events.SessionID
-	journal wire.OldSession // of the session, as it would be settled
-	begun   time.Time
-	settle  events.SessionID // still to be settled before anything is sent; zero: nothing is
+	handover string // where the next try goes; empty: where the app says
+	server   netip.AddrPort
+	seal     *seal // nil: in plain mode
+	login    *wire.Login
+	loginAt  time.Time // when to send it next; zero: no more
+	logins   int
+	session  events.SessionID
+	journal  wire.OldSession // of the session, as it would be settled
+	begun    time.Time
+	settle   events.SessionID // still to be settled before anything is sent; zero: nothing is
 
 	rtt      rtt
 	pace     pace
@@ -247,6 +248,7 @@ func (l *link) closed(now time.Time, f *wire.Closed) (asked time.Duration, end e
 	case wire.ReasonLoggedOut:
 		return 0, errLoggedOut
 	}
+	l.handover = f.Address
 	return time.Duration(f.RetryAfter) * time.Millisecond, nil
 }
 

@@ -232,8 +232,9 @@ func (l *loop) step() {
 	}
 	if l.d.prepare {
 		l.d.prepare = false
-		try := l.d.link.vain
-		l.tasks.Go(func() { l.prepare(try) })
+		try, handover := l.d.link.vain, l.d.link.handover
+		l.d.link.handover = ""
+		l.tasks.Go(func() { l.prepare(try, handover) })
 	}
 	l.serve()
 }

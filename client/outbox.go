@@ -154,6 +154,19 @@ func (o *outbox) settled(f *wire.Settled) {
 	}
 }
 
+// over takes in that a session is over for ever. If it is the one whose sends have no
+// answer, and not one that was to settle that, and they have all answers that will ever
+// come, there is nothing to settle.
+func (o *outbox) over(session events.SessionID, f *wire.Closed) {
+	if session != o.session.Session {
+		return
+	}
+	answered := func(x *send) bool { return x.Answer.Fate != FateOpen || x.Number == 0 || x.Number > f.Through }
+	if f.Final && !slices.ContainsFunc(o.sends, func(x *send) bool { return !answered(x) }) {
+		o.settled(&wire.Settled{Session: o.session.Session})
+	}
+}
+
 // stands reports whether n is in one of the runs.
 func stands(runs []uint64, n events.Number) bool {
 	for run := range slices.Chunk(runs, 2) {

@@ -15,9 +15,9 @@ import (
 )
 
 // prepare is the task that gets a token and a socket. It is told how many tries
-// were in vain.
-func (l *loop) prepare(try int) {
-	p, err := l.c.prepare(try)
+// were in vain, and where a server that has stopped wants the client to go.
+func (l *loop) prepare(try int, handover string) {
+	p, err := l.c.prepare(try, handover)
 	install := func(now time.Time) {
 		if err != nil {
 			l.inTrouble(err)
@@ -132,10 +132,10 @@ type preparation struct {
 	token  string
 }
 
-func (c *Client) prepare(try int) (p preparation, err error) {
+func (c *Client) prepare(try int, handover string) (p preparation, err error) {
 	ctx, cancel := context.WithTimeout(c.ctx, tokenPatience)
 	defer cancel()
-	if p.server, err = c.o.Resolve(ctx, try); err != nil {
+	if p.server, err = c.where(ctx, try, handover); err != nil {
 		return p, err
 	}
 	if p.token, err = c.token(ctx); err != nil {
@@ -145,6 +145,16 @@ func (c *Client) prepare(try int) (p preparation, err error) {
 		return p, fmt.Errorf("open a socket: %w", err)
 	}
 	return p, nil
+}
+
+// where returns the address of the server to try next.
+func (c *Client) where(ctx context.Context, try int, handover string) (netip.AddrPort, error) {
+	if handover != "" {
+		if a, err := resolve(ctx, handover, 0); err == nil {
+			return a, nil
+		}
+	}
+	return c.o.Resolve(ctx, try)
 }
 
 // resolve returns an address for "host:port". Of several, each try takes the

@@ -27,6 +27,14 @@ type wireEnd struct {
 
 	mu   sync.Mutex
 	sent []wire.Packet
+	to   netip.AddrPort // where the last went
+}
+
+// last returns where the last packet went.
+func (w *wireEnd) last() netip.AddrPort {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.to
 }
 
 func newWireEnd() *wireEnd {
@@ -64,7 +72,7 @@ func (w *wireEnd) WriteBatch(ds []wire.Datagram) error {
 		if err != nil {
 			panic(err)
 		}
-		w.sent = append(w.sent, p)
+		w.sent, w.to = append(w.sent, p), d.Addr
 	}
 	return nil
 }

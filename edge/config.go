@@ -104,6 +104,7 @@ type Config struct {
 	Revocations Revocations   // default: none
 
 	Address      string        // the edge's own, told to clients; may be empty
+	Handover     string        // where clients are told to go when the edge stops; may be empty
 	Heartbeat    time.Duration // clients ping this often; default: 15 s
 	MaxHeartbeat time.Duration // as rarely as that, if they say so; default: 2 minutes, at least Heartbeat
 	MaxBody      int           // bytes; default: events.DefaultMaxBody, at most events.HardMaxBody

@@ -278,6 +278,22 @@ func (s *session) pong(id uint32) {
 	s.say(&wire.Pong{ID: id, Head: s.deliver.head, First: s.deliver.first})
 }
 
+// closed returns what tells the client that the session is over. When the journal has ended
+// nothing of it is on its way any more: all that was admitted is answered.
+func (s *session) closed(reason wire.Reason) *wire.Closed {
+	f := &wire.Closed{Reason: reason}
+	if reason == wire.ReasonShutdown && s.channel != nil { // it names a sealed socket
+		f.Address = s.table.cfg.Handover
+	}
+	if (reason == wire.ReasonShutdown || reason == wire.ReasonJournal) && s.order.Idle() {
+		f.Final, f.Through = true, s.order.Through()
+		if s.order.Sent() {
+			s.wantAck() // in the same packet
+		}
+	}
+	return f
+}
+
 // end ends a session: no frame of it is heard any more. It is gone when its last
 // event is in the log.
 func (t *table) end(s *session, reason wire.Reason) {
@@ -285,7 +301,7 @@ func (t *table) end(s *session, reason wire.Reason) {
 		return
 	}
 	if s.state == open {
-		s.say(&wire.Closed{Reason: reason})
+		s.say(s.closed(reason))
 	}
 	s.state = closing
 	t.unbind(s)

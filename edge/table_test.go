@@ -272,6 +272,9 @@ func say(f wire.Frame) string {
 	case *wire.Settled:
 		return fmt.Sprintf("settled %v", f.Numbers)
 	case *wire.Closed:
+		if f.Final {
+			return fmt.Sprintf("closed %v final through %d", f.Reason, f.Through)
+		}
 		return "closed " + f.Reason.String()
 	}
 	return fmt.Sprintf("%T", f)
@@ -743,7 +746,7 @@ func TestLostJournalEndsItsSessions(t *testing.T) {
 	tl.heard(2)
 	tl.table.reported(tl.now, ingest.Report{Journal: "j:1", Offset: 1, Ended: true})
 	tl.settle()
-	if got := tl.heard(2); !strings.HasSuffix(got, "closed journal") {
+	if got := tl.heard(2); !strings.HasSuffix(got, "closed journal final through 0") {
 		t.Errorf("heard %q, want to be told: the new session is of the lost journal, too", got)
 	}
 	if len(tl.table.sessions) != 0 {
@@ -797,10 +800,23 @@ func TestStoppingAnswersWhatIsDurableAndThenSaysGoodbye(t *testing.T) {
 	tl.want(1, "acknowledged", "ack 1")
 	tl.table.reported(tl.now, ingest.Report{Journal: "j:1", Offset: 2, Ended: true})
 	tl.settle()
-	tl.want(1, "and told", "closed shutdown")
+	tl.want(1, "and told, with the last ack in the same packet", "ack 1, closed shutdown final through 1")
 	if !tl.table.drained {
 		t.Error("the table is not drained")
 	}
+}
+
+func TestOnlySessionsOfEndedJournalsAreToldThatTheirAnswersAreFinal(t *testing.T) {
+	tl := newTale(t)
+	alice := tl.login(1, "alice/phone")
+	tl.login(2, "bob/phone")
+	tl.packet(1, alice, message(1, "bob", "a"))
+	tl.heard(1)
+	tl.heard(2)
+	tl.table.reported(tl.now, ingest.Report{Journal: "j:1", Offset: 1, Ended: true}) // by another: alice's send is lost
+	tl.settle()
+	tl.want(1, "what became of her send is for settling to say", "closed journal")
+	tl.want(2, "bob has nothing on its way", "closed journal final through 0")
 }
 
 func TestFullTaskQueueRefusesLoginsAndSyncsButNotHeartbeats(t *testing.T) {

@@ -123,6 +123,9 @@ func (p *process) run(ctx context.Context, sole bool, started func()) error {
 		},
 		Now: p.host.now, Random: p.w.seams.random(p.w.seed, p.name), Logger: slog.New(slog.DiscardHandler),
 	}
+	if p.w.plan.handover {
+		c.Edge.Handover = p.w.server.hosts[1-p.host.number].sealedAddr().String()
+	}
 	p.take(&c)
 	err := node.Run(ctx, c)
 	p.w.tell(p)

@@ -39,6 +39,7 @@ type plan struct {
 	limits      limits          // of a node
 	nodes       int             // of the server; 0: one
 	many        bool            // they share work as many machines do: by leases, with relays
+	handover    bool            // a node that stops sends its clients to the other
 	roles       [maxNodes]roles // of the nodes, besides that of an edge
 	unconfirmed float64         // the part of what relays publish that the bus does not confirm
 	clocks      []time.Duration // how far off their clocks are at first
@@ -237,6 +238,7 @@ func (p *plan) share(r *rand.Rand) {
 			p.devices[r.IntN(len(p.devices))].leave(r, s.at)
 		}
 	}
+	p.handover = chance(r, 0.5)
 	if p.many = chance(r, 0.6); p.many {
 		p.unconfirmed = oneOf(r, 0, 0.1)
 		one := &p.roles[r.IntN(maxNodes)] // that has not all roles

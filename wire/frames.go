@@ -330,6 +330,11 @@ type Closed struct {
 	Reason     Reason // zero: the edge does not know the session
 	Detail     string
 	RetryAfter uint32 // milliseconds
+	// Final says that the session's journal has ended, and that every send through
+	// Through is answered; those above are not in the log and never will be.
+	Final   bool
+	Through events.Number
+	Address string // host:port where the client is to log in next; empty: as ever
 }
 
 // Fields lists the frame's fields.
@@ -337,6 +342,9 @@ func (f *Closed) Fields(v fields.Visitor) {
 	fields.Enum(v, 1, "reason", &f.Reason, reasonNames)
 	fields.String(v, 2, "detail", &f.Detail)
 	fields.Uint(v, 3, "retry_after_ms", &f.RetryAfter)
+	fields.Bool(v, 4, "final", &f.Final)
+	fields.Uint(v, 5, "through", &f.Through)
+	fields.String(v, 6, "address", &f.Address)
 }
 
 // Bye ends the session (client to edge).

@@ -82,6 +82,7 @@ func samples() []sample {
 		}}},
 		{"ping-sealed", session, []Frame{&Ping{ID: 4, Cursor: 43, Low: 10, Next: 30_000, Padding: make([]byte, 24)}}},
 		{"sync-spread", session, []Frame{&Sync{ID: 3, Ranges: []Range{{After: 10}}, Spread: 40}}},
+		{"closed-final", session, []Frame{&Closed{Reason: ReasonShutdown, Final: true, Through: 41, Address: "chat.example:4747"}}},
 
 		{"empty", session, emptyFrames(1, 16)},
 		{"empty-sealed", session, emptyFrames(17, len(kinds)-1)},

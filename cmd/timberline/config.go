@@ -29,6 +29,7 @@ type config struct {
 	listen        string // addresses, separated by commas
 	listenPlain   string // likewise, in plain mode
 	advertise     string
+	handover      string
 	plainAnywhere bool
 	monitor       string // address of HTTP; empty: none
 	sockets       int    // for each address of listen; 0: one for each core
@@ -70,6 +71,7 @@ func (c *config) defineEdge(fs *flag.FlagSet) {
 	fs.StringVar(&c.listen, "listen", defaultServer, "UDP `addresses` to listen on, separated by commas: 127.0.0.1:4747,[::1]:4747")
 	fs.StringVar(&c.listenPlain, "listen-plain", "", "UDP `addresses` to listen on in plain mode, where nothing is encrypted: for reading packets by eye")
 	fs.StringVar(&c.advertise, "advertise", "", "`address` (host:port) that clients are told to use, where a NAT hides the one listened on")
+	fs.StringVar(&c.handover, "handover", "", "`address` (host:port) that clients are told to go to when this edge stops, such as that of all edges; empty: where they would go anyway")
 	fs.BoolVar(&c.plainAnywhere, "plain-anywhere", false, "let --listen-plain have other addresses than the loopback: whoever is on the way can read and forge everything")
 	fs.IntVar(&c.sockets, "sockets", 0, "`number` of sockets for each address of --listen, on Linux; 0: one for each core")
 	c.limits.define(fs)
@@ -131,9 +133,12 @@ func (c *config) checkEdge() error {
 			}
 		}
 	}
-	if c.advertise != "" {
-		if err := checkAddress(c.advertise); err != nil {
-			return wrong("advertise", "is %q: %v", c.advertise, err)
+	for _, a := range []struct{ flag, value string }{{"advertise", c.advertise}, {"handover", c.handover}} {
+		if a.value == "" {
+			continue
+		}
+		if err := checkAddress(a.value); err != nil {
+			return wrong(a.flag, "is %q: %v", a.value, err)
 		}
 	}
 	if c.sockets < 0 || c.sockets > maxSockets {

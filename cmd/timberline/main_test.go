@@ -186,6 +186,7 @@ func TestWrongCommandLinesSayWhatIsWrong(t *testing.T) {
 		{"serve --listen here", "--listen is \"here\""},
 		{"serve --listen 127.0.0.1:0,127.0.0.1:http", `port "http" is not a number`},
 		{"serve --advertise chat.example", "--advertise is \"chat.example\""},
+		{"edge --handover chat.example", "--handover is \"chat.example\""},
 		{"serve --max-body 70000", "--max-body is 70000, want 1 to 65536 bytes"},
 		{"serve --max-sessions 0", "--max-sessions is 0"},
 		{"serve --user-sessions 0", "--user-sessions is 0, want 1 to"},

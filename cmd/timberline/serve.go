@@ -189,7 +189,7 @@ func edgeConfig(cfg *config, tag events.EdgeTag, keys *keyring) (edge.Config, er
 	return edge.Config{
 		Tag: tag, Verify: auth.NewVerifierOf(keys.tokenKeys).Verify,
 		Keys: keys.server.Get, Secret: secret, Revocations: keys.revoked,
-		Address: cfg.advertise, Heartbeat: cfg.heartbeat, MaxHeartbeat: cfg.maxHeartbeat, MaxBody: cfg.maxBody,
+		Address: cfg.advertise, Handover: cfg.handover, Heartbeat: cfg.heartbeat, MaxHeartbeat: cfg.maxHeartbeat, MaxBody: cfg.maxBody,
 		MaxSessions: cfg.maxSessions, UserSessions: cfg.userSessions, HalfOpen: cfg.halfOpen,
 		SessionRate: cfg.sessionRate, SourceRate: cfg.sourceRate,
 	}, nil
