@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -336,6 +337,39 @@ func TestServerThatCannotStartSaysWhatToDo(t *testing.T) {
 	_, err := StartDynamoDB("")
 	if err == nil || !strings.Contains(err.Error(), "make servers") {
 		t.Errorf("%v, want it to name what installs the server", err)
+	}
+}
+
+// A failing is a test that ends with what Fatal was told.
+type failing struct {
+	testing.TB
+	said string
+}
+
+func (f *failing) Fatal(args ...any) {
+	f.said = fmt.Sprint(args...)
+	runtime.Goexit()
+}
+
+func TestServerThatDoesNotStartFailsEachTestAndStartsOnce(t *testing.T) {
+	starts := 0
+	for range 2 {
+		f := &failing{TB: t}
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			share(f, "TIMBERLINE_TEST_MISSING", func(string) (*Server, error) {
+				starts++
+				return nil, missing("program")
+			})
+		}()
+		<-done
+		if !strings.Contains(f.said, "make servers") {
+			t.Errorf("a test without its server was told %q", f.said)
+		}
+	}
+	if starts != 1 {
+		t.Errorf("it was started %d times", starts)
 	}
 }
 

@@ -89,8 +89,10 @@ func share(t testing.TB, variable string, start func(folder string) (*Server, er
 	if shared.servers[variable] == nil && shared.errs[variable] == nil {
 		if url := os.Getenv(variable); url != "" {
 			shared.servers[variable] = &Server{url: url}
+		} else if s, err := start(""); err != nil {
+			shared.errs[variable] = err
 		} else {
-			shared.servers[variable], shared.errs[variable] = start("")
+			shared.servers[variable] = s
 		}
 	}
 	if err := shared.errs[variable]; err != nil {
