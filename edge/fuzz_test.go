@@ -197,6 +197,7 @@ func (c *chaos) fail() {
 		flip(&c.timelines.err)
 	case 1:
 		flip(&c.settler.err)
+		c.bus.err, c.bus.down = c.settler.err, c.settler.err != nil // what is between processes fails as one
 	case 2:
 		c.scribe.busy = c.Chance()
 	}
