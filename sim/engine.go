@@ -113,7 +113,7 @@ func do[T any](a *access, call func() (T, error)) (T, error) {
 		return nothing, err
 	}
 	got, err := call()
-	if err := a.wait(100 * time.Microsecond); err != nil {
+	if err := a.wait(time.Millisecond); err != nil {
 		return nothing, err // nobody hears the answer
 	}
 	return got, err

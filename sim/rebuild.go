@@ -17,19 +17,29 @@ const wholeTimeline = 1 << 30
 // rebuild holds the timelines of a store that nobody writes to against what its log
 // and its checkpoints say (promise 6). It is written after the rules, not after the
 // projector.
+//
+// Where each item is a write of its own those of a shard's last checkpoint may be missing:
+// the projector was stopped behind the checkpoint.
 func (w *world) rebuild(b *boot) error {
 	ctx := context.Background()
 	want := make(map[events.User][]projections.Stored)
+	due := make(map[events.User]bool) // whose last item may be missing
 	for s := range projections.Shard(shards) {
 		r := replay{store: b.store, shard: s, read: make(map[uint64]events.Offset), ends: make(map[events.User]projections.Item), want: want}
 		if err := r.all(ctx); err != nil {
 			return fmt.Errorf("rebuild shard %d: %w", s, err)
+		}
+		for u, item := range r.ends {
+			due[u] = w.plan.many && item.Checkpoint == r.last
 		}
 	}
 	for _, u := range users {
 		have, err := b.store.ReadItems(ctx, u, 0, wholeTimeline, events.Strong)
 		if err != nil {
 			return fmt.Errorf("read the timeline of %s: %w", u, err)
+		}
+		if n := len(want[u]); due[u] && len(have) == n-1 {
+			want[u] = want[u][:n-1]
 		}
 		w.compare(u, have, want[u])
 	}
@@ -60,6 +70,7 @@ type replay struct {
 		projections.Checkpoints
 	}
 	shard projections.Shard
+	last  projections.CheckpointNumber
 	read  map[uint64]events.Offset             // of each journal
 	ends  map[events.User]projections.Item     // the newest of each user
 	want  map[events.User][]projections.Stored // all of them
@@ -86,6 +97,7 @@ func (r *replay) all(ctx context.Context) error {
 		if err := r.give(n, covered); err != nil {
 			return err
 		}
+		r.last = n
 	}
 	return nil
 }

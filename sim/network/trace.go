@@ -1,7 +1,9 @@
 package network
 
 import (
+	"cmp"
 	"crypto/sha256"
+	"encoding/binary"
 	"fmt"
 	"slices"
 	"strings"
@@ -12,11 +14,14 @@ import (
 // the sum covers all.
 const maxTrace = 1 << 16
 
-// A Trace is what a network did, in order.
+// A Trace is what a network did, in order. Two traces are equal if the same happened at
+// each instant, in whatever order: nothing orders goroutines that are ready at one.
 type Trace struct {
 	count int
-	steps []step // a ring
-	sum   [32]byte
+	steps []step   // a ring
+	sum   [32]byte // over all instants but the last
+	last  time.Duration
+	at    [4]uint64 // the sum of the hashes of the last one's steps
 }
 
 // A step is one datagram delivered or lost, or a note.
@@ -45,11 +50,16 @@ func (t *Trace) add(s step) {
 		t.steps[t.count%maxTrace] = s
 	}
 	t.count++
+	if s.at != t.last {
+		t.sum, t.last, t.at = t.Sum(), s.at, [4]uint64{}
+	}
 	h := sha256.New()
-	h.Write(t.sum[:])
 	fmt.Fprint(h, int64(s.at), s.link, s.number, s.what)
 	h.Write(s.data)
-	h.Sum(t.sum[:0])
+	sum := h.Sum(nil)
+	for i := range t.at {
+		t.at[i] += binary.BigEndian.Uint64(sum[8*i:])
+	}
 }
 
 // Trace returns what happened so far.
@@ -65,7 +75,13 @@ func (n *Network) Trace() Trace {
 func (t *Trace) Len() int { return t.count }
 
 // Sum returns a hash over all steps: equal for equal runs.
-func (t *Trace) Sum() [32]byte { return t.sum }
+func (t *Trace) Sum() [32]byte {
+	all := t.sum[:]
+	for _, part := range t.at {
+		all = binary.BigEndian.AppendUint64(all[:len(all):len(all)], part)
+	}
+	return sha256.Sum256(all)
+}
 
 // Lines returns the last steps that were kept, at most n, one a line: time, from
 // whom to whom, which datagram, its size and hash, its frames in words.
@@ -83,22 +99,32 @@ func (t *Trace) Lines(n int) []string {
 // Diff returns the first step in which two traces differ, as each has it; both
 // are empty if the traces are equal.
 func (t *Trace) Diff(other *Trace) (mine, theirs string) {
-	if t.sum == other.sum {
+	if t.Sum() == other.Sum() {
 		return "", ""
 	}
-	for i := range max(len(t.steps), len(other.steps)) {
+	here, there := t.sorted(), other.sorted()
+	for i := range max(len(here), len(there)) {
 		mine, theirs = "nothing", "nothing"
-		if i < len(t.steps) {
-			mine = t.steps[i].String()
+		if i < len(here) {
+			mine = here[i].String()
 		}
-		if i < len(other.steps) {
-			theirs = other.steps[i].String()
+		if i < len(there) {
+			theirs = there[i].String()
 		}
 		if mine != theirs {
 			return fmt.Sprintf("step %d: %s", i, mine), fmt.Sprintf("step %d: %s", i, theirs)
 		}
 	}
 	return "a step that is not kept", "another"
+}
+
+// sorted returns the steps that are kept, those of one instant in an order of their own.
+func (t *Trace) sorted() []step {
+	steps := slices.Clone(t.steps)
+	slices.SortFunc(steps, func(a, b step) int {
+		return cmp.Or(cmp.Compare(a.at, b.at), strings.Compare(a.String(), b.String()))
+	})
+	return steps
 }
 
 // String returns the step as one line.
