@@ -44,6 +44,7 @@ type Projector struct {
 	jitter  *rand.Rand
 
 	mu    sync.Mutex
+	ended time.Time  // of the last round, whatever came of it
 	owned []Shard    // those it is to own from the next round on; nil: as before
 	hints []bus.Hint // newest last; dropped when there are too many
 	size  int        // bytes of their records
@@ -117,12 +118,27 @@ func (p *Projector) Misplaced() uint64 {
 	return n
 }
 
+// stuckAfter is how long a round may take, with all the tries of what it asks the store.
+const stuckAfter = 2 * time.Minute
+
+// Alive says what is wrong if the projector does nothing any more. That the store does not
+// answer is no fault of it.
+func (p *Projector) Alive() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if took := time.Since(p.ended); took > stuckAfter {
+		return fmt.Errorf("the projector has been in one round for %v", took.Round(time.Second))
+	}
+	return nil
+}
+
 // Run projects until ctx ends, and then returns nil. It returns an error if the
 // log or a timeline is damaged (events.ErrCorrupt), or was written in a format or by
 // rules that this program does not have (events.ErrFormat): nothing it could write would
 // be right.
 func (p *Projector) Run(ctx context.Context) error {
 	defer p.cfg.Bus.OnHint(p.onHint)()
+	p.rested()
 	poll := time.NewTimer(p.cfg.Poll)
 	defer poll.Stop()
 	pause := retryFirst
@@ -150,6 +166,7 @@ func (p *Projector) Run(ctx context.Context) error {
 			return nil
 		}
 		err := p.round(ctx, polled)
+		p.rested()
 		switch {
 		case ctx.Err() != nil:
 			return nil
@@ -172,6 +189,13 @@ func (p *Projector) Run(ctx context.Context) error {
 		}
 		polled = false
 	}
+}
+
+// rested notes that a round has ended.
+func (p *Projector) rested() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.ended = time.Now()
 }
 
 // onHint keeps a hint for the next round. It never waits.

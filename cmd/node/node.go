@@ -64,7 +64,7 @@ type Config struct {
 	Relay *relay.Config
 
 	// Started is called when the process serves, if it is not nil, with what tells
-	// whether it still does: it asks the edge's loop.
+	// whether it still does: it asks the loops of its roles.
 	Started func(alive func(context.Context) error)
 
 	Now     func() time.Time
@@ -156,6 +156,11 @@ func until(ctx, hard context.Context) error {
 
 // alive reports whether the process still serves.
 func (p *process) alive(ctx context.Context) error {
+	for _, alive := range p.lives {
+		if err := alive(); err != nil {
+			return err
+		}
+	}
 	if p.edge == nil {
 		return nil
 	}

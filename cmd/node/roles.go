@@ -19,6 +19,7 @@ type process struct {
 	writer *ingest.Writer // both nil if there is no edge
 	edge   *edge.Edge
 	behind []func(context.Context) error // the others: they run until their context ends
+	lives  []func() error                // of the others: what is wrong with them
 }
 
 func build(ctx context.Context, c *Config) (*process, error) {
@@ -105,7 +106,7 @@ func (p *process) addProjector(c *Config) error {
 	if err != nil {
 		return err
 	}
-	p.behind = append(p.behind, projector.Run)
+	p.behind, p.lives = append(p.behind, projector.Run), append(p.lives, projector.Alive)
 	if c.Leases == nil {
 		return nil
 	}
@@ -125,6 +126,7 @@ func (p *process) addShards(c *Config, projector *projections.Projector) error {
 	if err != nil {
 		return err
 	}
+	p.lives = append(p.lives, keeper.Alive)
 	p.behind = append(p.behind, func(ctx context.Context) error {
 		keeper.Run(ctx, func(held []lease.Lease) { projector.Own(shardsOf(held)) })
 		return nil
@@ -154,6 +156,7 @@ func (p *process) addRelay(c *Config) error {
 	if err != nil {
 		return err
 	}
+	p.lives = append(p.lives, r.Alive)
 	p.behind = append(p.behind, func(ctx context.Context) error {
 		r.Run(ctx)
 		return nil

@@ -42,6 +42,7 @@ type Keeper struct {
 	held   map[string]holding
 
 	mu     sync.Mutex
+	ended  time.Time         // of the last round, whatever came of it
 	places map[string]string // newer than those that stand
 }
 
@@ -70,6 +71,24 @@ func NewKeeper(c Config) (*Keeper, error) {
 	}, nil
 }
 
+// Alive says what is wrong if the keeper does nothing any more. That the store does not
+// answer is no fault of it.
+func (k *Keeper) Alive() error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if took := time.Since(k.ended); took > 10*k.cfg.Length {
+		return fmt.Errorf("leases of kind %s have not been looked at for %v", k.cfg.Kind, took.Round(time.Second))
+	}
+	return nil
+}
+
+// rested notes that a round has ended.
+func (k *Keeper) rested() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.ended = time.Now()
+}
+
 // Move notes how far the work under a lease has come. It is stored when the lease is
 // renewed next, or given back.
 func (k *Keeper) Move(name, place string) {
@@ -90,6 +109,7 @@ func (k *Keeper) Wake() {
 // the leases held whenever they are others, the last time with none; when hold returns,
 // what was done under those missing has ended.
 func (k *Keeper) Run(ctx context.Context, hold func([]Lease)) {
+	k.rested()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -103,6 +123,7 @@ func (k *Keeper) Run(ctx context.Context, hold func([]Lease)) {
 		if err := k.round(ctx, hold); err != nil && ctx.Err() == nil {
 			k.cfg.Logger.Warn("leases cannot be kept; trying again", "kind", k.cfg.Kind, "err", err)
 		}
+		k.rested()
 		every := k.cfg.Length / 4
 		timer.Reset(every - time.Duration(k.jitter.Int64N(int64(every/4)+1)))
 	}

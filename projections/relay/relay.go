@@ -73,6 +73,9 @@ func New(c Config) (*Relay, error) {
 	return r, err
 }
 
+// Alive says what is wrong if the relay does nothing any more.
+func (r *Relay) Alive() error { return r.keeper.Alive() }
+
 // Run relays until ctx ends, then gives its shards back, each with its place.
 func (r *Relay) Run(ctx context.Context) {
 	r.keeper.Run(ctx, func(held []lease.Lease) { r.hold(context.WithoutCancel(ctx), held) })
