@@ -96,8 +96,9 @@ func (f limited) some(data []byte, write func([]byte) (int, error)) (int, error)
 	return n, errors.Join(err, syscall.ENOSPC)
 }
 
-// A logFile is a write-ahead log. Its syncs wait, as long as it is short: a long one
-// the store may be about to close, with locks held.
+// A logFile is a write-ahead log. Its syncs wait, as long as it is the boot's first and
+// short: a long one the store may be about to close, with locks held, and what it does then
+// at one instant, in goroutines of its own, is to take no time of the next one's syncs.
 type logFile struct {
 	limited
 	written atomic.Int64
@@ -128,7 +129,10 @@ func (f *logFile) SyncData() error {
 
 func (f *logFile) wait() {
 	d := f.disk
-	if !d.slow.Load() || f.written.Load() > maxSlow {
+	if f.written.Load() > maxSlow {
+		d.slow.Store(false)
+	}
+	if !d.slow.Load() {
 		return
 	}
 	takes := between(d.draws.next(d.name+" sync"), 10*time.Microsecond, d.most)
