@@ -8,7 +8,7 @@ import (
 
 // ListLeases implements lease.Leases.
 func (e *engine) ListLeases(ctx context.Context, kind string) ([]lease.Lease, error) {
-	return fetch(e.access(projector, "list leases"), func() ([]lease.Lease, error) { return e.p.boot.leases.ListLeases(ctx, kind) })
+	return fetch(e.access(projector, "list leases %s", kind), func() ([]lease.Lease, error) { return e.p.boot.leases.ListLeases(ctx, kind) })
 }
 
 // PutLease implements lease.Leases.

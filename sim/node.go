@@ -155,14 +155,14 @@ func (p *process) verify(token string, now time.Time) (auth.Identity, error) {
 
 // take gives the process its roles, besides that of an edge.
 func (p *process) take(c *node.Config) {
-	has := p.w.plan.roles[p.host.number]
-	c.Projector = has.projector
+	lacks := p.w.plan.lacks[p.host.number]
+	c.Projector = !lacks.projector
 	if !p.w.plan.many {
 		c.Publish = p.bus.PublishPushes
 		return
 	}
 	c.Leases, c.Owner = p.engine, p.name
-	if has.relay {
+	if !lacks.relay {
 		c.Relay = &relay.Config{Stream: p.engine, Publisher: p.bus}
 	}
 }

@@ -40,7 +40,7 @@ type plan struct {
 	nodes       int             // of the server; 0: one
 	many        bool            // they share work as many machines do: by leases, with relays
 	handover    bool            // a node that stops sends its clients to the other
-	roles       [maxNodes]roles // of the nodes, besides that of an edge
+	lacks       [maxNodes]roles // what nodes are not
 	unconfirmed float64         // the part of what relays publish that the bus does not confirm
 	clocks      []time.Duration // how far off their clocks are at first
 	stops       []stop
@@ -207,9 +207,6 @@ func newPlan(seed uint64) *plan {
 // share has two nodes share the store in most seeds, with clocks that differ.
 func (p *plan) share(r *rand.Rand) {
 	p.nodes = 1
-	for i := range p.roles {
-		p.roles[i] = roles{projector: true, relay: true}
-	}
 	if !chance(r, 0.6) {
 		return
 	}
@@ -241,12 +238,12 @@ func (p *plan) share(r *rand.Rand) {
 	p.handover = chance(r, 0.5)
 	if p.many = chance(r, 0.6); p.many {
 		p.unconfirmed = oneOf(r, 0, 0.1)
-		one := &p.roles[r.IntN(maxNodes)] // that has not all roles
+		one := &p.lacks[r.IntN(maxNodes)]
 		one.projector, one.relay = chance(r, 0.5), chance(r, 0.5)
 	}
 }
 
-// roles are what a node may be besides an edge.
+// roles are what a node may be besides an edge. Each is all of it unless it lacks some.
 type roles struct{ projector, relay bool }
 
 // setClocks has clocks set, unless that would end all sessions.

@@ -73,7 +73,8 @@ var cuts = []func(*plan){
 	func(p *plan) { p.network = network.Faults{Delay: p.network.Delay} },
 	func(p *plan) { p.full = diskFull{} },
 	func(p *plan) { p.limits = limits{} },
-	func(p *plan) { p.nodes, p.kills, p.stalls, p.clockSets = 1, nil, nil, nil },
+	func(p *plan) { p.nodes, p.kills, p.stalls, p.clockSets = 1, nil, nil, nil; p.apart() },
+	(*plan).apart,
 	func(p *plan) { p.mistakes = nil },
 	func(p *plan) { p.outages = nil },
 	func(p *plan) { p.kills = nil },
@@ -83,6 +84,11 @@ var cuts = []func(*plan){
 	func(p *plan) { p.hints, p.pushes = 0, 0 },
 	func(p *plan) { p.stops = nil },
 	func(p *plan) { p.keep(func(c chore) bool { return c.what == send }) },
+}
+
+// apart has nodes share the store and nothing else.
+func (p *plan) apart() {
+	p.many, p.lacks, p.handover, p.unconfirmed = false, [maxNodes]roles{}, false, 0
 }
 
 func (p *plan) clone() *plan {

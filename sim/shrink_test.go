@@ -35,7 +35,7 @@ func TestFailuresAreShrunk(t *testing.T) {
 		t.Fatal("no seed fails")
 	}
 	sent := failed.Report.Sent
-	o := Shrink(t, failed, bug, 20)
+	o := Shrink(t, failed, bug, 60)
 	if len(o.kinds()) == 0 || o.Report.Sent > sent/2 {
 		t.Errorf("%q with %d sends was shrunk to %q with %d, want a failure with half of them at most", failed.kinds(), sent, o.kinds(), o.Report.Sent)
 	}
