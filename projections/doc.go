@@ -10,6 +10,8 @@
 //
 //	log ──▶ Projector ──▶ checkpoint n ──▶ one item per user ──▶ Reader ──▶ edge
 //
+// A [Replay] makes timelines again of which nothing is left but log and checkpoints.
+//
 // # Durability
 //
 // A projector may read records that are not durable yet if the engine keeps log

@@ -51,11 +51,12 @@ type shard struct {
 }
 
 func newShard(c *Config, m *metrics, id Shard) *shard {
-	s := &shard{cfg: c, metrics: m, id: id}
-	s.mine = func(u events.User) bool {
-		return c.Meta.Shards == 1 || ShardOf(u.Slot(), c.Meta.Shards) == id
-	}
-	return s
+	return &shard{cfg: c, metrics: m, id: id, mine: usersOf(id, c.Meta.Shards)}
+}
+
+// usersOf returns what tells the users of a shard, among the n shards of a store.
+func usersOf(id Shard, n uint32) func(events.User) bool {
+	return func(u events.User) bool { return n == 1 || ShardOf(u.Slot(), n) == id }
 }
 
 // errOvertaken says that another projector works on the shard, and is ahead.
@@ -93,16 +94,22 @@ func (s *shard) last(ctx context.Context) (CheckpointNumber, *Checkpoint, error)
 	if err != nil || n == 0 {
 		return 0, nil, err
 	}
-	c, err := DecodeCheckpoint(s.id, n, data)
+	c, err := decodeRuled(s.id, n, data)
+	return n, &c, err
+}
+
+// decodeRuled decodes a checkpoint by whose rules this program can go on.
+func decodeRuled(s Shard, n CheckpointNumber, data []byte) (Checkpoint, error) {
+	c, err := DecodeCheckpoint(s, n, data)
 	switch {
 	case err != nil:
-		return 0, nil, err
+		return Checkpoint{}, err
 	case c.Rules != RulesVersion:
-		return 0, nil, fmt.Errorf("checkpoint %d of shard %d: %w: %d, this program has %d", n, s.id, ErrRules, c.Rules, RulesVersion)
+		return Checkpoint{}, fmt.Errorf("checkpoint %d of shard %d: %w: %d, this program has %d", n, s, ErrRules, c.Rules, RulesVersion)
 	case len(c.Children) > 0:
-		return 0, nil, fmt.Errorf("checkpoint %d of shard %d: %w: the shard was split", n, s.id, ErrRules)
+		return Checkpoint{}, fmt.Errorf("checkpoint %d of shard %d: %w: the shard was split", n, s, ErrRules)
 	}
-	return n, &c, nil
+	return c, nil
 }
 
 // foldBytes is how many bytes of checkpoints are read at a time.
@@ -166,7 +173,7 @@ func (s *shard) reapply(ctx context.Context, before positions, last *Checkpoint)
 	}
 	missing := make(map[events.User]tail)
 	for _, u := range c.order {
-		t, err := s.newest(ctx, u)
+		t, err := newest(ctx, s.cfg.Items, u)
 		if err != nil {
 			return err
 		}
@@ -216,8 +223,8 @@ func (s *shard) recover(ctx context.Context, c *cover, m Position, from events.O
 }
 
 // newest reads the end of a user's timeline.
-func (s *shard) newest(ctx context.Context, u events.User) (tail, error) {
-	stored, err := s.cfg.Items.NewestItem(ctx, u, events.Latest)
+func newest(ctx context.Context, items Items, u events.User) (tail, error) {
+	stored, err := items.NewestItem(ctx, u, events.Latest)
 	if errors.Is(err, events.ErrNotFound) {
 		return tail{}, nil
 	}
@@ -333,7 +340,7 @@ func (s *shard) know(ctx context.Context, c *cover, n CheckpointNumber) error {
 		if _, known := s.tails[u]; known {
 			continue
 		}
-		t, err := s.newest(ctx, u)
+		t, err := newest(ctx, s.cfg.Items, u)
 		if err != nil {
 			return err
 		}

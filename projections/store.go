@@ -47,8 +47,24 @@ type Items interface {
 	ReadItems(ctx context.Context, u events.User, from events.Seq, size int, c events.Consistency) ([]Stored, error)
 
 	// PutItems writes items over what stands at their places, which by R6 are
-	// the same bytes. nil means durable.
+	// the same bytes. nil means durable. After an error some may be written, now or
+	// later; those of one user in the order given: none without those before it.
 	PutItems(ctx context.Context, items []Stored) error
+}
+
+// Upkeep is what a storage engine does for a store that is made whole again. Nobody
+// else works on the store meanwhile.
+type Upkeep interface {
+	// JournalEnds returns the offset of the last record of each edge's journal that has
+	// any, by the journal's number.
+	JournalEnds(ctx context.Context) (map[uint64]events.Offset, error)
+
+	// CutCheckpoints removes the checkpoints of a shard from a number on, the last one
+	// first: after an error those that are left follow each other.
+	CutCheckpoints(ctx context.Context, s Shard, from CheckpointNumber) error
+
+	// EmptyTimelines removes all items of all users.
+	EmptyTimelines(ctx context.Context) error
 }
 
 // Stored is an item as an engine keeps it.

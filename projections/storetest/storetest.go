@@ -1,5 +1,5 @@
-// Package storetest is the contract of projections.Checkpoints and
-// projections.Items as a test that every engine runs.
+// Package storetest is the contract of projections.Checkpoints, projections.Items and
+// projections.Upkeep as a test that every engine runs.
 package storetest
 
 import (
@@ -19,8 +19,10 @@ import (
 
 // A Store is what is tested.
 type Store interface {
+	events.Log
 	projections.Checkpoints
 	projections.Items
+	projections.Upkeep
 }
 
 // A Place is where a store keeps its data; see logtest.Place for its methods.
@@ -75,7 +77,11 @@ var Contract = []Part{
 	{"Items are read from a seq on", itemsAreRead},
 	{"Users do not mix", usersDoNotMix},
 	{"Items that were put again are the same", itemsArePutAgain},
+	{"Many items of many users are put at once", itemsArePutAtOnce},
 	{"Bytes belong to the caller", bytesAreTheCallers},
+	{"Ends of journals are those of the log", journalsEnd},
+	{"Cut checkpoints are gone, others stand", checkpointsAreCut},
+	{"Emptied timelines are written anew", timelinesAreEmptied},
 }
 
 func checkpoint(n int) []byte { return fmt.Appendf(nil, "checkpoint %d", n) }
@@ -331,6 +337,25 @@ func itemsArePutAgain(ctx context.Context, s Store, again func() (Store, error))
 	return errors.Join(wantItems(ctx, s, "ann", 0, items[0]), wantItems(ctx, s, "ben", 0, items[1]))
 }
 
+func itemsArePutAtOnce(ctx context.Context, s Store, _ func() (Store, error)) error {
+	var items []projections.Stored
+	want := make(map[events.User][]projections.Stored)
+	for i := range 120 {
+		u := events.User(fmt.Sprintf("u%d", i%7*(i%3))) // some have many of them
+		items = append(items, item(u, events.Seq(i+1)))
+		want[u] = append(want[u], items[i])
+	}
+	if err := s.PutItems(ctx, items); err != nil {
+		return err
+	}
+	for u, all := range want {
+		if err := wantItems(ctx, s, u, 0, all...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func bytesAreTheCallers(ctx context.Context, s Store, _ func() (Store, error)) error {
 	i, cp := item("ann", 1), checkpoint(1)
 	if _, err := s.Commit(ctx, 0, 1, cp, []projections.Stored{i}); err != nil {
@@ -351,4 +376,88 @@ func bytesAreTheCallers(ctx context.Context, s Store, _ func() (Store, error)) e
 		clear(last)
 	}
 	return nil
+}
+
+func journalsEnd(ctx context.Context, s Store, again func() (Store, error)) error {
+	ends, err := s.JournalEnds(ctx)
+	if err != nil || len(ends) > 0 {
+		return fmt.Errorf("ends of an empty log: %v, %v", ends, err)
+	}
+	for j, last := range map[events.Journal]events.Offset{"j:1": 3, "j:2": 1, "j:10": 260, "j:11": 2, "g:01ARZ3NDEKTSV4RRFFQ69G5FAV": 5} {
+		for at := events.Offset(1); at <= last; at++ {
+			if _, err := s.Append(ctx, j, at, events.Record("record")); err != nil {
+				return err
+			}
+		}
+	}
+	if s, err = again(); err != nil {
+		return err
+	}
+	if ends, err = s.JournalEnds(ctx); err != nil {
+		return err
+	}
+	return equal("ends of the journals", map[uint64]events.Offset{1: 3, 2: 1, 10: 260, 11: 2}, ends)
+}
+
+func checkpointsAreCut(ctx context.Context, s Store, again func() (Store, error)) error {
+	if err := commitAll(ctx, s, 10); err != nil {
+		return err
+	}
+	if _, err := s.Commit(ctx, 1, 1, checkpoint(1), nil); err != nil {
+		return err
+	}
+	for range 2 { // the second time nothing is left to do
+		if err := s.CutCheckpoints(ctx, 0, 4); err != nil {
+			return err
+		}
+		if err := errors.Join(wantLast(ctx, s, 0, 3), wantLast(ctx, s, 1, 1)); err != nil {
+			return err
+		}
+	}
+	s, err := again()
+	if err != nil {
+		return err
+	}
+	all, err := s.ReadCheckpoints(ctx, 0, 1, 1<<20)
+	if err != nil || len(all) != 3 {
+		return fmt.Errorf("%d checkpoints, %v; want 3", len(all), err)
+	}
+	if _, err := s.Commit(ctx, 0, 4, checkpoint(4), nil); err != nil {
+		return fmt.Errorf("commit where a checkpoint was cut off: %w", err)
+	}
+	if err := wantLast(ctx, s, 0, 4); err != nil {
+		return err
+	}
+	return errors.Join(s.CutCheckpoints(ctx, 0, 1), wantLast(ctx, s, 0, 0), wantLast(ctx, s, 1, 1))
+}
+
+func timelinesAreEmptied(ctx context.Context, s Store, again func() (Store, error)) error {
+	if err := s.EmptyTimelines(ctx); err != nil {
+		return fmt.Errorf("empty what is empty: %w", err)
+	}
+	if err := commitAll(ctx, s, 5); err != nil {
+		return err
+	}
+	if err := s.PutItems(ctx, []projections.Stored{item("ben", 7), item("A", 1), item("z_", 70)}); err != nil {
+		return err
+	}
+	if err := s.EmptyTimelines(ctx); err != nil {
+		return err
+	}
+	s, err := again()
+	if err != nil {
+		return err
+	}
+	for _, u := range []events.User{"ann", "ben", "A", "z_"} {
+		if err := wantItems(ctx, s, u, 0); err != nil {
+			return err
+		}
+	}
+	if err := wantLast(ctx, s, 0, 5); err != nil {
+		return fmt.Errorf("checkpoints are no timelines: %w", err)
+	}
+	if err := s.PutItems(ctx, []projections.Stored{item("ben", 3)}); err != nil {
+		return err
+	}
+	return wantItems(ctx, s, "ben", 0, item("ben", 3))
 }

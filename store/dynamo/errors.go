@@ -28,6 +28,9 @@ func code(err error) string {
 	return ""
 }
 
+// noTable reports whether a call has found that its table does not exist.
+func noTable(err error) bool { return code(err) == "ResourceNotFoundException" }
+
 // explain marks what is final, and says what to do about it.
 func (s *Store) explain(err error) error {
 	if what, final := advice[code(err)]; final {

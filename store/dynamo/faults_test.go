@@ -172,9 +172,27 @@ func (p patientStore) Commit(ctx context.Context, shard projections.Shard, n pro
 	return stands, err
 }
 
+// PutItems goes on behind what stands: items of a user are written in their order.
 func (p patientStore) PutItems(ctx context.Context, items []projections.Stored) error {
-	_, err := again(func() (none, error) { return none{}, p.Store.PutItems(ctx, items) })
-	return err
+	for try := 0; ; try++ {
+		err := p.Store.PutItems(ctx, items)
+		if err == nil || settles(err) || try == patience {
+			return err
+		}
+		var missing []projections.Stored
+		for _, item := range items {
+			newest, err := p.NewestItem(ctx, item.User, events.Strong)
+			switch {
+			case errors.Is(err, events.ErrNotFound), err == nil && newest.Last < item.Last:
+				missing = append(missing, item)
+			case err != nil:
+				return err
+			}
+		}
+		if len(missing) < len(items) {
+			items, try = missing, 0
+		}
+	}
 }
 
 func (p patientStore) LastCheckpoint(ctx context.Context, shard projections.Shard) (projections.CheckpointNumber, []byte, error) {
@@ -199,4 +217,26 @@ func (p patientStore) NewestItem(ctx context.Context, u events.User, c events.Co
 
 func (p patientStore) ReadItems(ctx context.Context, u events.User, from events.Seq, size int, c events.Consistency) ([]projections.Stored, error) {
 	return again(func() ([]projections.Stored, error) { return p.Store.ReadItems(ctx, u, from, size, c) })
+}
+
+func (p patientStore) Append(ctx context.Context, j events.Journal, at events.Offset, rec events.Record) (events.Record, error) {
+	stands, err := patientLog(p).Append(ctx, j, at, rec)
+	if errors.Is(err, events.ErrConflict) && bytes.Equal(stands, rec) {
+		return nil, nil
+	}
+	return stands, err
+}
+
+func (p patientStore) JournalEnds(ctx context.Context) (map[uint64]events.Offset, error) {
+	return again(func() (map[uint64]events.Offset, error) { return p.Store.JournalEnds(ctx) })
+}
+
+func (p patientStore) CutCheckpoints(ctx context.Context, shard projections.Shard, from projections.CheckpointNumber) error {
+	_, err := again(func() (none, error) { return none{}, p.Store.CutCheckpoints(ctx, shard, from) })
+	return err
+}
+
+func (p patientStore) EmptyTimelines(ctx context.Context) error {
+	_, err := again(func() (none, error) { return none{}, p.Store.EmptyTimelines(ctx) })
+	return err
 }

@@ -59,16 +59,32 @@ func (s *Store) Commit(ctx context.Context, shard projections.Shard, n projectio
 	return stands, err
 }
 
-// PutItems implements projections.Items.
+// PutItems implements projections.Items: first the first items of all users, then the
+// second ones, and so on.
 func (s *Store) PutItems(ctx context.Context, items []projections.Stored) error {
-	batches, err := batches(items)
-	if err == nil {
-		err = s.write(ctx, batches)
-	}
-	if err != nil {
-		return fmt.Errorf("put %d items: %w", len(items), err)
+	for _, layer := range layers(items) {
+		batches, err := batches(layer)
+		if err == nil {
+			err = s.write(ctx, batches)
+		}
+		if err != nil {
+			return fmt.Errorf("put %d items: %w", len(items), err)
+		}
 	}
 	return nil
+}
+
+// layers deals items out so that no layer has two of one user.
+func layers(items []projections.Stored) (all [][]projections.Stored) {
+	next := make(map[events.User]int, len(items)) // the layer of a user's next item
+	for _, item := range items {
+		n := next[item.User]
+		if next[item.User]++; n == len(all) {
+			all = append(all, nil)
+		}
+		all[n] = append(all[n], item)
+	}
+	return all
 }
 
 // Limits of one BatchWriteItem: DynamoDB's is 16 MB, but a smaller request is surer to

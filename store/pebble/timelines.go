@@ -127,3 +127,55 @@ func (s *Store) ReadItems(ctx context.Context, u events.User, from events.Seq, s
 	}
 	return items, nil
 }
+
+// JournalEnds implements projections.Upkeep.
+func (s *Store) JournalEnds(ctx context.Context) (map[uint64]events.Offset, error) {
+	ends := make(map[uint64]events.Offset)
+	for from := []byte("l"); ; {
+		var found []byte
+		err := s.scan(from, []byte("m"), func(key, _ []byte) bool {
+			found = append(found, key...)
+			return false
+		})
+		if err != nil {
+			return nil, fmt.Errorf("ends of the journals: %w", err)
+		}
+		if found == nil {
+			return ends, s.settled(ctx)
+		}
+		prefix := found[:len(found)-8]
+		last, _, err := s.last(prefix)
+		if err != nil {
+			return nil, fmt.Errorf("ends of the journals: %w", err)
+		}
+		if n, ok := events.Journal(prefix[2:]).Number(); ok {
+			ends[n] = events.Offset(number(last))
+		}
+		from = after(prefix)
+	}
+}
+
+// CutCheckpoints implements projections.Upkeep: all in one batch.
+func (s *Store) CutCheckpoints(_ context.Context, shard projections.Shard, from projections.CheckpointNumber) error {
+	if err := s.remove(checkpointKey(shard, from), after(shardPrefix(shard))); err != nil {
+		return fmt.Errorf("cut checkpoints of shard %d from %d: %w", shard, from, err)
+	}
+	return nil
+}
+
+// EmptyTimelines implements projections.Upkeep: all in one batch.
+func (s *Store) EmptyTimelines(context.Context) error {
+	if err := s.remove([]byte("t"), []byte("u")); err != nil {
+		return fmt.Errorf("empty the timelines: %w", err)
+	}
+	return nil
+}
+
+// remove deletes the keys from one on, below end.
+func (s *Store) remove(from, end []byte) error {
+	b := s.db.NewBatch()
+	if err := b.DeleteRange(from, end, nil); err != nil {
+		return errors.Join(err, b.Close())
+	}
+	return s.write(b)
+}

@@ -1,0 +1,135 @@
+package dynamo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"net/url"
+	"strconv"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+
+	"timberline/events"
+	"timberline/projections"
+)
+
+// JournalEnds implements projections.Upkeep. Of each journal two records are read, however
+// many it has: a scan goes on behind the last place that a journal can have.
+func (s *Store) JournalEnds(ctx context.Context) (map[uint64]events.Offset, error) {
+	ends := make(map[uint64]events.Offset)
+	in := &dynamodb.ScanInput{TableName: aws.String(s.name(logTable)), Limit: aws.Int32(1), ConsistentRead: aws.Bool(true)}
+	for {
+		out, err := call(ctx, s, "Scan", s.db.Scan, in)
+		if err != nil {
+			return nil, fmt.Errorf("ends of the journals: %w", err)
+		}
+		if len(out.Items) == 0 {
+			if in.ExclusiveStartKey = out.LastEvaluatedKey; len(out.LastEvaluatedKey) == 0 {
+				return ends, nil
+			}
+			continue
+		}
+		s.metrics.read(logTable, ItemSize(out.Items[0]), true)
+		partition, ok := out.Items[0][logTable.partition.name].(*types.AttributeValueMemberS)
+		if !ok {
+			return nil, fmt.Errorf("ends of the journals: %w: a record is in no journal", events.ErrCorrupt)
+		}
+		if err := s.journalEnd(ctx, partition.Value, ends); err != nil {
+			return nil, fmt.Errorf("end of journal %s: %w", partition.Value, err)
+		}
+		in.ExclusiveStartKey = place{logTable, partition.Value, math.MaxUint64}.key()
+	}
+}
+
+// journalEnd adds the end of an edge's journal.
+func (s *Store) journalEnd(ctx context.Context, partition string, ends map[uint64]events.Offset) error {
+	name, err := url.PathUnescape(partition)
+	if err != nil {
+		return nil // nobody's
+	}
+	n, ok := events.Journal(name).Number()
+	if !ok {
+		return nil
+	}
+	f, err := s.last(ctx, logTable, partition, events.Strong)
+	ends[n] = events.Offset(f.number)
+	return err
+}
+
+// CutCheckpoints implements projections.Upkeep.
+func (s *Store) CutCheckpoints(ctx context.Context, shard projections.Shard, from projections.CheckpointNumber) error {
+	partition := strconv.FormatUint(uint64(shard), 10)
+	for {
+		f, err := s.last(ctx, checkpointsTable, partition, events.Strong)
+		switch {
+		case errors.Is(err, events.ErrNotFound), err == nil && f.number < uint64(from):
+			return nil
+		case err == nil:
+			err = s.remove(ctx, place{checkpointsTable, partition, f.number})
+		}
+		if err != nil {
+			return fmt.Errorf("cut checkpoints of shard %d from %d: %w", shard, from, err)
+		}
+	}
+}
+
+// remove deletes what stands at a place.
+func (s *Store) remove(ctx context.Context, p place) error {
+	_, err := call(ctx, s, "DeleteItem", s.db.DeleteItem, &dynamodb.DeleteItemInput{TableName: aws.String(s.name(p.table)), Key: p.key()})
+	return err
+}
+
+// EmptyTimelines implements projections.Upkeep. Where there are items it deletes the table
+// and creates it anew: to delete them one by one costs as much as to write them.
+func (s *Store) EmptyTimelines(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, createWait)
+	defer cancel()
+	empty, err := s.empty(ctx, timelinesTable)
+	switch {
+	case noTable(err): // it was deleted, and then something failed
+		err = s.createTable(ctx, timelinesTable)
+	case err == nil && !empty:
+		err = s.recreate(ctx, timelinesTable)
+	}
+	if err == nil {
+		err = s.completeTable(ctx, timelinesTable)
+	}
+	if err != nil {
+		return fmt.Errorf("empty table %s: %w", s.name(timelinesTable), err)
+	}
+	return nil
+}
+
+// empty reports whether a table has no items.
+func (s *Store) empty(ctx context.Context, t *table) (bool, error) {
+	in := &dynamodb.ScanInput{TableName: aws.String(s.name(t)), Limit: aws.Int32(1), ConsistentRead: aws.Bool(true)}
+	for {
+		out, err := call(ctx, s, "Scan", s.db.Scan, in)
+		if err != nil || len(out.Items) > 0 {
+			return false, err
+		}
+		if in.ExclusiveStartKey = out.LastEvaluatedKey; len(out.LastEvaluatedKey) == 0 {
+			return true, nil
+		}
+	}
+}
+
+// recreate deletes a table, waits until it is gone, and creates it.
+func (s *Store) recreate(ctx context.Context, t *table) error {
+	name := aws.String(s.name(t))
+	for try := 1; ; try++ {
+		_, err := call(ctx, s, "DeleteTable", s.db.DeleteTable, &dynamodb.DeleteTableInput{TableName: name})
+		if noTable(err) {
+			return s.createTable(ctx, t)
+		}
+		if unlessInUse(err) != nil {
+			return err
+		}
+		if err := s.sleep(ctx, try); err != nil {
+			return fmt.Errorf("it is still there after %v: %w", createWait, err)
+		}
+	}
+}
