@@ -11,6 +11,7 @@
 //	PREFIX-timelines    user (text)     last (number)    item (binary)      stream of new images
 //	PREFIX-leases       kind (text)     name (text)      owner, counter, place
 //	PREFIX-meta         what = store    number = 0       value (binary)     what the store is
+//	                    what = migration  number         value (binary)     the record of a step
 //
 // Capacity is on demand. All but timelines and leases, which can be made again from the
 // others, are protected from deletion and keep backups for point-in-time recovery.

@@ -7,6 +7,7 @@ import (
 
 	"timberline/events"
 	"timberline/events/fields"
+	"timberline/migrations"
 	"timberline/projections"
 )
 
@@ -15,6 +16,7 @@ type meta struct {
 	format uint32
 	id     events.StoreID
 	shards uint32
+	phase  migrations.Phase
 }
 
 // Fields lists the stored fields.
@@ -22,6 +24,7 @@ func (m *meta) Fields(v fields.Visitor) {
 	fields.Uint(v, 1, "format", &m.format)
 	fields.ID(v, 2, "store", &m.id)
 	fields.Uint(v, 3, "shards", &m.shards)
+	fields.Uint(v, 4, "restoring", &m.phase)
 }
 
 // DataFormat is the version of the tables and of what they hold as a whole.
@@ -46,10 +49,10 @@ func Create(ctx context.Context, o Options, m projections.Meta) (stands projecti
 	if m.Store == (events.StoreID{}) {
 		return projections.Meta{}, fmt.Errorf("create store %s: it has no id", s.o.Prefix)
 	}
-	sealed, err := s.put(ctx, metaPlace, sealMeta(meta{DataFormat, m.Store, m.Shards}))
+	sealed, err := s.put(ctx, metaPlace, sealMeta(meta{format: DataFormat, id: m.Store, shards: m.Shards}))
 	if errors.Is(err, events.ErrConflict) {
 		stands, damage := decodeMeta(sealed)
-		return stands, errors.Join(fmt.Errorf("create store %s: %w", s.o.Prefix, err), damage)
+		return stands.public(), errors.Join(fmt.Errorf("create store %s: %w", s.o.Prefix, err), damage)
 	}
 	if err != nil {
 		return projections.Meta{}, fmt.Errorf("create store %s: %w", s.o.Prefix, err)
@@ -57,29 +60,32 @@ func Create(ctx context.Context, o Options, m projections.Meta) (stands projecti
 	return projections.Meta{}, nil
 }
 
-func (s *Store) readMeta(ctx context.Context) (projections.Meta, error) {
+func (s *Store) readMeta(ctx context.Context) (meta, error) {
 	sealed, err := s.get(ctx, metaPlace)
 	if errors.Is(err, events.ErrNotFound) {
-		return projections.Meta{}, fmt.Errorf("its tables do not say what store they are: run `timberline migrate up` (%w)", err)
+		return meta{}, fmt.Errorf("its tables do not say what store they are: run `timberline migrate up` (%w)", err)
 	}
 	if err != nil {
-		return projections.Meta{}, err
+		return meta{}, err
 	}
 	return decodeMeta(sealed)
 }
 
 func sealMeta(m meta) []byte { return fields.Seal(1, metaSeal, &m) }
 
-func decodeMeta(sealed []byte) (projections.Meta, error) {
-	var m meta
+func decodeMeta(sealed []byte) (m meta, err error) {
 	if err := fields.Unseal(1, metaSeal, sealed, &m); err != nil {
-		return projections.Meta{}, events.Unreadable("the description of the store", err)
+		return meta{}, events.Unreadable("the description of the store", err)
 	}
 	if m.format != DataFormat {
-		return projections.Meta{}, fmt.Errorf("%w: the store has format %d, this program works with format %d", events.ErrFormat, m.format, DataFormat)
+		return meta{}, fmt.Errorf("%w: the store has format %d, this program works with format %d", events.ErrFormat, m.format, DataFormat)
 	}
-	return projections.Meta{Store: m.id, Shards: m.shards}, nil
+	return m, nil
 }
 
-// Meta returns what the store was when it was opened.
-func (s *Store) Meta() projections.Meta { return s.meta }
+func (m meta) public() projections.Meta {
+	return projections.Meta{Store: m.id, Shards: m.shards}
+}
+
+// Meta returns what the store was when it was opened, or became by a restore since.
+func (s *Store) Meta() projections.Meta { return s.meta.public() }

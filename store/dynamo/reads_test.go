@@ -219,7 +219,7 @@ func TestDamagedDescriptionIsNamed(t *testing.T) {
 	if _, err := Create(t.Context(), p.o, projections.Meta{Store: events.StoreID{1}, Shards: 1}); !errors.Is(err, events.ErrCorrupt) {
 		t.Errorf("%v, want ErrCorrupt", err)
 	}
-	putRaw(t, s, metaTable, metaPlace.holding(sealMeta(meta{DataFormat + 1, events.StoreID{1}, 1})))
+	putRaw(t, s, metaTable, metaPlace.holding(sealMeta(meta{format: DataFormat + 1, id: events.StoreID{1}, shards: 1})))
 	if _, err := Open(t.Context(), p.o); !errors.Is(err, events.ErrFormat) || !strings.Contains(err.Error(), fmt.Sprint("format ", DataFormat+1)) {
 		t.Errorf("%v, want ErrFormat that names the format", err)
 	}

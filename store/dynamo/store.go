@@ -15,7 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/prometheus/client_golang/prometheus"
 
-	"timberline/projections"
+	"timberline/migrations"
 )
 
 // Options say which store is opened, and how it is called. Zero fields have the defaults
@@ -89,7 +89,8 @@ func positive(d, otherwise time.Duration) time.Duration {
 }
 
 // Store is a storage engine: events.Log, events.Journals, projections.Checkpoints,
-// projections.Items and lease.Leases.
+// projections.Items and lease.Leases; and, with projections.Upkeep, what is to be done with
+// one that nothing else works on.
 type Store struct {
 	db      *dynamodb.Client
 	http    *http.Client
@@ -98,7 +99,7 @@ type Store struct {
 	log     *slog.Logger
 	clock   clock
 	metrics metrics
-	meta    projections.Meta
+	meta    meta
 }
 
 // newStore returns a store that has looked at nothing yet.
@@ -121,7 +122,9 @@ func newStore(o Options) (*Store, error) {
 	return s, nil
 }
 
-// Open opens the store of a prefix. It refuses one that is not there as a whole.
+// Open opens the store of a prefix. It refuses one that is not there as a whole, that has
+// other migration steps than this program (migrations.ErrPending, events.ErrFormat), or that
+// comes from a backup and is not whole again (migrations.ErrRestoring).
 func Open(ctx context.Context, o Options) (*Store, error) {
 	s, err := newStore(o)
 	if err != nil {
@@ -134,12 +137,25 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	return s, nil
 }
 
-func (s *Store) open(ctx context.Context) (err error) {
+func (s *Store) open(ctx context.Context) error {
 	if err := s.check(ctx); err != nil {
 		return err
 	}
-	s.meta, err = s.readMeta(ctx)
-	return err
+	if err := s.load(ctx); err != nil {
+		return err
+	}
+	if s.meta.phase != migrations.Whole {
+		return migrations.ErrRestoring
+	}
+	return nil
+}
+
+// load reads what the store is, and refuses what this program does not work with.
+func (s *Store) load(ctx context.Context) (err error) {
+	if s.meta, err = s.readMeta(ctx); err != nil {
+		return err
+	}
+	return migrations.Check(ctx, &Migrations{s, s.meta.shards})
 }
 
 // Close lets go of the connections. Calls that are under way go on.

@@ -5,14 +5,18 @@
 //
 // Numbers are big-endian, so that keys sort as numbers do.
 //
-//	"m"                                     what the store is (Meta, edge tag, format)
+//	"m"                                     what the store is (Meta, edge tag, format; while it is restored: how far)
 //	"j" number(8)                           a journal's row
 //	"l" length(1) journal offset(8)         a record
 //	"c" shard(4) n(8)                       a checkpoint
 //	"t" user 0 last-seq(8)                  a timeline item
+//	"v" number(8)                           the record of a migration step
 //
 // Values are what events and projections sealed; this package looks into none of
 // them but its own.
+//
+// A folder of format n has the migration steps 1 to n applied. Open applies those that are
+// pending, and refuses a folder that has later ones.
 //
 // # Durability
 //

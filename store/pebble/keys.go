@@ -4,10 +4,15 @@ import (
 	"encoding/binary"
 
 	"timberline/events"
+	"timberline/migrations"
 	"timberline/projections"
 )
 
 var metaKey = []byte("m")
+
+func stepKey(n migrations.Number) []byte {
+	return binary.BigEndian.AppendUint64([]byte("v"), uint64(n))
+}
 
 func journalKey(number uint64) []byte {
 	return binary.BigEndian.AppendUint64([]byte("j"), number)

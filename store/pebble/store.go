@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
@@ -20,6 +21,7 @@ import (
 
 	"timberline/events"
 	"timberline/events/fields"
+	"timberline/migrations"
 	"timberline/projections"
 	"timberline/sim/planted"
 )
@@ -37,6 +39,12 @@ type Options struct {
 	// lost. It is expected not to return, and must not use the store; the default
 	// prints the error and exits.
 	OnFatal func(error)
+	// Restored says that the folder comes from a backup: it is opened for
+	// migrations.Restore. Without, a store is refused whose restore has not ended.
+	Restored bool
+	// LeavePending says that migration steps are not to be applied: for who tells of
+	// them. Nothing else may be done with such a store.
+	LeavePending bool
 }
 
 // The sizes of Pebble, for a machine of two cores and a few gigabytes.
@@ -49,10 +57,12 @@ const (
 // begin was durable: see tail.go.
 const maxUnsynced = 16
 
-// Store is a storage engine: events.Log, events.Journals,
-// projections.Checkpoints and projections.Items.
+// Store is a storage engine: events.Log, events.Journals, projections.Checkpoints and
+// projections.Items; and with projections.Upkeep and migrations.Store what is to be done
+// with one that nothing else works on.
 type Store struct {
 	db      *pebble.DB
+	o       Options
 	lock    *pebble.Lock // of a folder that there was; else db has it
 	dir     string
 	meta    meta
@@ -77,6 +87,7 @@ type meta struct {
 	id     events.StoreID
 	shards uint32
 	tag    [16]byte // the first 4 bytes are the edge's tag
+	phase  migrations.Phase
 }
 
 // Fields lists the stored fields.
@@ -85,10 +96,8 @@ func (m *meta) Fields(v fields.Visitor) {
 	fields.ID(v, 2, "store", &m.id)
 	fields.Uint(v, 3, "shards", &m.shards)
 	fields.ID(v, 4, "tag", &m.tag)
+	fields.Uint(v, 5, "restoring", &m.phase)
 }
-
-// DataFormat is the version of the keys and of what they hold as a whole.
-const DataFormat = 1
 
 // Open opens the store in a folder, and creates it if there is none. Only one
 // process can have it open.
@@ -111,7 +120,7 @@ func Open(dir string, o Options) (*Store, error) {
 	if o.Shards > events.Slots {
 		return nil, fmt.Errorf("open store %s: %d shards, want 1 to %d", dir, o.Shards, events.Slots)
 	}
-	s := &Store{dir: dir, onFatal: o.OnFatal, news: make(chan struct{}), unsynced: make(chan struct{}, maxUnsynced)}
+	s := &Store{dir: dir, o: o, onFatal: o.OnFatal, news: make(chan struct{}), unsynced: make(chan struct{}, maxUnsynced)}
 	if err := s.open(o); err != nil {
 		return nil, errors.Join(openError(dir, err), s.Close())
 	}
@@ -133,7 +142,16 @@ func (s *Store) open(o Options) (err error) {
 	if s.db, err = pebble.Open(s.dir, po); err != nil {
 		return foundError(err)
 	}
-	return s.loadMeta(o)
+	if s.meta, err = s.readMeta(); err != nil || o.LeavePending {
+		return err
+	}
+	if err := migrations.Up(context.Background(), s, time.Now, nil); err != nil {
+		return err
+	}
+	if s.meta.phase != migrations.Whole && !o.Restored {
+		return migrations.ErrRestoring
+	}
+	return nil
 }
 
 func exit(err error) {
@@ -220,41 +238,6 @@ func foundError(err error) error {
 		return corrupt(err)
 	}
 	return err
-}
-
-// loadMeta reads what the store is, or makes a new one.
-func (s *Store) loadMeta(o Options) error {
-	data, err := s.get(metaKey)
-	if errors.Is(err, events.ErrNotFound) {
-		return s.create(o)
-	}
-	if err != nil {
-		return err
-	}
-	if err := fields.Unseal(1, metaKey, data, &s.meta); err != nil {
-		return events.Unreadable("the description of the store", err)
-	}
-	if s.meta.format != DataFormat {
-		return fmt.Errorf("%w: it has format %d, this program works with format %d", events.ErrFormat, s.meta.format, DataFormat)
-	}
-	return nil
-}
-
-func (s *Store) create(o Options) error {
-	m := meta{format: DataFormat, shards: o.Shards}
-	for _, id := range [][]byte{m.id[:], m.tag[:4]} {
-		if _, err := io.ReadFull(o.Random, id); err != nil {
-			return fmt.Errorf("draw the ids of a new store: %w", err)
-		}
-	}
-	if err := s.db.Set(metaKey, fields.Seal(1, metaKey, &m), pebble.Sync); err != nil {
-		return fmt.Errorf("create store %s: %w", s.dir, err)
-	}
-	if err := s.db.Flush(); err != nil { // the first log is of an older format, which does not say what was durable: see tail
-		return fmt.Errorf("create store %s: %w", s.dir, err)
-	}
-	s.meta = m
-	return nil
 }
 
 // Meta returns what the store is.

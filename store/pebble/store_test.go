@@ -123,7 +123,7 @@ func TestStoreOfAnotherFormatIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.Close()
-	wantOpenError(t, fs, fmt.Sprintf("has format %d", DataFormat+1), "use the version of timberline that wrote it")
+	wantOpenError(t, fs, fmt.Sprintf("it has step %d", DataFormat+1), "use the version of timberline that wrote it")
 }
 
 func wantOpenError(t *testing.T, fs vfs.FS, texts ...string) {

@@ -1,0 +1,202 @@
+package dynamo
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"strings"
+
+	"timberline/events"
+	"timberline/migrations"
+	"timberline/projections"
+)
+
+// DefaultShards is how many shards a store has that is created without being told. A
+// projector process takes shards whole: so many processes share the work at most. On the
+// other hand each shard writes checkpoints of its own as soon as anybody in it gets an
+// entry, so that many shards cost more. A store keeps its shards for ever.
+const DefaultShards = 8
+
+// Migrations apply the steps of a store that there may not be yet: migrations.Store.
+type Migrations struct {
+	s      *Store
+	shards uint32
+}
+
+// NewMigrations returns the migrations of a store that is created with a number of shards;
+// 0: DefaultShards.
+func NewMigrations(o Options, shards uint32) (*Migrations, error) {
+	if shards == 0 {
+		shards = DefaultShards
+	}
+	if shards > events.Slots {
+		return nil, fmt.Errorf("%d shards, want 1 to %d", shards, events.Slots)
+	}
+	s, err := newStore(o)
+	if err != nil {
+		return nil, err
+	}
+	return &Migrations{s, shards}, nil
+}
+
+// Close lets go of the connections.
+func (m *Migrations) Close() error { return m.s.Close() }
+
+// Steps implements migrations.Store.
+func (m *Migrations) Steps() []migrations.Step {
+	return []migrations.Step{
+		{
+			Number: 1, Name: "tables",
+			Changes: fmt.Sprintf("creates the tables that are missing of %s, with capacity on demand; "+
+				"a stream of new images for the timelines; point-in-time recovery and protection from deletion for all but timelines and leases",
+				strings.Join(m.s.names(), ", ")),
+			Costs:  "some seconds to a minute; empty tables cost nothing, recovery is charged by what is stored",
+			Up:     func(ctx context.Context) error { return CreateTables(ctx, m.s.o) },
+			Stands: m.tablesStand,
+		},
+		{
+			Number: 2, Name: "store",
+			Changes: fmt.Sprintf("makes the store's random id, and its %d shards, which it keeps for ever", m.shards),
+			Costs:   "one write",
+			Up:      m.create,
+		},
+	}
+}
+
+func (s *Store) names() (all []string) {
+	for _, t := range tables {
+		all = append(all, s.name(t))
+	}
+	return all
+}
+
+// tablesStand reports whether the tables are as they are defined: one may have been
+// deleted, or restored from a backup, which leaves out streams and protection.
+func (m *Migrations) tablesStand(ctx context.Context) (bool, error) {
+	all, err := DescribeTables(ctx, m.s.o)
+	for _, t := range all {
+		if t.Missing || !t.Active || len(t.Differs) > 0 {
+			return false, err
+		}
+	}
+	return err == nil, err
+}
+
+func (m *Migrations) create(ctx context.Context) error {
+	is := projections.Meta{Shards: m.shards}
+	if _, err := rand.Read(is.Store[:]); err != nil {
+		return err
+	}
+	_, err := Create(ctx, m.s.o, is)
+	if errors.Is(err, events.ErrConflict) && !events.Final(err) {
+		return nil // it is a store already
+	}
+	return err
+}
+
+// baseline are the steps that every store has, also one from before there were records.
+const baseline = 2
+
+func stepPlace(n migrations.Number) place { return place{metaTable, "migration", uint64(n)} }
+
+// Applied implements migrations.Store.
+func (m *Migrations) Applied(ctx context.Context) ([]migrations.Record, error) {
+	found, err := m.s.scan(ctx, stepPlace(0), unbounded, events.Strong)
+	if noTable(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var all []migrations.Record
+	for _, f := range found {
+		r, err := migrations.UnsealRecord(migrations.Number(f.number), f.value)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, r)
+	}
+	if _, err := m.s.get(ctx, metaPlace); errors.Is(err, events.ErrNotFound) {
+		return all, nil
+	} else if err != nil {
+		return nil, err
+	}
+	return migrations.Unrecorded(all, baseline, m.Steps()), nil
+}
+
+// Record implements migrations.Store.
+func (m *Migrations) Record(ctx context.Context, r migrations.Record) error {
+	_, err := m.s.put(ctx, stepPlace(r.Number), r.Seal())
+	if errors.Is(err, events.ErrConflict) {
+		return nil
+	}
+	return err
+}
+
+// OpenRestored opens a store whose tables come from backups, for migrations.Restore. It
+// creates what is not source data, timelines and leases, and brings the other tables to
+// their definitions. It refuses a store of which a table of source data is missing.
+func OpenRestored(ctx context.Context, o Options) (*Store, error) {
+	s, err := newStore(o)
+	if err != nil {
+		return nil, fmt.Errorf("open store: %w", err)
+	}
+	if err := s.openRestored(ctx); err != nil {
+		s.Close()
+		return nil, fmt.Errorf("open store %s: %w", s.o.Prefix, err)
+	}
+	return s, nil
+}
+
+func (s *Store) openRestored(ctx context.Context) error {
+	for _, t := range tables {
+		st, err := s.describeTable(ctx, t)
+		if err != nil {
+			return err
+		}
+		if st.Missing && t.source {
+			return fmt.Errorf("there is no table %s: restore it from the backup, too, or correct the prefix", st.Name)
+		}
+	}
+	if err := CreateTables(ctx, s.o); err != nil {
+		return err
+	}
+	return s.load(ctx)
+}
+
+// BeginRestore implements migrations.Restorable.
+func (s *Store) BeginRestore(ctx context.Context, id events.StoreID) (migrations.Phase, error) {
+	sealed, err := s.get(ctx, metaPlace)
+	if err != nil {
+		return 0, err
+	}
+	was, err := decodeMeta(sealed)
+	if err != nil {
+		return 0, err
+	}
+	is := was
+	is.id, is.phase = id, max(was.phase, migrations.Emptying)
+	return is.phase, s.replaceMeta(ctx, was, is)
+}
+
+// SetPhase implements migrations.Restorable.
+func (s *Store) SetPhase(ctx context.Context, p migrations.Phase) error {
+	is := s.meta
+	is.phase = p
+	return s.replaceMeta(ctx, s.meta, is)
+}
+
+// replaceMeta makes the store another, on condition that it still is what it was.
+func (s *Store) replaceMeta(ctx context.Context, was, is meta) error {
+	stands, err := s.replace(ctx, metaPlace, sealMeta(was), sealMeta(is))
+	if errors.Is(err, events.ErrConflict) && !bytes.Equal(stands, sealMeta(is)) { // else an earlier attempt has landed
+		return fmt.Errorf("another restore of this store has begun since: let that one end (%w)", err)
+	}
+	if err != nil && !errors.Is(err, events.ErrConflict) {
+		return err
+	}
+	s.meta = is
+	return nil
+}
