@@ -9,6 +9,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awsconfig "github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/smithy-go/logging"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"timberline/store/dynamo"
@@ -60,7 +61,8 @@ func (d *dynamoFlags) check() error {
 // options returns how the store is called, with the credentials that the process has: of
 // the environment, a profile, or the machine's role.
 func (d *dynamoFlags) options(ctx context.Context) (dynamo.Options, error) {
-	cfg, err := awsconfig.LoadDefaultConfig(ctx, awsconfig.WithRegion(d.region))
+	// What matters of what the SDK would log comes as an error, too.
+	cfg, err := awsconfig.LoadDefaultConfig(ctx, awsconfig.WithRegion(d.region), awsconfig.WithLogger(logging.Nop{}))
 	if err != nil {
 		return dynamo.Options{}, fmt.Errorf("configuration of AWS: %w", err)
 	}
