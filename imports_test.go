@@ -46,6 +46,7 @@ var permitted = map[string][]string{
 	"cmd/bench":         {"events", "sim/corpus", "sim/proxy", "wire", "wire/sealed", "wire/udp"},
 	"cmd/node":          {"bus", "edge", "events", "ingest", "projections", "projections/lease", "projections/relay"},
 	"cmd/timberline":    {anything},
+	"cmd/units":         {"bus", "bus/local", "events", "ingest", "projections", "store/dynamo", "store/pebble"},
 
 	// For the tests of others.
 	"bus/bustest":                 {"bus", "events"},

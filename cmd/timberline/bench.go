@@ -30,7 +30,7 @@ import (
 
 var benchCommand = &command{
 	name:    "bench",
-	args:    "[idle|sync|all]",
+	args:    "[idle|sync|units|all]",
 	summary: "load a server with simulated clients, and measure it beside the machine's limits",
 	about: `
 It starts a server as a process of its own on a folder of its own, has simulated
@@ -49,6 +49,9 @@ What was due and found no room in its window until then is told as unsent.
 
   bench idle   logins a second, and the memory of a session that does nothing
   bench sync   how long a device takes that is --entries messages behind
+  bench units  what messages cost on DynamoDB, in write and read units: writer and
+               projector at --rate (default 10,000 a second) on a store in memory that
+               takes as long as DynamoDB and counts what that would charge
   bench all    what a server is held to, medians of three runs, in one table: some
                ten minutes
 
@@ -59,7 +62,7 @@ Progress goes to the standard error.`,
 
 // A benchConfig is what a bench can be told.
 type benchConfig struct {
-	mode        string // "", idle, sync, all, echo
+	mode        string // "", idle, sync, units, all, echo
 	sessions    int
 	sockets     int
 	window      int
@@ -77,6 +80,7 @@ type benchConfig struct {
 	folder      string
 	profile     string
 	json        bool
+	unitsConfig
 
 	monitor string // of the server
 }
@@ -101,6 +105,7 @@ func (b *benchConfig) define(c *call) {
 	c.flags.DurationVar(&b.rest, "idle", 20*time.Second, "bench idle: how long sessions are left alone before their memory is measured")
 	c.flags.StringVar(&b.folder, "folder", "", "`folder` in which to make the server's; default: the system's for temporary files. It should be on a real disk")
 	c.flags.StringVar(&b.profile, "profile", "", "write CPU profiles of the measured part to `PREFIX`-server.pprof and PREFIX-clients.pprof")
+	b.unitsConfig.define(c)
 	c.flags.BoolVar(&b.json, "json", false, "print one line of JSON")
 }
 
@@ -147,8 +152,8 @@ func runBench(ctx context.Context, c *call) error {
 		return err
 	}
 	b.mode = strings.Join(append(words, c.args...), " ")
-	if !slices.Contains([]string{"", "idle", "sync", "all", "echo"}, b.mode) {
-		return &usageError{fmt.Errorf("there is no bench %q: want idle, sync, all or none", b.mode)}
+	if !slices.Contains([]string{"", "idle", "sync", "units", "all", "echo"}, b.mode) {
+		return &usageError{fmt.Errorf("there is no bench %q: want idle, sync, units, all or none", b.mode)}
 	}
 	if !c.given["sockets"] {
 		b.sockets = min(b.sockets, b.sessions)
@@ -163,8 +168,11 @@ func runBench(ctx context.Context, c *call) error {
 	if err != nil {
 		return &usageError{fmt.Errorf("--payload: %w", err)}
 	}
-	if b.mode == "all" {
+	switch b.mode {
+	case "all":
 		return b.benchAll(ctx, c)
+	case "units":
+		return b.units(ctx, c, payload)
 	}
 	return b.run(ctx, c, payload)
 }

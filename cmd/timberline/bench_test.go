@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"timberline/cmd/bench"
+	"timberline/cmd/units"
 )
 
 // benchReport runs a short bench and returns its report.
@@ -67,6 +68,19 @@ func TestBenchTellsWhatIdleSessionsCostAndHowFastADeviceCatchesUp(t *testing.T) 
 	}
 }
 
+func TestBenchTellsWhatMessagesCostOnDynamoDB(t *testing.T) {
+	var r units.Report
+	args := []string{"bench", "units", "--rate", "500", "--duration", "1s", "--users", "100", "--shards", "2"}
+	o := tl(t, append(args, "--json")...).want(t, exitOK, "", "")
+	if err := json.Unmarshal([]byte(o.out), &r); err != nil || r.Messages == 0 || r.Entries != 2*r.Messages {
+		t.Errorf("%s: %v", o.out, err)
+	}
+	if p := r.PerMessage; p.LogWrite <= 0 || p.LogWrite > 1 || p.CheckpointWrite <= 0 || p.EntryWrite <= 0 || p.EntryWrite > 1 || p.LogRead <= 0 {
+		t.Errorf("%+v", p)
+	}
+	tl(t, args...).want(t, exitOK, "write units a timeline entry", "")
+}
+
 func TestBenchThatCannotRunSaysWhatIsWrong(t *testing.T) {
 	for _, c := range []struct{ flag, value, says string }{
 		{"--sessions", "0", "--sessions"},
@@ -85,6 +99,9 @@ func TestBenchThatCannotRunSaysWhatIsWrong(t *testing.T) {
 	}
 	tl(t, "bench", "--receivers", "online", "--sessions", "3").want(t, exitUsage, "", "even")
 	tl(t, "bench", "--sockets", "9", "--sessions", "5").want(t, exitUsage, "", "number of sessions")
+	for flag, value := range map[string]string{"--users": "3", "--shards": "0", "--append-latency": "-1s", "--read-latency": "2s", "--slower": "0.1"} {
+		tl(t, "bench", "units", flag, value).want(t, exitUsage, "", flag+" is")
+	}
 	tl(t, "bench", "all", "--payload", "poems").want(t, exitUsage, "", "--payload")
 	for _, words := range []string{"everything", "idle sync", "--json everything", "idle --json sync"} {
 		tl(t, append([]string{"bench"}, strings.Fields(words)...)...).want(t, exitUsage, "", "there is no bench")
