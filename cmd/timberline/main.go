@@ -26,7 +26,7 @@ type command struct {
 // commands lists them, in the order in which they are told.
 func commands() []*command {
 	return []*command{
-		serveCommand, edgeCommand, projectorCommand, relayCommand, tokenCommand, revokeCommand, keyCommand,
+		serveCommand, edgeCommand, projectorCommand, relayCommand, healthCommand, tokenCommand, revokeCommand, keyCommand,
 		chatCommand, sendCommand, inboxCommand, logCommand, migrateCommand, demoCommand, soakCommand, soakDeviceCommand, benchCommand, versionCommand,
 	}
 }
