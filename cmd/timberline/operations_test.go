@@ -1,0 +1,83 @@
+package main
+
+import (
+	"crypto/rand"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"timberline/bus/rabbit"
+	"timberline/events"
+	"timberline/projections/relay"
+	"timberline/store/dynamo"
+)
+
+// metricNames is told of metrics and keeps their names, also of those that have no value
+// yet.
+type metricNames []string
+
+var fqName = regexp.MustCompile(`fqName: "(\w+)"`)
+
+// Register implements prometheus.Registerer.
+func (n *metricNames) Register(c prometheus.Collector) error {
+	all := make(chan *prometheus.Desc)
+	go func() {
+		defer close(all)
+		c.Describe(all)
+	}()
+	for d := range all {
+		*n = append(*n, fqName.FindStringSubmatch(d.String())[1])
+	}
+	return nil
+}
+
+// MustRegister implements prometheus.Registerer.
+func (n *metricNames) MustRegister(all ...prometheus.Collector) {
+	for _, c := range all {
+		n.Register(c)
+	}
+}
+
+// Unregister implements prometheus.Registerer.
+func (n *metricNames) Unregister(prometheus.Collector) bool { return false }
+
+// The page of operations tells of each metric that only a process of many has, and of none
+// that there is not.
+func TestOperationsPageTellsOfMetricsOfManyMachines(t *testing.T) {
+	var names metricNames
+	m, err := dynamo.NewMigrations(dynamo.Options{AWS: aws.Config{Region: "us-east-1"}, Metrics: &names}, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	if _, err := relay.New(relay.Config{Random: rand.Reader, Metrics: &names}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := rabbit.New(rabbit.Config{URL: "amqp://127.0.0.1", Store: events.StoreID{1}, Prefix: "timberline", Name: "me", Metrics: &names}); err != nil {
+		t.Fatal(err)
+	}
+	if len(names) < 15 {
+		t.Fatalf("only %v", names)
+	}
+	page, err := os.ReadFile("../../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range names {
+		if !strings.Contains(string(page), "`"+name) {
+			t.Errorf("docs/operations.md does not say what %s tells", name)
+		}
+	}
+	p, _ := newServer(t)
+	names = append(names, p.names(t)...)
+	for _, name := range regexp.MustCompile(`timberline_\w+`).FindAllString(string(page), -1) {
+		if !slices.Contains(names, name) {
+			t.Errorf("docs/operations.md: there is no metric %s", name)
+		}
+	}
+}
