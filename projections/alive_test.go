@@ -44,3 +44,11 @@ func TestProjectorIsAliveUnlessItIsStuck(t *testing.T) {
 		}
 	})
 }
+
+// A monitor may ask as soon as a process has started, before its roles have.
+func TestProjectorThatHasNotBegunIsAlive(t *testing.T) {
+	p := newProjector(t, newMemory().by(func(string) (bool, error) { return true, nil }), new(local.Bus), 1)
+	if err := p.Alive(); err != nil {
+		t.Error(err)
+	}
+}

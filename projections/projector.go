@@ -44,7 +44,7 @@ type Projector struct {
 	jitter  *rand.Rand
 
 	mu    sync.Mutex
-	ended time.Time  // of the last round, whatever came of it
+	ended time.Time  // of the last round, whatever came of it; zero: Run has not begun
 	owned []Shard    // those it is to own from the next round on; nil: as before
 	hints []bus.Hint // newest last; dropped when there are too many
 	size  int        // bytes of their records
@@ -126,7 +126,7 @@ const stuckAfter = 2 * time.Minute
 func (p *Projector) Alive() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if took := time.Since(p.ended); took > stuckAfter {
+	if took := time.Since(p.ended); !p.ended.IsZero() && took > stuckAfter {
 		return fmt.Errorf("the projector has been in one round for %v", took.Round(time.Second))
 	}
 	return nil

@@ -42,7 +42,7 @@ type Keeper struct {
 	held   map[string]holding
 
 	mu     sync.Mutex
-	ended  time.Time         // of the last round, whatever came of it
+	ended  time.Time         // of the last round, whatever came of it; zero: Run has not begun
 	places map[string]string // newer than those that stand
 }
 
@@ -76,7 +76,7 @@ func NewKeeper(c Config) (*Keeper, error) {
 func (k *Keeper) Alive() error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if took := time.Since(k.ended); took > 10*k.cfg.Length {
+	if took := time.Since(k.ended); !k.ended.IsZero() && took > 10*k.cfg.Length {
 		return fmt.Errorf("leases of kind %s have not been looked at for %v", k.cfg.Kind, took.Round(time.Second))
 	}
 	return nil

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -238,4 +239,15 @@ func TestPlaceGoesToTheNextOwner(t *testing.T) {
 			t.Errorf("the next owner has %+v, want b, nearly there", l)
 		}
 	})
+}
+
+// A monitor may ask as soon as a process has started, before its roles have.
+func TestKeeperThatHasNotBegunIsAlive(t *testing.T) {
+	k, err := lease.NewKeeper(lease.Config{Kind: "shard", Owner: "me", Random: strings.NewReader(strings.Repeat("x", 32))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := k.Alive(); err != nil {
+		t.Error(err)
+	}
 }
