@@ -2,7 +2,9 @@ package ingest
 
 import (
 	"context"
+	"errors"
 	"log/slog"
+	"slices"
 	"time"
 
 	"timberline/events"
@@ -50,10 +52,10 @@ func (w *Watch) Run(ctx context.Context) {
 
 // round raises the own row's counter, and ends what is due.
 func (w *Watch) round(ctx context.Context) error {
-	if err := w.beat(ctx); err != nil {
-		return err
-	}
 	rows, err := w.Journals.ListJournals(ctx, w.through, events.Relaxed)
+	if !w.over(rows) {
+		err = errors.Join(err, w.beat(ctx))
+	}
 	if err != nil {
 		return err
 	}
@@ -64,6 +66,13 @@ func (w *Watch) round(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// over reports whether another process has ended the own journal. Then its row is left
+// alone: a beat would take the end away, and others would watch over it once more.
+func (w *Watch) over(rows []events.Row) bool {
+	number, _ := w.Mine().Number()
+	return number <= w.through || slices.ContainsFunc(rows, func(r events.Row) bool { return r.Number == number && r.Ended != 0 })
 }
 
 // beat raises the own row's counter. Whoever sees that takes the process for living.

@@ -71,6 +71,24 @@ func TestJournalOfAProcessThatDiedIsEndedAfterAMinute(t *testing.T) {
 	})
 }
 
+func TestOwnerThatGoesOnLeavesTheEndInItsRow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory()
+		mine, stop := watch(t, m)
+		defer stop()
+		time.Sleep(beatEvery / 2)
+		ended := m.row(t, mine)
+		ended.Ended = 1
+		if err := m.UpdateJournal(t.Context(), ended); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Hour)
+		if m.row(t, mine) != ended {
+			t.Errorf("the row is %+v, want that it stays %+v", m.row(t, mine), ended)
+		}
+	})
+}
+
 func TestJournalThatItsOwnerEndedIsNotedOnly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMemory()
