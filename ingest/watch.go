@@ -14,6 +14,7 @@ import (
 const (
 	beatEvery = 10 * time.Second
 	deadAfter = time.Minute
+	mustLook  = deadAfter / 2 // a time without a look counts for nothing
 )
 
 // A Watch tells others that a process lives, and ends the journals of those that do
@@ -29,6 +30,7 @@ type Watch struct {
 
 	through uint64              // journals up to it are known to be ended
 	seen    map[uint64]sighting // of those above it that are not
+	looked  time.Time           // when it saw them
 	row     events.Row          // of the process's own journal, as last written
 }
 
@@ -88,6 +90,10 @@ func (w *Watch) beat(ctx context.Context) error {
 // look takes in the rows above through, and returns those of the dead.
 func (w *Watch) look(now time.Time, rows []events.Row) (dead []events.Row) {
 	before := w.seen
+	if now.Sub(w.looked) > mustLook {
+		before = nil // a row may have changed that nobody could change, or see, for all that time
+	}
+	w.looked = now
 	w.seen = make(map[uint64]sighting)
 	for _, row := range rows {
 		switch s, known := before[row.Number]; {

@@ -89,6 +89,31 @@ func TestOwnerThatGoesOnLeavesTheEndInItsRow(t *testing.T) {
 	})
 }
 
+// While the store is away nobody can say that it lives.
+func TestStoreThatWasAwayForMinutesCostsNobodyItsJournal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory()
+		var journals []events.Journal
+		for range 3 {
+			j, stop := watch(t, m)
+			defer stop()
+			journals = append(journals, j)
+			time.Sleep(beatEvery / 3)
+		}
+		for _, away := range []bool{true, false} {
+			m.mu.Lock()
+			m.away = away
+			m.mu.Unlock()
+			time.Sleep(10*time.Minute + beatEvery/2) // another comes back first
+		}
+		for _, j := range journals {
+			if m.row(t, j).Ended != 0 {
+				t.Errorf("journal %s was ended though its owner lives", j)
+			}
+		}
+	})
+}
+
 func TestJournalThatItsOwnerEndedIsNotedOnly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMemory()

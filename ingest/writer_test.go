@@ -29,7 +29,8 @@ type memory struct {
 	// answer instead of success. It may append first, as another process would.
 	fault   func(try int) (applied bool, err error)
 	appends int
-	lists   int // calls of ListJournals to come that fail
+	lists   int  // calls of ListJournals to come that fail
+	away    bool // rows are neither read nor written
 }
 
 func newMemory() *memory { return &memory{records: make(map[events.Journal][]events.Record)} }
@@ -105,6 +106,9 @@ func (m *memory) CreateJournal(_ context.Context, r events.Row) (events.Row, err
 func (m *memory) UpdateJournal(_ context.Context, r events.Row) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.away {
+		return errors.New("no answer")
+	}
 	m.rows[r.Number-1] = r
 	return nil
 }
@@ -112,6 +116,9 @@ func (m *memory) UpdateJournal(_ context.Context, r events.Row) error {
 func (m *memory) ListJournals(_ context.Context, after uint64, _ events.Consistency) ([]events.Row, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.away {
+		return nil, errors.New("no answer")
+	}
 	if m.lists > 0 {
 		m.lists--
 		return nil, errors.New("no answer")
