@@ -12,6 +12,7 @@ type holder struct {
 	owner  string
 	length time.Duration
 	seen   map[string]sighting
+	looked time.Time // when
 }
 
 // A sighting is a lease as it was seen, and since when it has stood so.
@@ -62,9 +63,14 @@ func (h *holder) moves(now time.Time, kind string, names []string, stand []Lease
 	return append(moves, h.level(len(moves), living)...)
 }
 
-// look notes which leases have changed.
+// look notes which leases have changed. What was not looked at for long may have stood
+// unchanged because nobody could change it.
 func (h *holder) look(now time.Time, stand []Lease) {
 	before := h.seen
+	if now.Sub(h.looked) > h.length {
+		before = nil
+	}
+	h.looked = now
 	h.seen = make(map[string]sighting, len(stand))
 	for _, l := range stand {
 		since := now
