@@ -226,7 +226,7 @@ func (t *table) readHead(s *session, ping uint32) {
 			case s.state != open:
 				return
 			case o.err != nil:
-				t.cfg.Logger.Error("timeline cannot be read", "user", user, "err", o.err)
+				t.unread(user, o.err)
 			default:
 				s.deliver.head = max(s.deliver.head, o.run.Head)
 				s.deliver.first, s.deliver.read = o.run.First, now

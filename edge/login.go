@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"log/slog"
 	"maps"
 	"slices"
 	"strings"
@@ -283,6 +284,15 @@ func (t *table) readTimeline(ctx context.Context, u events.User, cursor events.S
 	return opened{run: run, found: cursor <= run.Head}
 }
 
+// unread tells that a timeline could not be read. A store that is away comes back.
+func (t *table) unread(u events.User, err error) {
+	level := slog.LevelWarn
+	if events.Final(err) {
+		level = slog.LevelError
+	}
+	t.cfg.Logger.Log(context.Background(), level, "timeline cannot be read", "user", u, "err", err)
+}
+
 // abandon gives up a session that has not opened.
 func (t *table) abandon(s *session, f *wire.Login) {
 	t.counts.denied.Add(1)
@@ -298,7 +308,7 @@ func (t *table) opened(now time.Time, s *session, f *wire.Login, cursor events.S
 	}
 	if o.err != nil || t.draining {
 		if o.err != nil {
-			t.cfg.Logger.Error("timeline cannot be read", "user", s.owner.User, "err", o.err)
+			t.unread(s.owner.User, o.err)
 		}
 		t.abandon(s, f)
 		return

@@ -58,7 +58,7 @@ func (t *table) readPages(s *session, f *wire.Sync) {
 		pages, err := t.pages(ctx, user, f)
 		return func(time.Time) {
 			if err != nil {
-				t.cfg.Logger.Error("timeline cannot be read", "user", user, "err", err)
+				t.unread(user, err)
 				pages = []page{t.busyPage(s, f)}
 			}
 			t.answerSync(s, f, pages)

@@ -960,3 +960,21 @@ func TestLoginsThatAreCheckedAtOnceOpenNoMoreSessionsThanThereMayBe(t *testing.T
 	tl.want(3, "the last for which there was room", "accepted head 0")
 	tl.want(4, "one too many", "denied busy")
 }
+
+func TestStoreThatIsAwayIsNoErrorOfTheEdgeAndDamageIs(t *testing.T) {
+	for err, want := range map[error]string{errors.New("throttled"): "level=WARN", events.ErrCorrupt: "level=ERROR"} {
+		tl := newTale(t)
+		var said bytes.Buffer
+		tl.table.cfg.Logger = slog.New(slog.NewTextHandler(&said, nil))
+		bob := tl.login(1, "bob/phone")
+		tl.want(1, "nothing is wrong", "accepted head 0")
+		tl.timelines.err = err
+		tl.packet(1, bob, &wire.Sync{ID: 1, Ranges: []wire.Range{{After: 0}}})
+		tl.bus.down = true
+		tl.packet(1, bob, &wire.Ping{ID: 1})
+		tl.packet(2, events.SessionID{}, &wire.Login{Version: 1, Token: "carol/phone"})
+		if got := strings.Count(said.String(), want); got != 3 || strings.Count(said.String(), "level=") != 3 {
+			t.Errorf("%v: it says\n%swant three times %s", err, &said, want)
+		}
+	}
+}
