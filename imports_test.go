@@ -43,6 +43,7 @@ var permitted = map[string][]string{
 	"sim/planted":       {},
 	"sim/proxy":         {},
 	"sim/servers":       {},
+	"sim/servers/run":   {"sim/servers"},
 	"cmd/bench":         {"events", "sim/corpus", "sim/proxy", "wire", "wire/sealed", "wire/udp"},
 	"cmd/node":          {"bus", "edge", "events", "ingest", "projections", "projections/lease", "projections/relay"},
 	"cmd/timberline":    {anything},
