@@ -4,6 +4,7 @@
 # make sim    more of the simulation: SEEDS=1000 FROM=1
 # make planted  bugs that are built in on purpose: the simulation finds each
 # make soak   real processes, killed at random: MINUTES=20 PAYLOAD=corpus:FILE
+# make chaos  the same with edges, projectors and relays on DynamoDB Local and RabbitMQ: KILLS=100
 # make leaks  an hour of sessions that come and go, floods of strangers: nothing may be left behind
 # make bench  speed, beside the machine's limits, in one table: PAYLOAD=corpus:FILE (some ten minutes)
 
@@ -13,8 +14,9 @@ SEEDS    ?= 100
 FROM     ?= 1
 PAYLOAD  ?= corpus
 MINUTES  ?= 2
+KILLS    ?= 100
 
-.PHONY: test servers format vet lint race allocations leaks sim planted fuzz soak bench
+.PHONY: test servers format vet lint race allocations leaks sim planted fuzz soak chaos bench
 
 test: servers format vet lint race allocations leaks
 	$(MAKE) sim SEEDS=500 FROM=1
@@ -74,6 +76,12 @@ fuzz:
 soak:
 	go build -o bin/timberline ./cmd/timberline
 	bin/timberline soak --minutes $(MINUTES) --payload $(PAYLOAD)
+
+# make test has ten kills of it. Some six minutes, at most an hour.
+chaos: servers
+	go build -o bin/timberline ./cmd/timberline
+	go build -o bin/servers ./sim/servers/run
+	bin/servers bin/timberline soak --nodes 2 --kills $(KILLS) --minutes 60 --every 1s --rate 50 --payload $(PAYLOAD)
 
 bench:
 	go build -o bin/timberline ./cmd/timberline

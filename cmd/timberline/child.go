@@ -16,6 +16,9 @@ import (
 	"timberline/cmd/bench"
 )
 
+// executable returns the program that processes are started of: a seam of tests.
+var executable = os.Executable
+
 // A child is a process of this program that is started by this one, ended by a signal,
 // and started again.
 type child struct {
@@ -34,7 +37,7 @@ func (c *child) launch(hear func(out io.Reader) error, args ...string) (in io.Wr
 			err = fmt.Errorf("start %s: %w", c.name, err)
 		}
 	}()
-	exe, err := os.Executable()
+	exe, err := executable()
 	if err != nil {
 		return nil, err
 	}
@@ -44,7 +47,7 @@ func (c *child) launch(hear func(out io.Reader) error, args ...string) (in io.Wr
 	}
 	defer log.Close() // the process has its own copy
 	cmd := exec.Command(exe, args...)
-	cmd.Env = []string{"HOME=" + filepath.Dir(c.log)} // no setting of somebody's own
+	cmd.Env = append(awsSettings(), "HOME="+filepath.Dir(c.log)) // no other setting of somebody's own
 	cmd.Stderr = log
 	endsWithUs(cmd, syscall.SIGKILL)
 	if in, err = cmd.StdinPipe(); err != nil {
@@ -98,10 +101,12 @@ func (c *child) lastWords() string {
 	return fmt.Sprintf("%s's last words:\n%s", c.name, said[max(0, len(said)-most):])
 }
 
-// A childServer is a server in a process of its own.
+// A childServer is a server in a process of its own, or one role of a cluster.
 type childServer struct {
 	child
-	data  string
+	role  string         // the command
+	data  string         // empty: the role has no folder, and does not listen
+	keys  string         // the folder of its keys
 	flags []string       // besides those that say where
 	addr  netip.AddrPort // the same for every start
 	plain netip.AddrPort // of its plain socket, if flags ask for one
@@ -117,12 +122,18 @@ const startWithin = 30 * time.Second
 func startChild(ctx context.Context, data string, cores bench.Cores, flags ...string) (*childServer, error) {
 	s := &childServer{
 		child: child{name: "the server", log: data + ".log", cores: cores},
-		data:  data, flags: flags, addr: netip.MustParseAddrPort("127.0.0.1:0"),
+		role:  "serve", data: data, keys: data, flags: flags,
 	}
+	return s, s.begin(ctx)
+}
+
+// begin starts the process for the first time.
+func (s *childServer) begin(ctx context.Context) error {
+	s.addr = netip.MustParseAddrPort("127.0.0.1:0")
 	if err := s.start(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("%w\n%s", err, s.lastWords()), s.stop())
+		return errors.Join(fmt.Errorf("%w\n%s", err, s.lastWords()), s.stop())
 	}
-	return s, nil
+	return nil
 }
 
 // start starts the process and waits until it says where it listens.
@@ -134,7 +145,11 @@ func (s *childServer) start(ctx context.Context) error {
 		_, err := io.Copy(io.Discard, out)
 		return err
 	}
-	if _, err := s.launch(hear, append([]string{"serve", "--json", "--data", s.data, "--listen", s.addr.String()}, s.flags...)...); err != nil {
+	args := append([]string{s.role, "--json"}, s.flags...)
+	if s.data != "" {
+		args = append(args, "--data", s.data, "--listen", s.addr.String())
+	}
+	if _, err := s.launch(hear, args...); err != nil {
 		return err
 	}
 	late := time.NewTimer(startWithin)
@@ -150,6 +165,9 @@ func (s *childServer) start(ctx context.Context) error {
 		return ctx.Err()
 	}
 	s.key, s.monitor = at.ServerKey, at.Monitor
+	if s.data == "" {
+		return nil
+	}
 	var err error
 	s.addr, err = netip.ParseAddrPort(at.Listen[0])
 	if err == nil && len(at.ListenPlain) > 0 {

@@ -4,63 +4,54 @@ import (
 	"bufio"
 	"encoding/json"
 	"fmt"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
-	"timberline/events"
-	"timberline/projections"
 	"timberline/sim/servers"
-	"timberline/store/dynamo"
 )
 
-// A cluster is a store in DynamoDB and what processes are told to find it and each other.
-type cluster struct {
-	flags []string
-	keys  string // the folder of those that edges share
-}
-
-var clusters atomic.Int64
-
-// newCluster makes a store.
-func newCluster(t *testing.T) *cluster {
-	t.Helper()
-	t.Setenv("AWS_ACCESS_KEY_ID", "test")
-	t.Setenv("AWS_SECRET_ACCESS_KEY", "test")
-	d := dynamoFlags{prefix: fmt.Sprintf("cluster-%d-%d", os.Getpid(), clusters.Add(1)), endpoint: servers.DynamoDB(t).URL(), region: "us-east-1"}
-	o, err := d.options(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := dynamo.CreateTables(t.Context(), o); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := dynamo.Create(t.Context(), o, projections.Meta{Store: events.StoreID{1}, Shards: 4}); err != nil {
-		t.Fatal(err)
-	}
-	return &cluster{keys: t.TempDir(), flags: []string{
-		"--dynamodb-prefix", d.prefix, "--dynamodb-endpoint", d.endpoint, "--dynamodb-region", d.region, "--bus", servers.RabbitMQ(t).URL(),
+// servedBy returns a cluster for a DynamoDB and a RabbitMQ, without a store so far.
+func servedBy(db, broker *servers.Server) cluster {
+	return cluster{nodes: 2, storage: storage{
+		engine: engineDynamoDB, bus: broker.URL(), dynamo: dynamoFlags{prefix: "test", endpoint: db.URL(), region: "us-east-1"},
 	}}
 }
 
-// edge starts an edge.
-func (c *cluster) edge(t *testing.T) *process {
+// A testCluster is a cluster whose processes the test starts.
+type testCluster struct {
+	cluster
+	keys string // the folder of those that edges share
+}
+
+// newCluster makes a store.
+func newCluster(t *testing.T) *testCluster {
 	t.Helper()
-	return startRole(t, "edge", append(c.flags, "--data", filepath.Join(t.TempDir(), "data"), "--keys", c.keys, "--listen", "127.0.0.1:0")...)
+	c := &testCluster{cluster: servedBy(servers.DynamoDB(t), servers.RabbitMQ(t)), keys: t.TempDir()}
+	if err := c.create(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// edge starts an edge.
+func (c *testCluster) edge(t *testing.T) *process {
+	t.Helper()
+	return startRole(t, edgeRole, append(c.flags(), "--data", filepath.Join(t.TempDir(), "data"), "--keys", c.keys, "--listen", "127.0.0.1:0")...)
 }
 
 // start starts another role.
-func (c *cluster) start(t *testing.T, role string) *process {
+func (c *testCluster) start(t *testing.T, role string) *process {
 	t.Helper()
-	return startRole(t, role, c.flags...)
+	return startRole(t, role, c.flags()...)
 }
 
 // at returns the flags that lead a client to an edge.
-func (c *cluster) at(p *process) []string { return []string{"--server", p.Listen[0], "--data", c.keys} }
+func (c *testCluster) at(p *process) []string {
+	return []string{"--server", p.Listen[0], "--data", c.keys}
+}
 
 // follow starts to print an inbox, and returns its lines.
 func follow(t *testing.T, flags []string, user string) <-chan string {
@@ -90,9 +81,9 @@ func follow(t *testing.T, flags []string, user string) <-chan string {
 func TestMessageGoesThroughManyProcesses(t *testing.T) {
 	c := newCluster(t)
 	a, b := c.edge(t), c.edge(t)
-	c.start(t, "projector")
-	c.start(t, "projector")
-	c.start(t, "relay")
+	c.start(t, projectorRole)
+	c.start(t, projectorRole)
+	c.start(t, relayRole)
 	lines := follow(t, c.at(b), "bob")
 	for i := range 5 {
 		text := fmt.Sprint("hello ", i)

@@ -2,7 +2,7 @@ package main
 
 import (
 	"bytes"
-	"fmt"
+	"crypto/rand"
 	"net"
 	"net/url"
 	"os"
@@ -272,7 +272,7 @@ func newLaptop(t *testing.T) *laptop {
 	t.Helper()
 	l := &laptop{
 		compose: readCompose(t), program: imageProgram(t), volumes: t.TempDir(),
-		prefix: fmt.Sprintf("compose-%d-%d", os.Getpid(), clusters.Add(1)), ports: make(map[string]string),
+		prefix: "compose-" + rand.Text(), ports: make(map[string]string),
 	}
 	for _, s := range l.compose.Services {
 		for _, p := range s.Ports {

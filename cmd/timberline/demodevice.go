@@ -35,7 +35,7 @@ func (d *demoDevice) open() error {
 	}
 	d.reader = reader
 	o.Store, o.OnResult, o.OutboxLimit = outbox, d.result, demoOutbox
-	if d.client, err = client.Dial(d.run.proxy.Addr().String(), o); err != nil {
+	if d.client, err = client.Dial(d.run.edges[0].proxy.Addr().String(), o); err != nil {
 		return errors.Join(err, outbox.Close())
 	}
 	return nil
@@ -86,4 +86,6 @@ func (d *demoDevice) complete(ctx context.Context) error {
 }
 
 // again reads the whole timeline with a new device, from the server itself.
-func (d *demoDevice) again(ctx context.Context) error { return d.run.again(ctx, d.user, d.codec) }
+func (d *demoDevice) again(ctx context.Context) error {
+	return d.run.again(ctx, d.run.edges[0], d.user, d.codec)
+}

@@ -43,7 +43,7 @@ func (d *demo) run(ctx context.Context) (report *check.Report, err error) {
 func (r *demoRun) live(ctx context.Context) (err error) {
 	defer func() {
 		if err = errors.Join(err, r.closeDevices()); err != nil {
-			err = fmt.Errorf("%w\n%s", err, r.server.lastWords())
+			err = fmt.Errorf("%w\n%s", err, r.edges[0].lastWords())
 		}
 	}()
 	return inOrder(ctx, r.openDevices, r.chat, r.readBack)
@@ -105,7 +105,7 @@ func (r *demoRun) killServer(ctx context.Context) error {
 		if err := r.tally.reached(ctx, len(r.messages)*kill/(r.kills+1)); err != nil {
 			return err
 		}
-		if err := renew(ctx, r.server, syscall.SIGKILL, 0); err != nil {
+		if err := renew(ctx, r.edges[0], syscall.SIGKILL, 0); err != nil {
 			return err
 		}
 		r.tally.killed()

@@ -278,8 +278,6 @@ func restore(t *testing.T, l *laptop, server string) {
 // options returns how the test itself calls the store of a laptop.
 func options(t *testing.T, l *laptop, server string) dynamo.Options {
 	t.Helper()
-	t.Setenv("AWS_ACCESS_KEY_ID", "test")
-	t.Setenv("AWS_SECRET_ACCESS_KEY", "test")
 	o, err := (&dynamoFlags{prefix: l.prefix, endpoint: server, region: "us-east-1"}).options(t.Context())
 	if err != nil {
 		t.Fatal(err)

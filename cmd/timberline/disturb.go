@@ -19,17 +19,19 @@ type victim interface {
 // A disturber kills, stops and restarts one process now and then.
 type disturber struct {
 	victim
-	server bool       // the victim is one
-	draw   *rand.Rand // when, and for how long
-	every  time.Duration
-	tally  *tally
+	role  string     // of the victim; empty: it is a device
+	draw  *rand.Rand // when, and for how long
+	every time.Duration
+	stop  time.Duration // how long it stands still at most
+	tally *tally
 }
 
 // How long a process that was killed stays away, and one that was stopped stands
-// still, at most.
+// still, at most. Leases are lost in 10 s.
 const (
-	maxAway = 2 * time.Second
-	maxStop = 5 * time.Second
+	maxAway     = 2 * time.Second
+	maxStop     = 5 * time.Second
+	maxRoleStop = 15 * time.Second
 )
 
 // run disturbs for as long as now lasts. Then the process runs.
@@ -49,12 +51,10 @@ func (d *disturber) run(ctx, now context.Context) error {
 
 func (d *disturber) kill(ctx context.Context) error {
 	err := renew(ctx, d, syscall.SIGKILL, d.upTo(maxAway))
-	d.tally.count(func(c *counts) {
-		c.kills++
-		if d.server {
-			c.serverKills++
-		}
-	})
+	d.tally.killed()
+	if d.role != "" {
+		d.tally.serverKilled(d.role)
+	}
 	return err
 }
 
@@ -62,7 +62,7 @@ func (d *disturber) halt(ctx context.Context) error {
 	if err := d.signal(syscall.SIGSTOP); err != nil {
 		return err
 	}
-	err := rest(ctx, d.upTo(maxStop))
+	err := rest(ctx, d.upTo(d.stop))
 	d.tally.count(func(c *counts) { c.stops++ })
 	return errors.Join(err, d.signal(syscall.SIGCONT))
 }

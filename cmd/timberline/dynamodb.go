@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
+	"os"
+	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awsconfig "github.com/aws/aws-sdk-go-v2/config"
@@ -76,6 +78,16 @@ func (d *dynamoFlags) options(ctx context.Context) (dynamo.Options, error) {
 		cfg.BaseEndpoint = aws.String(d.endpoint)
 	}
 	return dynamo.Options{AWS: cfg, Prefix: d.prefix}, nil
+}
+
+// awsSettings returns the settings in the environment that options reads: no files.
+func awsSettings() (all []string) {
+	for _, setting := range os.Environ() {
+		if strings.HasPrefix(setting, "AWS_") {
+			all = append(all, setting)
+		}
+	}
+	return all
 }
 
 // open opens the store. It has to be there: see timberline migrate.

@@ -46,6 +46,9 @@ func testMain(m *testing.M) int {
 		fmt.Fprintf(os.Stderr, "build: %v\n%s", err, out)
 		return 1
 	}
+	os.Setenv("AWS_ACCESS_KEY_ID", "test") // any do for DynamoDB Local
+	os.Setenv("AWS_SECRET_ACCESS_KEY", "test")
+	executable = func() (string, error) { return binary, nil }
 	return servers.Run(m)
 }
 
@@ -115,7 +118,6 @@ func startProcess(t *testing.T, args ...string) *process {
 func startRole(t *testing.T, role string, args ...string) *process {
 	t.Helper()
 	p := &process{cmd: exec.Command(binary, append([]string{role, "--json"}, args...)...), stderr: new(bytes.Buffer)}
-	p.cmd.Env = append(os.Environ(), "AWS_ACCESS_KEY_ID=test", "AWS_SECRET_ACCESS_KEY=test")
 	p.cmd.Stderr = p.stderr
 	out, err := p.cmd.StdoutPipe()
 	if err != nil {
@@ -237,6 +239,11 @@ func TestWrongCommandLinesSayWhatIsWrong(t *testing.T) {
 		{"soak --minutes 0", "--minutes comes to 0s"},
 		{"soak --users 51", "--users is 51, want 2 to 50"},
 		{"soak --rate 0", "--rate is 0, want 1 to 2000"},
+		{"soak --nodes 11", "--nodes is 11, want 0 to 10"},
+		{"soak --kills -1", "--kills is -1"},
+		{"soak --nodes 2 --bus http://127.0.0.1", "--bus is not local, and no URL that begins with amqp://"},
+		{"soak --nodes 2 --bus local", "--bus is local, but a process that is one of many needs the others"},
+		{"soak --nodes 2 --dynamodb-prefix=", "--dynamodb-prefix is empty"},
 		{"soak --every 1ms", "--every is 1ms, want 100ms to 1h"},
 		{"soak --payload fixed:3", "--payload is \"fixed:3\", want corpus or corpus:FILE"},
 		{"soak --delay 11s", "--delay is 11s, want 0 to 10s"},

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -21,9 +22,7 @@ import (
 // migrateFlags lead to a store in DynamoDB that there is not yet.
 func migrateFlags(t *testing.T) (flags []string, o dynamo.Options) {
 	t.Helper()
-	t.Setenv("AWS_ACCESS_KEY_ID", "test")
-	t.Setenv("AWS_SECRET_ACCESS_KEY", "test")
-	d := dynamoFlags{prefix: fmt.Sprintf("migrate-%d-%d", os.Getpid(), clusters.Add(1)), endpoint: servers.DynamoDB(t).URL(), region: "us-east-1"}
+	d := dynamoFlags{prefix: "migrate-" + rand.Text(), endpoint: servers.DynamoDB(t).URL(), region: "us-east-1"}
 	o, err := d.options(t.Context())
 	if err != nil {
 		t.Fatal(err)

@@ -7,11 +7,18 @@ import (
 // roles are what a process is.
 type roles struct{ edge, projector, relay bool }
 
+// The commands that run one of them.
+const (
+	edgeRole      = "edge"
+	projectorRole = "projector"
+	relayRole     = "relay"
+)
+
 // all are those of serve.
 var allRoles = roles{edge: true, projector: true, relay: true}
 
 var edgeCommand = roleCommand(&command{
-	name:    "edge",
+	name:    edgeRole,
 	summary: "run an edge: clients connect to it; one of many processes on a DynamoDB",
 	about: `
 Its data folder holds what outlives a restart, no messages; no two edges have the same.
@@ -23,7 +30,7 @@ ends its journal, tells its clients to connect again, and is gone within some se
 }, roles{edge: true})
 
 var projectorCommand = roleCommand(&command{
-	name:    "projector",
+	name:    projectorRole,
 	summary: "run a projector: it turns the log into timelines; one of many processes on a DynamoDB",
 	about: `
 Projectors share the shards evenly. What one has left, however it ended, the others
@@ -32,7 +39,7 @@ take over within some ten seconds; nothing is lost meanwhile.`,
 }, roles{projector: true})
 
 var relayCommand = roleCommand(&command{
-	name:    "relay",
+	name:    relayRole,
 	summary: "run a relay: it tells edges of new entries; one of many processes on a DynamoDB",
 	about: `
 It reads the stream of the timelines table and publishes what is new to RabbitMQ.
@@ -53,8 +60,8 @@ func roleCommand(cmd *command, is roles) *command {
 		if err := cfg.check(); err != nil {
 			return err
 		}
-		if cfg.bus == localBus {
-			return wrong("bus", "is local, but a process that is one of many needs the others: name a RabbitMQ, such as amqp://user:password@host")
+		if err := cfg.checkShared(); err != nil {
+			return err
 		}
 		return serve(ctx, c, &cfg, asJSON)
 	}

@@ -28,6 +28,11 @@ started again. When the time is over everything that was sent must be acknowledg
 every timeline is read back through its devices and through a new one, and compared
 with what was sent. A server whose store does not open again ends the run.
 
+With --nodes it is a cluster: so many edges, projectors and relays on a DynamoDB and a
+RabbitMQ that run already, in a store of its own, which stays ("make chaos" starts both
+servers as well). Each login of a device takes any of the edges. Credentials are those
+of the environment (AWS_ACCESS_KEY_ID …).
+
 Whom it hits, when and how comes from the seed, which it prints. The exit status is 1
 if any promise is broken, if a process ends by itself, or if nothing moves for a
 minute; then what the processes have left is kept, and it says where. Progress goes to
@@ -35,6 +40,9 @@ the standard error.`,
 	example: "timberline soak --minutes 20 --payload corpus --json",
 	run: func(ctx context.Context, c *call) error {
 		s := soak{c: c}
+		s.storage.define(c.flags, true)
+		c.flags.IntVar(&s.nodes, "nodes", 0, fmt.Sprintf("`number` of processes of each role of a cluster, at most %d; 0: one server, on a data folder", maxSoakNodes))
+		c.flags.IntVar(&s.kills, "kills", 0, "`number` of kills of servers after which it is over, though there are minutes left; 0: it goes by time")
 		minutes := c.flags.Float64("minutes", 2, "how `long` processes are disturbed; what follows takes some seconds more")
 		c.flags.IntVar(&s.users, "users", 5, fmt.Sprintf("`number` of users, with two devices each: %d to %d", corpus.MinUsers, maxSoakUsers))
 		c.flags.IntVar(&s.rate, "rate", 200, "messages a `second`, of all devices together: 1 to 2000")
@@ -63,8 +71,11 @@ the standard error.`,
 	},
 }
 
-// maxSoakUsers bounds the processes of a soak.
-const maxSoakUsers = 50
+// The bounds of a soak's processes.
+const (
+	maxSoakUsers = 50
+	maxSoakNodes = 10
+)
 
 // A soak is what is tried.
 type soak struct {
@@ -76,6 +87,13 @@ type soak struct {
 	every    time.Duration
 	faults   proxy.Faults
 	seed     uint64
+	kills    int // of servers; then it is over; 0: only when the time is
+	cluster      // if it has nodes
+
+	// The seams of tests.
+	deeds  func(context.Context, *soakRun) error // what is done to the processes; nil: what the seed says
+	told   func(*soakDevice, *deed)              // hears what devices tell; nil: nobody does
+	outage time.Duration                         // how long nothing may move because of it
 }
 
 // check finds what is wrong with the flags.
@@ -89,6 +107,15 @@ func (s *soak) check() error {
 		return wrong("rate", "is %d, want 1 to 2000 messages a second", s.rate)
 	case s.every < 100*time.Millisecond || s.every > time.Hour:
 		return wrong("every", "is %v, want 100ms to 1h", s.every)
+	case s.nodes < 0 || s.nodes > maxSoakNodes:
+		return wrong("nodes", "is %d, want 0 to %d", s.nodes, maxSoakNodes)
+	case s.kills < 0:
+		return wrong("kills", "is %d, want at least 0", s.kills)
+	}
+	if s.nodes > 0 {
+		if err := errors.Join(s.storage.check(), s.checkShared()); err != nil {
+			return err
+		}
 	}
 	return checkFaults(s.faults)
 }
@@ -115,6 +142,7 @@ type soakReport struct {
 	Seconds     float64 `json:"seconds"`
 	Kills       int     `json:"kills"`
 	ServerKills int     `json:"server_kills"` // among them
+	roleKills           // among those, of a cluster
 	Stops       int     `json:"stops"`
 	Restarts    int     `json:"restarts"` // clean ones
 	Sent        int     `json:"sent"`
@@ -131,7 +159,7 @@ type soakReport struct {
 func newSoakReport(found *check.Report, c counts) *soakReport {
 	r := &soakReport{
 		found: found,
-		Kills: c.kills, ServerKills: c.serverKills, Stops: c.stops, Restarts: c.restarts,
+		Kills: c.kills, ServerKills: c.serverKills, roleKills: c.roleKills, Stops: c.stops, Restarts: c.restarts,
 		Sent: found.Sent, Acked: found.Acked, Delivered: found.Delivered,
 		Lost: found.Broken[check.Lost], Doubled: found.Broken[check.Doubled],
 		OutOfOrder: found.Broken[check.OutOfOrder], Gaps: found.Broken[check.Gap],
@@ -166,7 +194,8 @@ func (r *soakReport) report(c *call, asJSON bool) error {
 		name  string
 		value any
 	}{
-		{"seed", r.Seed}, {"seconds", r.Seconds}, {"kills", r.Kills}, {"of the server", r.ServerKills}, {"stops", r.Stops},
+		{"seed", r.Seed}, {"seconds", r.Seconds}, {"kills", r.Kills}, {"of servers", r.ServerKills},
+		{"of edges", r.Edge}, {"of projectors", r.Projector}, {"of relays", r.Relay}, {"stops", r.Stops},
 		{"restarts", r.Restarts}, {"sent", r.Sent}, {"acked", r.Acked}, {"delivered", r.Delivered}, {"lost", r.Lost},
 		{"doubled", r.Doubled}, {"out of order", r.OutOfOrder}, {"gaps", r.Gaps}, {"others", r.Others},
 	} {

@@ -20,20 +20,26 @@ import (
 	"timberline/sim/check"
 )
 
-func TestSoakKeepsEveryPromiseUnderKills(t *testing.T) {
-	o := runAlone(t, "soak", "--minutes", "0.4", "--every", "1s", "--users", "3", "--rate", "100", "--seed", "1", "--json").want(t, exitOK, "", "seed 1")
-	var got soakReport
+// soaked runs a soak, in which every promise must hold.
+func soaked(t *testing.T, flags ...string) (got soakReport) {
+	t.Helper()
+	o := runAlone(t, with("soak", flags, "--users", "3", "--seed", "1", "--json")...).want(t, exitOK, "", "seed 1")
 	if err := json.Unmarshal([]byte(o.out), &got); err != nil {
 		t.Fatalf("%q: %v", o.out, err)
 	}
 	if got.Sent < 500 || got.Acked != got.Sent || got.Delivered != got.Sent {
 		t.Errorf("of %d messages %d were acknowledged and %d delivered, want 500 at least, and all", got.Sent, got.Acked, got.Delivered)
 	}
-	if got.Kills < 5 || got.ServerKills < 1 || got.Kills == got.ServerKills {
-		t.Errorf("%d kills, %d of the server: want 5 at least, of both", got.Kills, got.ServerKills)
-	}
 	if broken := got.Lost + got.Doubled + got.OutOfOrder + got.Gaps + got.Others; broken > 0 {
 		t.Errorf("%d promises are broken: %s", broken, o.out)
+	}
+	return got
+}
+
+func TestSoakKeepsEveryPromiseUnderKills(t *testing.T) {
+	got := soaked(t, "--minutes", "0.4", "--every", "1s", "--rate", "100")
+	if got.Kills < 5 || got.ServerKills < 1 || got.Kills == got.ServerKills {
+		t.Errorf("%d kills, %d of the server: want 5 at least, of both", got.Kills, got.ServerKills)
 	}
 }
 
@@ -44,7 +50,7 @@ type confession struct {
 }
 
 func newConfession(t *testing.T) *confession {
-	r := &soakRun{trial: &trial{history: check.NewHistory(), tally: newTally()}}
+	r := &soakRun{soak: new(soak), trial: &trial{history: check.NewHistory(), tally: newTally()}}
 	return &confession{t, newSoakDevice(r, auth.Identity{User: "alice", Device: "phone"}, "protobuf")}
 }
 
@@ -114,7 +120,7 @@ func TestSoakFailsWhenAPromiseIsBroken(t *testing.T) {
 	e := events.Event{ID: events.ID{1}, Kind: events.KindMessage, Sender: "bob", Device: "desk", Conversation: events.Direct("alice", "bob")}
 	c.life(deed{What: toldShown, Seq: 2, Event: e.Encode()})
 	var out, stderr bytes.Buffer
-	r := newSoakReport(c.run.history.Check(), counts{kills: 3, serverKills: 1, stops: 4, restarts: 5})
+	r := newSoakReport(c.run.history.Check(), counts{kills: 3, serverKills: 1, roleKills: roleKills{1, 2, 3}, stops: 4, restarts: 5})
 	status := status(t.Context(), soakCommand, r.report(newCall(soakCommand, nil, nil, &out, &stderr), true), &stderr)
 	if status != exitFailed || !strings.Contains(stderr.String(), "a promise is broken") {
 		t.Errorf("status %d\n%s", status, &stderr)
@@ -124,7 +130,7 @@ func TestSoakFailsWhenAPromiseIsBroken(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := map[string]float64{
-		"seed": 0, "seconds": 0, "kills": 3, "server_kills": 1, "stops": 4, "restarts": 5, "sent": 0, "acked": 0, "delivered": 0,
+		"seed": 0, "seconds": 0, "kills": 3, "server_kills": 1, "edge_kills": 1, "projector_kills": 2, "relay_kills": 3, "stops": 4, "restarts": 5, "sent": 0, "acked": 0, "delivered": 0,
 		"lost": 0, "doubled": 0, "out_of_order": 0, "gaps": 2, "others": 1,
 	}
 	if d := cmp.Diff(want, got); d != "" {
@@ -138,9 +144,10 @@ func TestSoakFailsWhenAPromiseIsBroken(t *testing.T) {
 }
 
 func TestServerThatComplainsEndsASoak(t *testing.T) {
-	r := &soakRun{trial: &trial{server: &childServer{child: child{log: filepath.Join(t.TempDir(), "log")}}}}
+	server := &childServer{child: child{log: filepath.Join(t.TempDir(), "log")}}
+	r := &soakRun{trial: &trial{behind: []*childServer{server}}}
 	for text, want := range map[string]bool{"level=WARN msg=late\n": true, "level=INFO\nlevel=ERROR msg=\"log is damaged\"\n": false} {
-		if err := os.WriteFile(r.server.log, []byte(text), 0o600); err != nil {
+		if err := os.WriteFile(server.log, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		if err := r.complaints(t.Context()); (err == nil) != want {

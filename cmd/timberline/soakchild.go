@@ -5,6 +5,8 @@ import (
 	"encoding/gob"
 	"errors"
 	"io"
+	"math/rand/v2"
+	"net/netip"
 	"sync"
 
 	"timberline/client"
@@ -18,11 +20,12 @@ var soakDeviceCommand = &command{
 	about: `
 Its standard input says what to send, its standard output tells what it does. It ends
 when its input does.`,
-	example: "timberline soak-device --as alice --device phone --outbox alice.outbox",
+	example: "timberline soak-device --servers 127.0.0.1:4747,127.0.0.1:4748 --as alice --device phone --outbox alice.outbox",
 	run: func(ctx context.Context, c *call) error {
 		var cfg deviceConfig
 		cfg.define(c)
 		c.flags.StringVar(&cfg.device, "device", "", "`name` of the device")
+		servers := c.flags.String("servers", "", "`addresses` of servers, separated by commas: each login takes any of them; default: that of --server")
 		outbox := c.flags.String("outbox", "", "`file` of the device's outbox")
 		if err := c.parse(0); err != nil {
 			return err
@@ -31,6 +34,9 @@ when its input does.`,
 		if err != nil {
 			return err
 		}
+		if *servers != "" {
+			o.Resolve = anyOf(addresses(*servers))
+		}
 		store, err := client.OpenFile(*outbox, client.FileOptions{})
 		if err != nil {
 			return err
@@ -38,6 +44,13 @@ when its input does.`,
 		r := &recorder{Store: store, out: gob.NewEncoder(c.stdout)}
 		return r.live(ctx, c.stdin, cfg.server, o)
 	},
+}
+
+// anyOf returns what finds a server for a login: any of those at the addresses.
+func anyOf(addresses []string) func(context.Context, int) (netip.AddrPort, error) {
+	return func(context.Context, int) (netip.AddrPort, error) {
+		return netip.ParseAddrPort(addresses[rand.IntN(len(addresses))])
+	}
 }
 
 // An order is what a device is to do: to send a message, or, without a recipient, to

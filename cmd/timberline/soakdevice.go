@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 
 	"timberline/edge/auth"
@@ -21,6 +22,7 @@ import (
 type soakDevice struct {
 	child
 	run     *soakRun
+	at      []*entrance // each login takes any of them
 	id      auth.Identity
 	codec   string
 	reader  *check.Reader
@@ -39,7 +41,7 @@ const maxOrders = 64
 
 func newSoakDevice(r *soakRun, id auth.Identity, codec string) *soakDevice {
 	d := &soakDevice{
-		run: r, id: id, codec: codec, reader: r.history.Reader(id.User, id.Device),
+		run: r, at: r.edges, id: id, codec: codec, reader: r.history.Reader(id.User, id.Device),
 		orders: make(chan order, maxOrders), settled: make(chan struct{}, 1),
 		begun: make(map[events.MessageID]check.Sending),
 	}
@@ -53,7 +55,11 @@ func (d *soakDevice) path(end string) string {
 
 // start starts a process.
 func (d *soakDevice) start(context.Context) error {
-	in, err := d.launch(d.hear, "soak-device", "--server", d.run.proxy.Addr().String(), "--server-key", d.run.server.key, "--data", d.run.server.data,
+	var servers []string
+	for _, e := range d.at {
+		servers = append(servers, e.proxy.Addr().String())
+	}
+	in, err := d.launch(d.hear, "soak-device", "--servers", strings.Join(servers, ","), "--server-key", d.at[0].key, "--data", d.at[0].keys,
 		"--as", string(d.id.User), "--device", string(d.id.Device), "--codec", d.codec, "--outbox", d.path(".outbox"))
 	if err != nil {
 		return err
@@ -122,6 +128,9 @@ func (d *soakDevice) hear(out io.Reader) error {
 // takeIn records a deed.
 func (d *soakDevice) takeIn(x *deed) error {
 	h := d.run.history
+	if d.run.told != nil {
+		d.run.told(d, x)
+	}
 	switch x.What {
 	case toldBegins:
 		for id := range d.begun {

@@ -32,6 +32,10 @@ func (s *soak) run(ctx context.Context) (report *soakReport, err error) {
 		return nil, err
 	}
 	r := &soakRun{soak: s, trial: t}
+	if s.nodes > 0 {
+		t.cluster, t.converge = &s.cluster, 2*t.converge
+	}
+	t.patience += s.outage
 	t.tellEvery, t.progress = 5*time.Second, r.progress
 	fmt.Fprintf(t.stderr, "seed %d\n", s.seed)
 	err = t.play(ctx, proxy.Config{Up: s.faults, Down: s.faults, Seed: s.seed}, r.live)
@@ -96,20 +100,46 @@ func (r *soakRun) disturb(ctx context.Context) error {
 		r.chat(now)
 		return nil
 	})
-	// Half of it hits the server: it is one of many processes, and the one that counts.
-	all := r.all()
-	disturbers := []*disturber{{victim: r.server, server: true, every: 2 * r.every}}
-	for _, d := range all {
-		disturbers = append(disturbers, &disturber{victim: d, every: 2 * r.every * time.Duration(len(all))})
+	if r.deeds != nil {
+		g.Go(func() error {
+			defer cancel()
+			return r.deeds(now, r)
+		})
+	} else {
+		r.atRandom(ctx, now, g)
 	}
-	for i, d := range disturbers {
-		d.draw, d.tally = r.draw(uint64(i)), r.tally
-		g.Go(func() error { return d.run(ctx, now) })
+	if r.kills > 0 {
+		g.Go(func() error {
+			defer cancel()
+			r.tally.until(now, func(c counts) bool { return c.serverKills >= r.kills })
+			return nil
+		})
 	}
 	if err := g.Wait(); err != nil {
 		return err
 	}
 	return ctx.Err()
+}
+
+// atRandom disturbs all processes for as long as now lasts.
+func (r *soakRun) atRandom(ctx, now context.Context, g *errgroup.Group) {
+	// Half of it hits the servers: they are few of many processes, and those that count.
+	devices, servers := r.all(), r.servers()
+	var disturbers []*disturber
+	for _, s := range servers {
+		d := &disturber{victim: s, role: s.role, every: 2 * r.every * time.Duration(len(servers)), stop: maxStop}
+		if r.nodes > 0 {
+			d.stop = maxRoleStop
+		}
+		disturbers = append(disturbers, d)
+	}
+	for _, d := range devices {
+		disturbers = append(disturbers, &disturber{victim: d, every: 2 * r.every * time.Duration(len(devices)), stop: maxStop})
+	}
+	for i, d := range disturbers {
+		d.draw, d.tally = r.draw(uint64(i)), r.tally
+		g.Go(func() error { return d.run(ctx, now) })
+	}
 }
 
 // draw returns the draws of one process, or of the chat.
@@ -148,25 +178,53 @@ func (r *soakRun) chat(ctx context.Context) {
 	}
 }
 
-// readBack waits until every device has everything, and reads all timelines once more.
+// readBack waits until every device has everything, and reads all timelines once more,
+// through every edge.
 func (r *soakRun) readBack(ctx context.Context) error {
-	return r.trial.readBack(ctx,
-		func(ctx context.Context) error { return each(ctx, r.all(), (*soakDevice).settle) },
-		func(ctx context.Context) error {
-			return each(ctx, everybody(r.messages), func(u events.User, ctx context.Context) error { return r.again(ctx, u, "protobuf") })
-		})
+	settle := func(ctx context.Context) error { return each(ctx, r.all(), (*soakDevice).settle) }
+	return r.trial.readBack(ctx, settle, func(ctx context.Context) error {
+		for _, at := range r.edges {
+			if err := r.move(ctx, at); err != nil {
+				return err
+			}
+			if err := settle(ctx); err != nil {
+				return err
+			}
+			again := func(u events.User, ctx context.Context) error { return r.again(ctx, at, u, "protobuf") }
+			if err := each(ctx, everybody(r.messages), again); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
-// complaints returns what the server has called an error: nothing that was done to it
+// move has the devices of a cluster connect to one edge, with the cursors they have.
+func (r *soakRun) move(ctx context.Context, to *entrance) error {
+	if r.nodes == 0 {
+		return nil
+	}
+	for _, d := range r.all() {
+		d.at = []*entrance{to}
+		if err := renew(ctx, d, syscall.SIGTERM, 0); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// complaints returns what a server has called an error: nothing that was done to it
 // is one.
 func (r *soakRun) complaints(context.Context) error {
-	said, err := os.ReadFile(r.server.log)
-	if err != nil {
-		return err
-	}
-	for line := range strings.Lines(string(said)) {
-		if strings.Contains(line, "level=ERROR") {
-			return fmt.Errorf("the server has said: %s", line)
+	for _, s := range r.servers() {
+		said, err := os.ReadFile(s.log)
+		if err != nil {
+			return err
+		}
+		for line := range strings.Lines(string(said)) {
+			if strings.Contains(line, "level=ERROR") {
+				return fmt.Errorf("%s has said: %s", s.name, line)
+			}
 		}
 	}
 	return nil
@@ -174,6 +232,6 @@ func (r *soakRun) complaints(context.Context) error {
 
 // progress tells how far it has come.
 func (r *soakRun) progress(c counts) string {
-	return fmt.Sprintf("%d sent, %d acked, %d entries read; %d kills, %d of the server, %d stops, %d restarts",
+	return fmt.Sprintf("%d sent, %d acked, %d entries read; %d kills, %d of servers, %d stops, %d restarts",
 		c.sent, c.acked, c.read, c.kills, c.serverKills, c.stops, c.restarts)
 }

@@ -68,6 +68,14 @@ func (s *storage) check() error {
 	return nil
 }
 
+// checkShared finds what keeps a process from being one of many.
+func (s *storage) checkShared() error {
+	if s.bus == localBus {
+		return wrong("bus", "is local, but a process that is one of many needs the others: name a RabbitMQ, such as amqp://user:password@host")
+	}
+	return nil
+}
+
 // A backend is a store as a process has it.
 type backend struct {
 	node.Engine

@@ -22,19 +22,36 @@ import (
 	"timberline/sim/proxy"
 )
 
-// A trial is a server in a process of its own, behind a bad network, and the record of
-// what devices did and saw there, to be held against the promises.
+// A trial is a server in a process of its own, or a cluster, behind a bad network, and
+// the record of what devices did and saw there, to be held against the promises.
 type trial struct {
 	folder    string
 	begun     time.Time
 	stderr    io.Writer // told of the progress
 	tellEvery time.Duration
 	progress  func(counts) string
+	patience  time.Duration // how long it may go without any progress
+	converge  time.Duration // how long the way from an ack to the timelines may take at most
 
-	server  *childServer
-	proxy   *proxy.Proxy
+	cluster *cluster       // nil: one server is everything
+	edges   []*entrance    // that devices connect to
+	behind  []*childServer // the other roles of a cluster
 	history *check.History
 	tally   *tally
+}
+
+// An entrance is an edge, and the network before it.
+type entrance struct {
+	*childServer
+	proxy *proxy.Proxy
+}
+
+// servers returns all processes but devices.
+func (t *trial) servers() (all []*childServer) {
+	for _, e := range t.edges {
+		all = append(all, e.childServer)
+	}
+	return append(all, t.behind...)
 }
 
 // newTrial prepares one for a command, with a folder for all that it keeps.
@@ -43,22 +60,32 @@ func newTrial(c *call) (*trial, error) {
 	if err != nil {
 		return nil, fmt.Errorf("folder of the %s: %w", c.cmd.name, err)
 	}
-	return &trial{folder: folder, begun: time.Now(), stderr: c.stderr, history: check.NewHistory(), tally: newTally()}, nil
+	return &trial{
+		folder: folder, begun: time.Now(), stderr: c.stderr, patience: time.Minute, converge: 30 * time.Second,
+		history: check.NewHistory(), tally: newTally(),
+	}, nil
 }
 
 // seconds returns how long it has taken so far.
 func (t *trial) seconds() float64 { return math.Round(time.Since(t.begun).Seconds()*100) / 100 }
 
-// play starts the server and the network, and ends both when live returns. The context
+// play starts the servers and the network, and ends both when live returns. The context
 // of live ends when nothing moves.
 func (t *trial) play(ctx context.Context, network proxy.Config, live func(context.Context) error) (err error) {
-	if t.server, err = startChild(ctx, filepath.Join(t.folder, "data"), bench.Cores{}); err != nil {
+	defer func() {
+		for _, s := range t.servers() {
+			err = errors.Join(err, s.stop())
+		}
+	}()
+	if err := t.startServers(ctx); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, t.server.stop()) }()
-	network.Server = t.server.addr
-	if t.proxy, err = proxy.New(network); err != nil {
-		return err
+	for _, e := range t.edges {
+		network.Server = e.addr
+		if e.proxy, err = proxy.New(network); err != nil {
+			return err
+		}
+		network.Seed++
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	var g errgroup.Group
@@ -66,7 +93,9 @@ func (t *trial) play(ctx context.Context, network proxy.Config, live func(contex
 		cancel(nil)
 		err = errors.Join(err, g.Wait())
 	}()
-	g.Go(func() error { return t.proxy.Run(ctx) })
+	for _, e := range t.edges {
+		g.Go(func() error { return e.proxy.Run(ctx) })
+	}
 	g.Go(func() error {
 		t.watch(ctx, cancel)
 		return nil
@@ -74,8 +103,17 @@ func (t *trial) play(ctx context.Context, network proxy.Config, live func(contex
 	return live(ctx)
 }
 
-// patience is how long a trial may go without any progress.
-const patience = time.Minute
+// startServers starts the cluster, or the one server.
+func (t *trial) startServers(ctx context.Context) error {
+	if t.cluster != nil {
+		return t.startCluster(ctx)
+	}
+	s, err := startChild(ctx, filepath.Join(t.folder, "data"), bench.Cores{})
+	if err == nil {
+		t.edges = []*entrance{{childServer: s}}
+	}
+	return err
+}
 
 // watch tells of the progress, and gives up when there is none: when nothing is
 // acknowledged or read.
@@ -94,22 +132,19 @@ func (t *trial) watch(ctx context.Context, giveUp context.CancelCauseFunc) {
 			if c.acked+c.read != moved {
 				moved, at = c.acked+c.read, now
 			}
-			if now.Sub(at) >= patience {
-				giveUp(fmt.Errorf("nothing has moved for %v: %s", patience, t.progress(c)))
+			if now.Sub(at) >= t.patience {
+				giveUp(fmt.Errorf("nothing has moved for %v: %s", t.patience, t.progress(c)))
 			}
 		}
 	}
 }
-
-// converge is how long the way from an ack to the timelines may take at most.
-const converge = 30 * time.Second
 
 // readBack has all devices complete their timelines, and has new ones read all again.
 //
 // An ack says that a message is in the log. So devices sync until they have all
 // that was acknowledged; what they do not get in time the report calls lost.
 func (t *trial) readBack(ctx context.Context, complete, again func(context.Context) error) error {
-	for late := time.Now().Add(converge); ; {
+	for late := time.Now().Add(t.converge); ; {
 		if err := complete(ctx); err != nil {
 			return err
 		}
@@ -124,12 +159,12 @@ func (t *trial) readBack(ctx context.Context, complete, again func(context.Conte
 
 // again reads the whole timeline of a user with a new device, over a network without
 // faults.
-func (t *trial) again(ctx context.Context, u events.User, codec string) (err error) {
+func (t *trial) again(ctx context.Context, at *entrance, u events.User, codec string) (err error) {
 	o, reader, err := t.device(u, "reader", codec)
 	if err != nil {
 		return err
 	}
-	c, err := client.Dial(t.server.addr.String(), o)
+	c, err := client.Dial(at.addr.String(), o)
 	if err != nil {
 		return err
 	}
@@ -144,7 +179,7 @@ func (t *trial) again(ctx context.Context, u events.User, codec string) (err err
 // device returns the options of a device, and the record of what it is shown.
 func (t *trial) device(u events.User, device events.Device, codec string) (client.Options, *check.Reader, error) {
 	cfg := deviceConfig{
-		server: t.server.addr.String(), serverKey: t.server.key, data: t.server.data,
+		server: t.edges[0].addr.String(), serverKey: t.edges[0].key, data: t.edges[0].keys,
 		as: string(u), device: string(device), codec: codec,
 	}
 	o, _, err := cfg.options("")

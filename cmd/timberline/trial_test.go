@@ -23,7 +23,7 @@ func TestTrialIsGivenUpWhenNothingMoves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var said bytes.Buffer
 		tr := &trial{
-			stderr: &said, tellEvery: 5 * time.Second, tally: newTally(),
+			stderr: &said, tellEvery: 5 * time.Second, patience: time.Minute, tally: newTally(),
 			progress: func(c counts) string { return fmt.Sprintf("%d sent, %d acked, %d read", c.sent, c.acked, c.read) },
 		}
 		ctx, cancel := context.WithCancelCause(t.Context())
