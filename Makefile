@@ -5,6 +5,7 @@
 # make planted  bugs that are built in on purpose: the simulation finds each
 # make soak   real processes, killed at random: MINUTES=20 PAYLOAD=corpus:FILE
 # make chaos  the same with edges, projectors and relays on DynamoDB Local and RabbitMQ: KILLS=100
+# make outage the same with either of the two servers away for long: OUTAGE=60s
 # make leaks  an hour of sessions that come and go, floods of strangers: nothing may be left behind
 # make bench  speed, beside the machine's limits, in one table: PAYLOAD=corpus:FILE (some ten minutes)
 
@@ -15,8 +16,9 @@ FROM     ?= 1
 PAYLOAD  ?= corpus
 MINUTES  ?= 2
 KILLS    ?= 100
+OUTAGE   ?= 60s
 
-.PHONY: test servers format vet lint race allocations leaks sim planted fuzz soak chaos bench
+.PHONY: test servers format vet lint race allocations leaks sim planted fuzz soak chaos outage bench
 
 test: servers format vet lint race allocations leaks
 	$(MAKE) sim SEEDS=500 FROM=1
@@ -77,11 +79,14 @@ soak:
 	go build -o bin/timberline ./cmd/timberline
 	bin/timberline soak --minutes $(MINUTES) --payload $(PAYLOAD)
 
-# make test has ten kills of it. Some six minutes, at most an hour.
+# make test has ten kills of it, and short outages. Some six minutes, at most an hour.
 chaos: servers
 	go build -o bin/timberline ./cmd/timberline
 	go build -o bin/servers ./sim/servers/run
 	bin/servers bin/timberline soak --nodes 2 --kills $(KILLS) --minutes 60 --every 1s --rate 50 --payload $(PAYLOAD)
+
+outage: servers
+	go test ./cmd/timberline -run Away -timeout 30m -v -outage $(OUTAGE) -heartbeat 15s
 
 bench:
 	go build -o bin/timberline ./cmd/timberline
