@@ -137,13 +137,14 @@ func (r *reader) pass(ctx context.Context, changes []Change) error {
 		if len(changes) > 0 && len(pushes) == 0 {
 			return nil // there may be many such pages: edges are told once
 		}
+		began := time.Now()
 		err := r.confess(ctx)
 		if err == nil && len(pushes) > 0 {
 			err = r.relay.cfg.Publisher.Confirm(ctx, pushes)
 		}
 		switch {
 		case err == nil:
-			r.relay.metrics.pushes.Add(float64(len(pushes)))
+			r.relay.metrics.passed(began, pushes)
 			return nil
 		case ctx.Err() != nil:
 			return err
