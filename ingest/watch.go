@@ -54,7 +54,7 @@ func (w *Watch) Run(ctx context.Context) {
 
 // round raises the own row's counter, and ends what is due.
 func (w *Watch) round(ctx context.Context) error {
-	rows, err := w.Journals.ListJournals(ctx, w.through, events.Relaxed)
+	rows, err := w.Journals.ListJournals(ctx, w.through, events.Latest) // what lags would make the living look dead
 	if !w.over(rows) {
 		err = errors.Join(err, w.beat(ctx))
 	}

@@ -203,7 +203,7 @@ func (e *engine) ReadLog(ctx context.Context, j events.Journal, from events.Offs
 
 // ListJournals implements events.Journals.
 func (e *engine) ListJournals(ctx context.Context, after uint64, c events.Consistency) ([]events.Row, error) {
-	return fetch(e.access(reader(c), "list journals"), func() ([]events.Row, error) { return e.Engine.ListJournals(ctx, after, c) })
+	return fetch(e.access(reader(c), "list journals as %d", c), func() ([]events.Row, error) { return e.Engine.ListJournals(ctx, after, c) })
 }
 
 // CreateJournal implements events.Journals.
@@ -250,7 +250,7 @@ func (e *engine) Commit(ctx context.Context, s projections.Shard, n projections.
 
 // NewestItem implements projections.Items.
 func (e *engine) NewestItem(ctx context.Context, u events.User, c events.Consistency) (projections.Stored, error) {
-	return fetch(e.access(reader(c), "newest item %s", u), func() (projections.Stored, error) { return e.Engine.NewestItem(ctx, u, c) })
+	return fetch(e.access(reader(c), "newest item %s as %d", u, c), func() (projections.Stored, error) { return e.Engine.NewestItem(ctx, u, c) })
 }
 
 // ReadItems implements projections.Items.

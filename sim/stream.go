@@ -57,9 +57,18 @@ func (s *stream) tell(items []projections.Stored) {
 		for _, sh := range s.shards {
 			if sh.part == part && !sh.closed {
 				sh.changes = append(sh.changes, relay.Change{Stored: i, At: time.Now()})
+				sh.settle()
 			}
 		}
 	}
+}
+
+// settle gives the changes of one instant, of which nobody has read any yet, an order of
+// their own: many may have waited for one sync.
+func (s *streamShard) settle() {
+	last := s.changes[len(s.changes)-1].At
+	from := slices.IndexFunc(s.changes, func(c relay.Change) bool { return c.At.Equal(last) })
+	slices.SortStableFunc(s.changes[from:], func(a, b relay.Change) int { return strings.Compare(string(a.User), string(b.User)) })
 }
 
 // roll closes the open shard of a part and opens its child.
