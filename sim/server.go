@@ -3,6 +3,7 @@ package sim
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -16,7 +17,7 @@ type server struct {
 	left  *vfs.MemFS
 	last  chan struct{} // closed when it is stopped no more
 	boots int
-	boot  *boot // the newest; of the network's goroutine and run
+	boot  atomic.Pointer[boot] // the newest
 }
 
 func newServer(w *world) *server {
@@ -79,7 +80,7 @@ func (s *server) life(ctx context.Context, end *stop) (ended bool, err error) {
 	if end != nil {
 		s.w.net.At(max(end.at-s.w.time(), 0), func() { b.stop(end) })
 	}
-	s.boot = b
+	s.boot.Store(b)
 	if err := b.run(b.ctx); err != nil {
 		return false, fmt.Errorf("server, boot %d: %w", s.boots, err)
 	}
@@ -108,14 +109,14 @@ func (s *server) mishaps() {
 	}
 	for i, m := range s.w.plan.mistakes {
 		s.w.net.At(m.at, func() {
-			if b := s.boot; b != nil && b.ctx.Err() == nil {
+			if b := s.boot.Load(); b != nil && b.ctx.Err() == nil {
 				b.mistake(i)
 			}
 		})
 	}
 	for _, t := range s.w.plan.stalls {
 		s.w.net.At(t.at, func() {
-			if p := s.running(t.host); p != nil && s.boot.ctx.Err() == nil {
+			if p := s.running(t.host); p != nil && p.boot.ctx.Err() == nil {
 				s.w.note("%s stalls for %v: its %s", p, t.lasts, t.what)
 				p.engine.stall(t.what, t.lasts)
 			}
@@ -135,10 +136,11 @@ func (s *server) highest() (t time.Time) {
 
 // running returns the process of a host; nil if there is none.
 func (s *server) running(host int) *process {
-	if s.boot == nil || host >= len(s.hosts) {
+	b := s.boot.Load()
+	if b == nil || host >= len(s.hosts) {
 		return nil
 	}
-	for _, p := range s.boot.running() {
+	for _, p := range b.running() {
 		if p.host == s.hosts[host] {
 			return p
 		}
