@@ -23,7 +23,7 @@ OUTAGE   ?= 60s
 test: servers format vet lint race allocations leaks
 	$(MAKE) sim SEEDS=500 FROM=1
 	$(MAKE) planted
-	$(MAKE) fuzz
+	$(MAKE) fuzz FUZZTIME=1s
 
 servers:
 	@sim/servers/install.sh
