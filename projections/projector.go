@@ -88,6 +88,11 @@ func (p *Projector) Own(shards []Shard) {
 	p.mu.Lock()
 	p.owned = append([]Shard{}, shards...)
 	p.mu.Unlock()
+	p.awake()
+}
+
+// awake has a round begin. It never waits.
+func (p *Projector) awake() {
 	select {
 	case p.wake <- struct{}{}:
 	default: // the round to come sees it
@@ -210,10 +215,7 @@ func (p *Projector) onHint(h bus.Hint) {
 	}
 	p.hints = append(p.hints, h)
 	p.mu.Unlock()
-	select {
-	case p.wake <- struct{}{}:
-	default: // the round to come sees it
-	}
+	p.awake()
 }
 
 // take returns the hints that have come, and the shards to own if they are others.
