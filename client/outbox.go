@@ -161,8 +161,8 @@ func (o *outbox) over(session events.SessionID, f *wire.Closed) {
 	if session != o.session.Session {
 		return
 	}
-	answered := func(x *send) bool { return x.Answer.Fate != FateOpen || x.Number == 0 || x.Number > f.Through }
-	if f.Final && !slices.ContainsFunc(o.sends, func(x *send) bool { return !answered(x) }) {
+	missed := func(x *send) bool { return x.Answer.Fate == FateOpen && x.Number != 0 && x.Number <= f.Through }
+	if f.Final && !slices.ContainsFunc(o.sends, missed) {
 		o.settled(&wire.Settled{Session: o.session.Session})
 	}
 }
