@@ -29,12 +29,16 @@ import (
 // maxSocketPath is the longest path of a Unix socket, in bytes.
 const maxSocketPath = 107
 
-// listenAdmin opens the socket. The caller has the store open, so a socket that
-// is there already was left behind.
+// listenAdmin opens the socket. One that is there already was left behind, unless somebody
+// answers: an edge on the same folder, which no lock of a store in it keeps out.
 func listenAdmin(data string) (net.Listener, error) {
 	path := adminPath(data)
 	if n := len(path); n > maxSocketPath {
 		return nil, wrong("data", "is %s: %s has %d bytes, but a socket's path has at most %d: choose a shorter path", data, path, n, maxSocketPath)
+	}
+	if conn, err := net.Dial("unix", path); err == nil {
+		conn.Close()
+		return nil, fmt.Errorf("data folder %s is in use by another process: stop that one first, or choose another folder with --data", data)
 	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, folderError(data, err)
