@@ -25,7 +25,8 @@ A server has two keys: the server key, by which clients know it, and the token k
 which signs tokens. "rotate" makes a new one; the one before becomes the old key,
 which is accepted until "retire" removes it. So rotate, give clients the new server
 key (or let the old tokens expire), then retire. Sessions that live go on. A server
-that runs on the folder has taken the change up when the command ends.`,
+that runs on the folder has taken the change up when the command ends; edges that share
+it by --keys do so within 2 seconds.`,
 	example: "timberline key rotate server --data ./timberline-data",
 	run: func(ctx context.Context, c *call) error {
 		words := c.leadingWords()
@@ -217,8 +218,10 @@ func (k *keyChange) hint(told bool) string {
 	return noServerHint(k.data)
 }
 
+// noServerHint tells of a folder that no server has as its own. It may be one that edges
+// share: they look at its files by themselves.
 func noServerHint(data string) string {
-	return fmt.Sprintf("no server runs on %s: it counts from the next start\n", data)
+	return fmt.Sprintf("no server runs on %s: those that share it by --keys and --revocations take it up within 2 s, others at their next start\n", data)
 }
 
 // explain says what to do about an error.

@@ -110,7 +110,7 @@ func TestKeysAreChangedWhileNoServerRunsToo(t *testing.T) {
 	if len(before) != 2 || before[0].Use != "server" || before[0].Key != p.ServerKey || before[1].Use != "token" {
 		t.Fatalf("%+v, want a server key and a token key", before)
 	}
-	tl(t, "key", "--data", p.Data, "rotate", "server").want(t, exitOK, "no server runs on "+p.Data, "")
+	tl(t, "key", "--data", p.Data, "rotate", "server").want(t, exitOK, "no server runs on "+p.Data+": those that share it by --keys and --revocations take it up within 2 s", "")
 	after := keysOf(t, tl(t, "key", "list", "--data", p.Data, "--json"))
 	if len(after) != 3 || after[1].State != "old" || after[1].Key != p.ServerKey || after[0].Key == p.ServerKey {
 		t.Fatalf("%+v, want a new server key and the old one", after)

@@ -24,7 +24,8 @@ It adds a line to the list of revocations, which is a file: edit it to take some
 back. With --before only tokens made before then are revoked: so a user goes on with
 fresh ones. A server that runs on the folder knows of it when the command ends:
 nobody logs in with such a token from then on, and sessions that live by one are
-closed within 10 seconds.`,
+closed within 10 seconds. Edges that share the list by --revocations know of it 2
+seconds later.`,
 	example: "timberline revoke --user alice --device phone --before now",
 	run: func(ctx context.Context, c *call) error {
 		var v revocation
