@@ -19,7 +19,7 @@ import (
 var migrateCommand = &command{
 	name:    "migrate",
 	summary: "make and change the tables and formats of a store, or make it whole after a restore",
-	args:    "",
+	args:    "plan | up | status | restored",
 	about: `
 timberline migrate plan        what up would do: what it changes, and what it costs
 timberline migrate up          does it; it may be run again, and from several places
@@ -38,10 +38,10 @@ so by --stopped. Interrupted, it goes on when it is run again.`,
 		var m migrate
 		words := c.leadingWords()
 		m.define(c)
-		if err := c.parse(0); err != nil {
+		if err := c.parse(1); err != nil {
 			return err
 		}
-		if len(words) != 1 {
+		if words = append(words, c.args...); len(words) != 1 {
 			return &usageError{errors.New("want one of plan, up, status, restored")}
 		}
 		if err := m.check(c, words[0]); err != nil {

@@ -37,6 +37,7 @@ func TestMigrateAsksForWhatIsMissing(t *testing.T) {
 	}{
 		{nil, "want one of plan, up, status, restored"},
 		{[]string{"plan", "up"}, "want one of plan, up, status, restored"},
+		{[]string{"plan", "--data", "d", "up"}, "want one of plan, up, status, restored"},
 		{[]string{"down"}, `"down" is none of`},
 		{[]string{"plan", "--store", "mysql"}, "--store is"},
 		{[]string{"plan", "--shards", "5000"}, "--shards is 5000"},
@@ -57,7 +58,7 @@ func TestFolderIsMigrated(t *testing.T) {
 		t.Error("the folder was made by looking at it")
 	}
 	tl(t, "migrate", "up", "--data", data, "--shards", "3").want(t, exitOK, "applied: 1", "step 1, data folder: it makes the store")
-	tl(t, "migrate", "up", "--data", data).want(t, exitOK, "nothing was pending", "")
+	tl(t, "migrate", "--data", data, "up").want(t, exitOK, "nothing was pending", "")
 	tl(t, "migrate", "plan", "--data", data).want(t, exitOK, "nothing is pending", "")
 	o := tl(t, "migrate", "status", "--data", data, "--json").want(t, exitOK, "", "")
 	var info stepInfo
