@@ -188,6 +188,9 @@ func (m *migrate) up(ctx context.Context, c *call) error {
 			printed = c.printJSON(stepInfo{Number: step.Number, Name: step.Name, State: "applied"})
 		}
 	})
+	if err == nil && m.shards != 0 {
+		err = m.checkShards(ctx, s)
+	}
 	if err := errors.Join(err, printed, closer.Close()); err != nil {
 		return err
 	}
@@ -198,6 +201,21 @@ func (m *migrate) up(ctx context.Context, c *call) error {
 		return c.print("nothing was pending\n")
 	}
 	return c.print("applied: %d\n", applied)
+}
+
+// checkShards refuses a number of shards that a store was asked to have and has not.
+func (m *migrate) checkShards(ctx context.Context, s migrations.Store) (err error) {
+	var has uint32
+	switch s := s.(type) {
+	case *dynamo.Migrations:
+		has, err = s.Shards(ctx)
+	case *pebble.Store:
+		has = s.Meta().Shards
+	}
+	if err == nil && uint(has) != m.shards {
+		err = wrong("shards", "is %d, but the store was created with %d, which it keeps", m.shards, has)
+	}
+	return err
 }
 
 func (m *migrate) status(ctx context.Context, c *call) error {

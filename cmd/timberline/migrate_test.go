@@ -58,7 +58,8 @@ func TestFolderIsMigrated(t *testing.T) {
 		t.Error("the folder was made by looking at it")
 	}
 	tl(t, "migrate", "up", "--data", data, "--shards", "3").want(t, exitOK, "applied: 1", "step 1, data folder: it makes the store")
-	tl(t, "migrate", "--data", data, "up").want(t, exitOK, "nothing was pending", "")
+	tl(t, "migrate", "--shards", "3", "--data", data, "up").want(t, exitOK, "nothing was pending", "")
+	tl(t, "migrate", "up", "--data", data, "--shards", "4").want(t, exitUsage, "", "--shards is 4, but the store was created with 3, which it keeps")
 	tl(t, "migrate", "plan", "--data", data).want(t, exitOK, "nothing is pending", "")
 	o := tl(t, "migrate", "status", "--data", data, "--json").want(t, exitOK, "", "")
 	var info stepInfo
@@ -77,6 +78,7 @@ func TestTablesAreMigrated(t *testing.T) {
 	tl(t, with("migrate", []string{"plan"}, flags...)...).want(t, exitOK, "step 2, store\n  changes: makes the store's random id, and its 8 shards", "")
 	tl(t, with("migrate", []string{"up"}, append(flags, "--shards", "5", "--json")...)...).want(t, exitOK, `{"number":2,"name":"store","state":"applied"}`, "step 1, tables")
 	tl(t, with("migrate", []string{"plan"}, flags...)...).want(t, exitOK, "nothing is pending", "")
+	tl(t, with("migrate", []string{"up"}, append(flags, "--shards", "8")...)...).want(t, exitUsage, "", "--shards is 8, but the store was created with 5, which it keeps")
 	o := tl(t, with("migrate", []string{"status"}, flags...)...).want(t, exitOK, "step 1, tables: applied 20", "")
 	if n := len(o.lines()); n != 2 {
 		t.Errorf("%d lines, want one for each step:\n%s", n, o.out)

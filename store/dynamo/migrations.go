@@ -44,6 +44,12 @@ func NewMigrations(o Options, shards uint32) (*Migrations, error) {
 // Close lets go of the connections.
 func (m *Migrations) Close() error { return m.s.Close() }
 
+// Shards returns how many shards the store has that was made.
+func (m *Migrations) Shards(ctx context.Context) (uint32, error) {
+	is, err := m.s.readMeta(ctx)
+	return is.shards, err
+}
+
 // Steps implements migrations.Store.
 func (m *Migrations) Steps() []migrations.Step {
 	return []migrations.Step{
