@@ -123,7 +123,7 @@ func Up(ctx context.Context, s Store, now func() time.Time, told func(step Step,
 }
 
 // ErrPending says that a store has to be brought up to date before it can be used.
-var ErrPending = errors.New("run `timberline migrate up` first")
+var ErrPending = errors.New("run `timberline migrate up` on this --store first")
 
 // Check refuses a store that is not what this program works with: the error wraps
 // events.ErrFormat or ErrPending. It goes by the records alone.

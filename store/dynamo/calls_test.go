@@ -56,7 +56,7 @@ func unopened(t *testing.T, change func(*Options)) *Store {
 
 func TestRefusalThatNoRetryMendsIsFatalAndSaysWhatToDo(t *testing.T) {
 	for code, want := range map[string]string{
-		"ResourceNotFoundException":   "timberline migrate up",
+		"ResourceNotFoundException":   "`timberline migrate up --store dynamodb`",
 		"AccessDeniedException":       "give these credentials the rights",
 		"UnrecognizedClientException": "does not know these credentials",
 		"ValidationException":         "so it is",

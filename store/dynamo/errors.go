@@ -12,7 +12,7 @@ import (
 // Codes of refusals that no retry will mend, and what to do. Everything else (throttled,
 // failed, no answer) settles nothing.
 var advice = map[string]string{
-	"ResourceNotFoundException":   "a table is missing: run `timberline migrate up`, or correct prefix and region",
+	"ResourceNotFoundException":   "a table is missing: run `timberline migrate up --store dynamodb`, or correct prefix and region",
 	"AccessDeniedException":       "give these credentials the rights that docs/operations.md lists for the role",
 	"UnrecognizedClientException": "DynamoDB does not know these credentials: correct them",
 	"ValidationException":         "DynamoDB does not take such a request, now or later",

@@ -63,7 +63,7 @@ func Create(ctx context.Context, o Options, m projections.Meta) (stands projecti
 func (s *Store) readMeta(ctx context.Context) (meta, error) {
 	sealed, err := s.get(ctx, metaPlace)
 	if errors.Is(err, events.ErrNotFound) {
-		return meta{}, fmt.Errorf("its tables do not say what store they are: run `timberline migrate up` (%w)", err)
+		return meta{}, fmt.Errorf("its tables do not say what store they are: run `timberline migrate up --store dynamodb` (%w)", err)
 	}
 	if err != nil {
 		return meta{}, err

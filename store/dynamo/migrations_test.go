@@ -69,7 +69,7 @@ func TestStoreIsMadeFromNothing(t *testing.T) {
 	if got := pendingNumbers(t, m); !slices.Equal(got, []migrations.Number{1, 2}) {
 		t.Fatalf("pending %v, want 1 and 2", got)
 	}
-	if _, err := Open(t.Context(), o); err == nil || !strings.Contains(err.Error(), "timberline migrate up") {
+	if _, err := Open(t.Context(), o); err == nil || !strings.Contains(err.Error(), "`timberline migrate up --store dynamodb`") {
 		t.Errorf("open before: %v", err)
 	}
 	if err := migrations.Up(t.Context(), m, time.Now, nil); err != nil {

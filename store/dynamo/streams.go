@@ -48,7 +48,7 @@ func (s *Stream) name(ctx context.Context) (string, error) {
 		return "", err
 	}
 	if arn = aws.ToString(out.Table.LatestStreamArn); arn == "" {
-		return "", fmt.Errorf("table %s has no stream: run `timberline migrate up`", table)
+		return "", fmt.Errorf("table %s has no stream: run `timberline migrate up --store dynamodb`", table)
 	}
 	s.rename(arn)
 	return arn, nil

@@ -278,9 +278,9 @@ func (s *Store) check(ctx context.Context) error {
 		case err != nil:
 			return err
 		case st.Missing:
-			return fmt.Errorf("there is no table %s: run `timberline migrate up` first, or correct the prefix", st.Name)
+			return fmt.Errorf("there is no table %s: run `timberline migrate up --store dynamodb` first, or correct the prefix", st.Name)
 		case !st.Active:
-			return fmt.Errorf("table %s cannot be used yet: run `timberline migrate up`, which waits for it", st.Name)
+			return fmt.Errorf("table %s cannot be used yet: run `timberline migrate up --store dynamodb`, which waits for it", st.Name)
 		case len(st.Differs) > 0:
 			s.log.Warn("a table is not as it should be", "table", st.Name, "differs", st.Differs)
 		}

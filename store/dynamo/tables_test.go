@@ -27,7 +27,7 @@ func TestStoreThatIsNotThereSaysWhatToRun(t *testing.T) {
 			t.Errorf("no error, want one with %q", texts)
 			return
 		}
-		for _, text := range append(texts, "timberline migrate up", o.Prefix) {
+		for _, text := range append(texts, "`timberline migrate up --store dynamodb`", o.Prefix) {
 			if !strings.Contains(err.Error(), text) {
 				t.Errorf("error %q, want one with %q", err, text)
 			}
