@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"log/slog"
@@ -12,6 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awsconfig "github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/smithy-go/logging"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"timberline/store/dynamo"
@@ -97,5 +99,18 @@ func (d *dynamoFlags) open(ctx context.Context, logger *slog.Logger, metrics pro
 		return nil, err
 	}
 	o.Logger, o.Metrics = logger, metrics
-	return dynamo.Open(ctx, o)
+	s, err := dynamo.Open(ctx, o)
+	return s, d.advise(err)
+}
+
+// advise says what to do about a DynamoDB that was not to be reached.
+func (d *dynamoFlags) advise(err error) error {
+	var unsent *smithyhttp.RequestSendError
+	switch {
+	case !errors.As(err, &unsent):
+		return err
+	case d.endpoint != "":
+		return fmt.Errorf("DynamoDB does not answer at %s: see that it runs there, or correct --dynamodb-endpoint (%w)", d.endpoint, err)
+	}
+	return fmt.Errorf("DynamoDB does not answer: see that this machine reaches AWS, and that --dynamodb-region or AWS_REGION is a region (%w)", err)
 }

@@ -4,6 +4,7 @@ import (
 	"flag"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -101,4 +102,20 @@ func TestDynamoDBIsAskedWhereAndAsWhomTheFlagsSay(t *testing.T) {
 	if !strings.Contains(asked, "mine-log") || !strings.Contains(signed, "Credential=key/") || !strings.Contains(signed, "/eu-north-1/dynamodb/") {
 		t.Errorf("asked %s, signed %s", asked, signed)
 	}
+}
+
+func TestDynamoDBThatDoesNotAnswerIsNamedWithItsFlag(t *testing.T) {
+	t.Setenv("AWS_REGION", "eu-north-1")
+	gone, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone.Close()
+	at := []string{"--dynamodb-endpoint", "http://" + gone.Addr().String()}
+	says := "DynamoDB does not answer at http://" + gone.Addr().String() + ": see that it runs there, or correct --dynamodb-endpoint"
+	tl(t, with("projector", at)...).want(t, exitFailed, "", says)
+	for _, what := range []string{"plan", "up", "status"} {
+		tl(t, with("migrate", []string{what, "--store", "dynamodb"}, at...)...).want(t, exitFailed, "", says)
+	}
+	tl(t, with("migrate", []string{"restored", "--stopped", "--store", "dynamodb"}, at...)...).want(t, exitFailed, "", says)
 }

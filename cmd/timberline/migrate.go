@@ -47,15 +47,7 @@ so by --stopped. Interrupted, it goes on when it is run again.`,
 		if err := m.check(c, words[0]); err != nil {
 			return err
 		}
-		switch words[0] {
-		case "plan":
-			return m.plan(ctx, c)
-		case "up":
-			return m.up(ctx, c)
-		case "status":
-			return m.status(ctx, c)
-		}
-		return m.restored(ctx, c)
+		return m.advise(m.do(ctx, c, words[0]))
 	},
 }
 
@@ -96,6 +88,18 @@ func (m *migrate) check(c *call, what string) error {
 		return wrong("stopped", "is missing: stop all edges, projectors and relays of the store first, then say so by it; what runs meanwhile would spoil the timelines")
 	}
 	return m.dynamoFlags.check()
+}
+
+func (m *migrate) do(ctx context.Context, c *call, what string) error {
+	switch what {
+	case "plan":
+		return m.plan(ctx, c)
+	case "up":
+		return m.up(ctx, c)
+	case "status":
+		return m.status(ctx, c)
+	}
+	return m.restored(ctx, c)
 }
 
 // open opens a store for its steps, which it does not apply.
