@@ -62,7 +62,6 @@ func (w *Watch) round(ctx context.Context) error {
 		return err
 	}
 	for _, row := range w.look(time.Now(), rows) {
-		w.Logger.Warn("ending the journal of a process that says nothing any more", "journal", row.Journal(), "for", deadAfter)
 		if err := w.end(ctx, row); err != nil {
 			return err
 		}
@@ -114,11 +113,15 @@ func (w *Watch) look(now time.Time, rows []events.Row) (dead []events.Row) {
 	return dead
 }
 
-// end ends a journal, and notes it in its row.
+// end ends a journal, and notes it in its row. Most often its owner was stopped and has
+// ended it: that needs nobody to look.
 func (w *Watch) end(ctx context.Context, row events.Row) error {
-	at, _, err := endJournal(ctx, w.Log, row.Journal(), w.Clock, w.Logger)
+	at, died, err := endJournal(ctx, w.Log, row.Journal(), w.Clock, w.Logger)
 	if err != nil {
 		return err
+	}
+	if died {
+		w.Logger.Warn("ended the journal of a process that says nothing any more", "journal", row.Journal(), "for", deadAfter)
 	}
 	row.Ended = at
 	return w.Journals.UpdateJournal(ctx, row)

@@ -1,9 +1,12 @@
 package ingest
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
+	"io"
 	"log/slog"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -13,6 +16,12 @@ import (
 
 // watch runs a Watch over a new journal until the function returned is called.
 func watch(t *testing.T, m *memory) (j events.Journal, die func()) {
+	t.Helper()
+	return watchTelling(t, m, io.Discard)
+}
+
+// watchTelling is watch with somebody who reads its log.
+func watchTelling(t *testing.T, m *memory, log io.Writer) (j events.Journal, die func()) {
 	t.Helper()
 	var id [16]byte
 	rand.Read(id[:])
@@ -24,7 +33,7 @@ func watch(t *testing.T, m *memory) (j events.Journal, die func()) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &Watch{Log: m, Journals: m, Clock: clock, Mine: row.Journal, Logger: slog.New(slog.DiscardHandler)}
+	w := &Watch{Log: m, Journals: m, Clock: clock, Mine: row.Journal, Logger: slog.New(slog.NewTextHandler(log, nil))}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() {
@@ -48,9 +57,10 @@ func (m *memory) row(t *testing.T, j events.Journal) events.Row {
 func TestJournalOfAProcessThatDiedIsEndedAfterAMinute(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMemory()
-		mine, stop := watch(t, m)
+		var log bytes.Buffer
+		mine, stop := watchTelling(t, m, &log)
 		other, die := watch(t, m)
-		time.Sleep(time.Hour)
+		time.Sleep(time.Hour + beatEvery/2) // not when they look: synctest orders no ties
 		if m.row(t, mine).Ended != 0 || m.row(t, other).Ended != 0 {
 			t.Fatal("a journal was ended though its owner lives")
 		}
@@ -68,6 +78,9 @@ func TestJournalOfAProcessThatDiedIsEndedAfterAMinute(t *testing.T) {
 			t.Error("more was written")
 		}
 		stop()
+		if n := strings.Count(log.String(), "ended the journal of a process that says nothing any more"); n != 1 {
+			t.Errorf("told %d times, want once:\n%s", n, &log)
+		}
 	})
 }
 
@@ -121,11 +134,15 @@ func TestJournalThatItsOwnerEndedIsNotedOnly(t *testing.T) {
 		die()
 		ended := events.Event{ID: events.ID{1}, Kind: events.KindJournalEnded}
 		m.put(other, 1, events.NewRecord(other, 1, [][]byte{ended.Encode()}))
-		_, stop := watch(t, m)
+		var log bytes.Buffer
+		_, stop := watchTelling(t, m, &log)
 		time.Sleep(2 * deadAfter)
 		stop()
 		if got := m.row(t, other).Ended; got != 1 || len(m.records[other]) != 1 {
 			t.Errorf("ended at %d, %d records, want 1, 1", got, len(m.records[other]))
+		}
+		if log.Len() > 0 {
+			t.Errorf("told, as if the owner had died:\n%s", &log)
 		}
 	})
 }

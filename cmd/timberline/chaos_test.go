@@ -146,7 +146,7 @@ func (s *childServer) says(text string) (bool, error) {
 }
 
 // endsJournal is what an edge says that takes another for dead.
-const endsJournal = "ending the journal of a process that says nothing any more"
+const endsJournal = "ended the journal of a process that says nothing any more"
 
 // waitMost is how long what a test waits for may take, at most.
 const waitMost = 2 * time.Minute
