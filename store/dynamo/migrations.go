@@ -59,7 +59,7 @@ func (m *Migrations) Steps() []migrations.Step {
 				"a stream of new images for the timelines; point-in-time recovery and protection from deletion for all but timelines and leases",
 				strings.Join(m.s.names(), ", ")),
 			Costs:  "some seconds to a minute; empty tables cost nothing, recovery is charged by what is stored",
-			Up:     func(ctx context.Context) error { return CreateTables(ctx, m.s.o) },
+			Up:     m.createTables,
 			Stands: m.tablesStand,
 		},
 		{
@@ -76,6 +76,36 @@ func (s *Store) names() (all []string) {
 		all = append(all, s.name(t))
 	}
 	return all
+}
+
+// createTables creates what is missing, but for tables whose content a store would miss.
+func (m *Migrations) createTables(ctx context.Context) error {
+	if err := m.nothingIsLost(ctx); err != nil {
+		return err
+	}
+	return CreateTables(ctx, m.s.o)
+}
+
+// nothingIsLost refuses a store that was made, and so has had all its tables, of which one
+// is missing that would be empty.
+func (m *Migrations) nothingIsLost(ctx context.Context) error {
+	_, err := m.s.readMeta(ctx)
+	if noTable(err) || errors.Is(err, events.ErrNotFound) {
+		return nil // there is none yet
+	}
+	for _, t := range tables {
+		if err != nil {
+			return err
+		}
+		var st TableStatus
+		switch st, err = m.s.describeTable(ctx, t); {
+		case st.Missing && t == timelinesTable:
+			err = fmt.Errorf("there is no table %s: stop all edges, projectors and relays, and run `timberline migrate restored --store dynamodb --stopped`, which makes the timelines again", st.Name)
+		case st.Missing && t.source:
+			err = fmt.Errorf("there is no table %s, which would be empty: restore it from a backup, as docs/operations.md says", st.Name)
+		}
+	}
+	return err
 }
 
 // tablesStand reports whether the tables are as they are defined: one may have been
@@ -157,6 +187,7 @@ func OpenRestored(ctx context.Context, o Options) (*Store, error) {
 }
 
 func (s *Store) openRestored(ctx context.Context) error {
+	empty := false
 	for _, t := range tables {
 		st, err := s.describeTable(ctx, t)
 		if err != nil {
@@ -165,11 +196,31 @@ func (s *Store) openRestored(ctx context.Context) error {
 		if st.Missing && t.source {
 			return fmt.Errorf("there is no table %s: restore it from the backup, too, or correct the prefix", st.Name)
 		}
+		empty = empty || st.Missing && t == timelinesTable
+	}
+	if empty {
+		if err := s.beginEmpty(ctx); err != nil {
+			return err
+		}
 	}
 	if err := CreateTables(ctx, s.o); err != nil {
 		return err
 	}
 	return s.load(ctx)
+}
+
+// beginEmpty makes the store one that is not whole, before a table is made that would pass
+// for all of its timelines.
+func (s *Store) beginEmpty(ctx context.Context) error {
+	wait, cancel := context.WithTimeout(ctx, createWait)
+	defer cancel()
+	if err := s.completeTable(wait, metaTable); err != nil {
+		return err
+	}
+	if err := s.load(ctx); err != nil || s.meta.phase != migrations.Whole {
+		return err
+	}
+	return s.SetPhase(ctx, migrations.Emptying)
 }
 
 // BeginRestore implements migrations.Restorable.

@@ -151,6 +151,46 @@ func TestTableThatIsMissingIsMadeAgain(t *testing.T) {
 	s.Close()
 }
 
+// A store that goes on with an empty table has lost what stood there, and nobody is told.
+func TestTableWhoseContentIsLostIsNotMadeAgainEmpty(t *testing.T) {
+	for _, tt := range []struct {
+		lost *table
+		says string
+	}{
+		{timelinesTable, "run `timberline migrate restored --store dynamodb --stopped`"},
+		{checkpointsTable, "restore it from a backup"},
+		{logTable, "restore it from a backup"},
+	} {
+		o := options(t)
+		m := up(t, o)
+		deleteTable(t, m, tt.lost)
+		err := migrations.Up(t.Context(), m, time.Now, nil)
+		if err == nil || !strings.Contains(err.Error(), "no table "+m.s.name(tt.lost)) || !strings.Contains(err.Error(), tt.says) {
+			t.Errorf("%s: %v, want the table and %q", tt.lost.suffix, err, tt.says)
+		}
+		if st, err := m.s.describeTable(t.Context(), tt.lost); err != nil || !st.Missing {
+			t.Errorf("%s: %+v, %v; want that it is not made", tt.lost.suffix, st, err)
+		}
+	}
+}
+
+// The restore may end right after it has made the table.
+func TestTimelinesThatWereLostAreNotServedEmpty(t *testing.T) {
+	o := options(t)
+	deleteTable(t, up(t, o), timelinesTable)
+	s, err := OpenRestored(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	if s, err := Open(t.Context(), o); !errors.Is(err, migrations.ErrRestoring) {
+		if err == nil {
+			s.Close()
+		}
+		t.Errorf("open: %v, want ErrRestoring", err)
+	}
+}
+
 func TestStoreOfANewerProgramIsRefused(t *testing.T) {
 	o := options(t)
 	m := up(t, o)
