@@ -31,7 +31,7 @@ func (d *deviceConfig) define(c *call) {
 	c.flags.BoolVar(&d.plain, "plain", false, "talk to a socket in plain mode: nothing is encrypted")
 	c.flags.StringVar(&d.as, "as", "", "`name` of the user to speak for; the token is made with the key in --data")
 	c.flags.StringVar(&d.token, "token", "", "`JWT` to log in with, instead of --as")
-	c.flags.StringVar(&d.data, "data", defaultData, "the server's data `folder`")
+	c.flags.StringVar(&d.data, "data", defaultData, "the server's data `folder`, or that of its --keys")
 	c.flags.StringVar(&d.codec, "codec", "protobuf", "`encoding` of the packets: protobuf or json")
 }
 

@@ -30,7 +30,7 @@ it by --keys do so within 2 seconds.`,
 	example: "timberline key rotate server --data ./timberline-data",
 	run: func(ctx context.Context, c *call) error {
 		words := c.leadingWords()
-		data := c.flags.String("data", defaultData, "the server's data `folder`")
+		data := c.flags.String("data", defaultData, "the server's data `folder`, or that of its --keys")
 		asJSON := c.flags.Bool("json", false, "print JSON, a line for each key")
 		if err := c.parse(2); err != nil {
 			return err
@@ -230,7 +230,7 @@ func (k *keyChange) explain(use *keyUse, err error) error {
 	case errors.Is(err, auth.ErrOldKey):
 		return fmt.Errorf("%w: when nobody needs it any more, retire it first with %s key retire %s%s", err, program(), use.name, dataFlag(k.data))
 	case errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("there is no key in %s: start a server there first, or name its folder with --data (%w)", k.data, err)
+		return fmt.Errorf("there is no key in %s: start a server there first, or name its folder, or that of its --keys, with --data (%w)", k.data, err)
 	case errors.Is(err, auth.ErrNoOldKey):
 		return err
 	}

@@ -124,8 +124,8 @@ func TestKeysAreChangedWhileNoServerRunsToo(t *testing.T) {
 	if gone := keysOf(t, tl(t, "key", "retire", "server", "--data", p.Data, "--json")); len(gone) != 1 || gone[0].Key != p.ServerKey {
 		t.Errorf("%+v, want the retired key", gone)
 	}
-	tl(t, "key", "list", "--data", filepath.Join(p.Data, "none")).want(t, exitFailed, "", "there is no key in")
-	tl(t, "key", "rotate", "token", "--data", filepath.Join(p.Data, "none")).want(t, exitFailed, "", "name its folder with --data")
+	tl(t, "key", "list", "--data", filepath.Join(p.Data, "none")).want(t, exitFailed, "", "name its folder, or that of its --keys, with --data")
+	tl(t, "key", "rotate", "token", "--data", filepath.Join(p.Data, "none")).want(t, exitFailed, "", "or that of its --keys, with --data")
 }
 
 func TestServerThatCannotTakeAKeyUpSaysSo(t *testing.T) {

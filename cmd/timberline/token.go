@@ -21,7 +21,7 @@ The token is a JWT, signed with the key in the server's data folder: whoever has
 speaks for the user until it expires or is revoked. Hand it to the device over a safe way.`,
 	example: "timberline token --user alice --device phone --ttl 24h",
 	run: func(_ context.Context, c *call) error {
-		data := c.flags.String("data", defaultData, "the server's data `folder`")
+		data := c.flags.String("data", defaultData, "the server's data `folder`, or that of its --keys")
 		user := c.flags.String("user", "", "`name` of the user: 1 to 64 of A-Z a-z 0-9 _ . - (required)")
 		device := c.flags.String("device", "", "`name` of the device, of the same form (required)")
 		ttl := c.flags.Duration("ttl", 24*time.Hour, "how long it is valid")
@@ -91,7 +91,7 @@ func signingKey(data string) (ed25519.PrivateKey, error) {
 	key, err := auth.LoadKey(keyPath(data))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, fmt.Errorf("there is no key in %s: start a server there first, or name its folder with --data (%w)", data, err)
+		return nil, fmt.Errorf("there is no key in %s: start a server there first, or name its folder, or that of its --keys, with --data (%w)", data, err)
 	case errors.Is(err, fs.ErrPermission):
 		return nil, fmt.Errorf("only the owner of %s can make tokens: ask them for one, or name another folder with --data (%w)", data, err)
 	}
