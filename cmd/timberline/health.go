@@ -21,6 +21,9 @@ what watches over containers: there is no curl in ours.`,
 		if err := c.parse(0); err != nil {
 			return err
 		}
+		if *monitor == "" {
+			return wrong("monitor", "is missing, want the address that the process was given by it")
+		}
 		if err := checkAddress(*monitor); err != nil {
 			return wrong("monitor", "is %q: %v", *monitor, err)
 		}

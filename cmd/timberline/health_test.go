@@ -37,5 +37,5 @@ func TestHealthOfNobodyFails(t *testing.T) {
 	}))
 	defer other.Close()
 	tl(t, "health", "--monitor", strings.TrimPrefix(other.URL, "http://")).want(t, exitFailed, "", "no such page")
-	tl(t, "health").want(t, exitUsage, "", "--monitor is")
+	tl(t, "health").want(t, exitUsage, "", "--monitor is missing, want the address that the process was given by it")
 }

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -38,9 +39,20 @@ func newMonitor(address string) (*monitor, error) {
 	}
 	var err error
 	if m.listener, err = net.Listen("tcp", address); err != nil {
-		return nil, fmt.Errorf("--monitor: %w: stop whoever has the port, choose another, or none with --monitor ''", err)
+		return nil, monitorError(address, err)
 	}
 	return m, nil
+}
+
+// monitorError says what to do about a socket that cannot be opened.
+func monitorError(address string, err error) error {
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return fmt.Errorf("--monitor: %s: the port is in use: stop whoever has it, choose another, or none with --monitor '' (%w)", address, err)
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return fmt.Errorf("--monitor: %s: this machine does not have that address (%w)", address, err)
+	}
+	return fmt.Errorf("--monitor: %w", err)
 }
 
 // close closes the socket, if it is open still.

@@ -180,3 +180,22 @@ func TestDashboardShowsMetricsThatExistAndEachOfThem(t *testing.T) {
 		}
 	}
 }
+
+func TestAddressOfTheMonitorIsRefusedForWhatIsWrongWithIt(t *testing.T) {
+	taken, err := newMonitor("127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.close()
+	for address, want := range map[string]string{
+		taken.address():    "the port is in use: stop whoever has it, choose another, or none with --monitor ''",
+		"203.0.113.1:9100": "this machine does not have that address",
+	} {
+		if m, err := newMonitor(address); err == nil || !strings.Contains(err.Error(), "--monitor: ") || !strings.Contains(err.Error(), want) {
+			if err == nil {
+				m.close()
+			}
+			t.Errorf("%s: %v, want %q", address, err, want)
+		}
+	}
+}
