@@ -182,6 +182,10 @@ func (p *Projector) Run(ctx context.Context) error {
 			polled = true // at once: the state was dropped, go on from what the other wrote
 			pause = retryFirst
 			continue
+		case errors.Is(err, errMore):
+			polled = true // at once, and with what has come meanwhile
+			pause = retryFirst
+			continue
 		case err != nil:
 			p.cfg.Logger.Warn("projection failed; trying again", "err", err)
 			poll.Reset(pause/2 + time.Duration(p.jitter.Int64N(int64(pause))))
@@ -227,9 +231,15 @@ func (p *Projector) take() (hints []bus.Hint, owned []Shard) {
 	return hints, owned
 }
 
+// errMore says that a round has ended before all was read.
+var errMore = errors.New("there is more to read")
+
 // round reads what is new, once for all shards, and has each project it. It goes
-// on until nothing more is there.
+// on until nothing more is there, or until it is time to look at all journals again:
+// of one that is written all the time there is always more, and neither journals that
+// are new nor hints nor other shards to own may wait for its end.
 func (p *Projector) round(ctx context.Context, polled bool) error {
+	began := time.Now()
 	hints, owned := p.take()
 	if owned != nil {
 		p.own(owned)
@@ -255,6 +265,9 @@ func (p *Projector) round(ctx context.Context, polled bool) error {
 		}
 		if len(look) == 0 {
 			return nil
+		}
+		if time.Since(began) >= p.cfg.Poll {
+			return errMore
 		}
 		var err error
 		if recs, err = p.read(ctx, look); err != nil {

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -561,6 +562,66 @@ func TestRebuiltTimelinesAreTheSameBytes(t *testing.T) {
 	if diff := cmp.Diff(m.replay(t, 1), m.items); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
 	}
+}
+
+func TestJournalThatIsAlwaysWrittenKeepsNothingElseWaiting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory()
+		w := &scribe{t: t, m: m, r: rand.New(rand.NewPCG(1, 1))}
+		busy := w.open()
+		var writing atomic.Bool
+		writing.Store(true)
+		p := newProjector(t, m.by(func(what string) (bool, error) {
+			if what == "read log" && writing.Load() {
+				time.Sleep(10 * time.Millisecond)
+				w.append(busy, w.message(20)) // by the time of each read there is more
+			}
+			return true, nil
+		}), new(local.Bus), 2)
+		p.own([]Shard{0})
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- p.Run(ctx) }()
+		time.Sleep(3 * time.Second)
+		other := &scribe{t: t, m: m, r: rand.New(rand.NewPCG(2, 2)), clock: 1 << 15}
+		late := other.open() // of which no hint comes
+		for range 20 {
+			other.append(late, other.message(20))
+		}
+		p.Own([]Shard{0, 1})
+		time.Sleep(2*p.cfg.Poll + time.Second)
+		for s := range Shard(2) {
+			if at := m.covered(t, s, 2); at != 20 {
+				t.Errorf("shard %d has %d records of the new journal while another is written, want 20", s, at)
+			}
+		}
+		writing.Store(false)
+		time.Sleep(2 * p.cfg.Poll)
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		wantExact(t, m, 2)
+	})
+}
+
+// covered returns how far the checkpoints of a shard lead in a journal.
+func (m *memory) covered(t *testing.T, s Shard, journal uint64) (at events.Offset) {
+	t.Helper()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for i, data := range m.checkpoints[s] {
+		cp, err := DecodeCheckpoint(s, CheckpointNumber(i+1), data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range cp.Moved {
+			if p.Journal == journal {
+				at = p.Offset
+			}
+		}
+	}
+	return at
 }
 
 func BenchmarkGifts(b *testing.B) {
