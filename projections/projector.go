@@ -47,7 +47,7 @@ type Projector struct {
 	ended time.Time  // of the last round, whatever came of it; zero: Run has not begun
 	owned []Shard    // those it is to own from the next round on; nil: as before
 	hints []bus.Hint // newest last; dropped when there are too many
-	size  int        // bytes of their records
+	size  int        // bytes that they take
 	wake  chan struct{}
 
 	known uint64 // journals up to it have rows
@@ -55,6 +55,7 @@ type Projector struct {
 
 const (
 	maxHintBytes = 16 << 20
+	bareHint     = 128     // bytes that a hint takes without its record
 	readBytes    = 4 << 20 // of log read at a time
 	retryFirst   = 50 * time.Millisecond
 	retryMost    = 5 * time.Second
@@ -213,8 +214,9 @@ func (p *Projector) onHint(h bus.Hint) {
 		return
 	}
 	p.mu.Lock()
-	if p.size += len(h.Record); p.size > maxHintBytes {
-		p.hints, p.size = nil, len(h.Record) // the log has what is dropped here
+	size := bareHint + len(h.Record)
+	if p.size += size; p.size > maxHintBytes {
+		p.hints, p.size = nil, size // the log has what is dropped here
 		p.metrics.hintsDropped.Inc()
 	}
 	p.hints = append(p.hints, h)

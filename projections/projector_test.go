@@ -332,6 +332,18 @@ func TestHintedRecordIsFoundThoughReadsLag(t *testing.T) {
 	wantExact(t, m, 1)
 }
 
+// While a round waits for the store others append, and from another process a hint
+// brings no record.
+func TestHintsThatBringNoRecordAreBoundedToo(t *testing.T) {
+	p := newProjector(t, newMemory().by(always), new(local.Bus), 1)
+	for at := range events.Offset(1_000_000) {
+		p.onHint(bus.Hint{Store: events.StoreID{7}, Journal: "j:1", Offset: at + 1})
+	}
+	if n := len(p.hints); n > maxHintBytes/bareHint {
+		t.Errorf("%d hints wait", n)
+	}
+}
+
 func TestHintedRecordsAreNotReadFromTheLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMemory()
