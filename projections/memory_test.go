@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -172,6 +173,15 @@ func (m *memory) ReadItems(_ context.Context, u events.User, from events.Seq, si
 		}
 	}
 	return out, nil
+}
+
+// catchUp has the projector read all that there is.
+func (p *Projector) catchUp(ctx context.Context) error {
+	for {
+		if err := p.round(ctx, true); !errors.Is(err, errMore) {
+			return err
+		}
+	}
 }
 
 // A scribe writes a log, as edges would.

@@ -95,12 +95,12 @@ func TestProjectorPlacesEveryMessageOnce(t *testing.T) {
 		}
 		w.append(a, w.other(events.KindJournalEnded))
 		p := newProjector(t, m.by(always), new(local.Bus), shards)
-		if err := p.round(t.Context(), true); err != nil {
+		if err := p.catchUp(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		wantExact(t, m, shards)
 		last := len(m.checkpoints[0])
-		if err := p.round(t.Context(), true); err != nil {
+		if err := p.catchUp(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		if len(m.checkpoints[0]) != last {
@@ -122,7 +122,7 @@ func TestProjectorComesBackAndReadsNothingTwice(t *testing.T) {
 		}
 		// A new projector each time: all it knows is what stands.
 		p := newProjector(t, m.by(always), new(local.Bus), 2)
-		if err := p.round(t.Context(), true); err != nil {
+		if err := p.catchUp(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		wantExact(t, m, 2)
@@ -139,7 +139,7 @@ func TestEndedJournalsLeaveThePositions(t *testing.T) {
 	}
 	w.append(w.open(), w.message(2))
 	p := newProjector(t, m.by(always), new(local.Bus), 1)
-	if err := p.round(t.Context(), true); err != nil {
+	if err := p.catchUp(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if got := slices.Sorted(maps.Keys(p.shards[0].committed.at)); !cmp.Equal(got, []uint64{6}) {
@@ -178,12 +178,12 @@ func TestTimelinesAreExactUnderFaults(t *testing.T) {
 				w.append(journals[r.IntN(len(journals))], w.message(4), w.message(4))
 			}
 			mu.Unlock()
-			if err := p.round(t.Context(), true); errors.Is(err, events.ErrCorrupt) {
+			if err := p.catchUp(t.Context()); errors.Is(err, events.ErrCorrupt) {
 				t.Fatalf("seed %d: %v", seed, err)
 			}
 		}
 		faulty = false
-		for err := errors.New("again"); err != nil; err = p.round(t.Context(), true) {
+		for err := errors.New("again"); err != nil; err = p.catchUp(t.Context()) {
 			if errors.Is(err, events.ErrCorrupt) {
 				t.Fatalf("seed %d: %v", seed, err)
 			}
@@ -215,14 +215,14 @@ func twoProjectors(t *testing.T, seed uint64) {
 
 	const count = 2
 	var gates [count]chan struct{}
-	var waiting [count]bool
+	var waiting [count]int // steps, each of which a gate lets pass
 	var mu sync.Mutex
 	var done sync.WaitGroup
 	for i := range count {
 		gates[i] = make(chan struct{})
 		p := newProjector(t, m.by(func(string) (bool, error) {
 			mu.Lock()
-			waiting[i] = true
+			waiting[i]++
 			mu.Unlock()
 			select {
 			case <-gates[i]:
@@ -247,8 +247,10 @@ func twoProjectors(t *testing.T, seed uint64) {
 		synctest.Wait()
 		i := r.IntN(count)
 		mu.Lock()
-		ready := waiting[i]
-		waiting[i] = false
+		ready := waiting[i] > 0
+		if ready {
+			waiting[i]--
+		}
 		mu.Unlock()
 		if ready {
 			gates[i] <- struct{}{}
@@ -286,13 +288,13 @@ func TestShardsThatChangeHandsStayExact(t *testing.T) {
 				}
 				p.Own(owned)
 			}
-			if err := p.round(t.Context(), true); err != nil && !errors.Is(err, errOvertaken) {
+			if err := p.catchUp(t.Context()); err != nil && !errors.Is(err, errOvertaken) {
 				t.Fatalf("seed %d: %v", seed, err)
 			}
 		}
 		ps[0].Own([]Shard{0, 1, 2, 3, 4})
 		for err := errOvertaken; err != nil; {
-			if err = ps[0].round(t.Context(), true); err != nil && !errors.Is(err, errOvertaken) {
+			if err = ps[0].catchUp(t.Context()); err != nil && !errors.Is(err, errOvertaken) {
 				t.Fatalf("seed %d: %v", seed, err)
 			}
 		}
@@ -309,7 +311,7 @@ func TestProjectorThatOwnsNothingWritesNothing(t *testing.T) {
 	w.append(w.open(), w.message(5))
 	p := newProjector(t, m.by(always), new(local.Bus), 2)
 	p.Own(nil)
-	if err := p.round(t.Context(), true); err != nil {
+	if err := p.catchUp(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if len(m.checkpoints) > 0 {
@@ -427,7 +429,7 @@ func TestCheckpointsKeepTheirLimits(t *testing.T) {
 		w.append(j, raws...)
 	}
 	p := newProjector(t, m.by(always), new(local.Bus), 1)
-	if err := p.round(t.Context(), true); err != nil {
+	if err := p.catchUp(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	for u, items := range m.items {
@@ -479,7 +481,7 @@ func TestFullCheckpointsListEveryLiveJournal(t *testing.T) {
 	p := newProjector(t, v, new(local.Bus), 1)
 	for range fullEvery + 10 {
 		w.append(busy, w.message(2))
-		if err := p.round(t.Context(), true); err != nil {
+		if err := p.catchUp(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -525,7 +527,7 @@ func TestDamagedCheckpointOrItemStopsTheProjectorAndIsNamed(t *testing.T) {
 		m := newMemory()
 		w := &scribe{t: t, m: m, r: rand.New(rand.NewPCG(1, 1))}
 		w.append(w.open(), w.message(2))
-		if err := newProjector(t, m.by(always), new(local.Bus), 1).round(t.Context(), true); err != nil {
+		if err := newProjector(t, m.by(always), new(local.Bus), 1).catchUp(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		damage(m)
@@ -552,7 +554,7 @@ func TestMessagesThatTheRulesCannotPlaceAreCounted(t *testing.T) {
 	odd := events.Event{ID: events.ID{0, 0, 1}, Kind: events.KindMessage, Conversation: "g:01ARZ3NDEKTSV4RRFFQ69G5FAV"}
 	w.append(w.open(), odd.Encode(), w.message(2))
 	p := newProjector(t, m.by(always), new(local.Bus), 1)
-	if err := p.round(t.Context(), true); err != nil {
+	if err := p.catchUp(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if p.Misplaced() != 1 {
@@ -567,7 +569,7 @@ func TestRebuiltTimelinesAreTheSameBytes(t *testing.T) {
 	p := newProjector(t, m.by(always), new(local.Bus), 1)
 	for range 50 {
 		w.append(j, w.message(6), w.message(6))
-		if err := p.round(t.Context(), true); err != nil {
+		if err := p.catchUp(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -636,6 +638,45 @@ func (m *memory) covered(t *testing.T, s Shard, journal uint64) (at events.Offse
 	return at
 }
 
+// From another machine each read takes milliseconds, and a checkpoint may give entries to
+// thousands of users of whom nothing is known yet, or whose items are missing.
+func TestEndsOfManyTimelinesAreReadAtATime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory()
+		w := &scribe{t: t, m: m, r: rand.New(rand.NewPCG(1, 1))}
+		j := w.open()
+		for range 10 {
+			var raws [][]byte
+			for range 200 {
+				raws = append(raws, w.message(10_000))
+			}
+			w.append(j, raws...)
+		}
+		died := errors.New("the projector died between checkpoint and items")
+		step := func(what string) (bool, error) {
+			switch {
+			case what == "newest":
+				time.Sleep(5 * time.Millisecond)
+			case what == "item" && died != nil:
+				return false, died
+			}
+			return true, nil
+		}
+		for range 2 {
+			p := newProjector(t, m.by(step), new(local.Bus), 1)
+			began := time.Now()
+			if err := p.catchUp(t.Context()); !errors.Is(err, died) {
+				t.Fatal(err)
+			}
+			if took := time.Since(began); took > 3*time.Second {
+				t.Errorf("it took %v", took)
+			}
+			died = nil
+		}
+		wantExact(t, m, 1)
+	})
+}
+
 func BenchmarkGifts(b *testing.B) {
 	m := newMemory()
 	w := &scribe{m: m, r: rand.New(rand.NewPCG(1, 1))}
@@ -682,7 +723,7 @@ func TestOvertakenProjectorGoesOnInOneRoundAlsoIfAHintCame(t *testing.T) {
 			case what == "checkpoint" && !overtaken:
 				overtaken, reads = true, 0
 				b.PublishHint(bus.Hint{Store: events.StoreID{7}, Journal: j, Offset: 1})
-				return true, other.round(t.Context(), true)
+				return true, other.catchUp(t.Context())
 			case what == "read log":
 				reads++
 			}

@@ -20,7 +20,7 @@ func TestHeadTellsTheHighestIdOfATimeline(t *testing.T) {
 	for range 30 {
 		w.append(a, w.message(5))
 		w.append(b, w.message(5))
-		if err := p.round(t.Context(), true); err != nil {
+		if err := p.catchUp(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -201,7 +201,7 @@ func (b *rebuild) know(ctx context.Context, c *cover) error {
 		var t tail
 		if !b.empty {
 			var err error
-			if t, err = newest(ctx, b.items, u); err != nil {
+			if t, err = newestOf(ctx, b.items, u); err != nil {
 				return err
 			}
 		}

@@ -48,7 +48,7 @@ func write(t *testing.T, m *memory, r *rand.Rand, shards uint32) *scribe {
 		if r.IntN(4) == 0 {
 			continue
 		}
-		if err := p.round(t.Context(), true); err != nil {
+		if err := p.catchUp(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -176,7 +176,7 @@ func TestCheckpointsThatCoverMoreThanTheLogAreFound(t *testing.T) {
 		replayAll(t, m.by(always), shards, true, r)
 		m.wantItems(t, seed, m.replay(t, shards))
 		w.append(w.open(), w.message(6)) // life goes on
-		if err := newProjector(t, m.by(always), new(local.Bus), shards).round(t.Context(), true); err != nil {
+		if err := newProjector(t, m.by(always), new(local.Bus), shards).catchUp(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		wantExact(t, m, shards)
