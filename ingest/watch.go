@@ -61,6 +61,8 @@ func (w *Watch) round(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	ctx, cancel := context.WithTimeout(ctx, beatEvery) // then it is time to beat, and to look who is dead
+	defer cancel()
 	for _, row := range w.look(time.Now(), rows) {
 		if err := w.end(ctx, row); err != nil {
 			return err

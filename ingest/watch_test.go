@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"errors"
 	"io"
 	"log/slog"
 	"strings"
@@ -123,6 +124,38 @@ func TestStoreThatWasAwayForMinutesCostsNobodyItsJournal(t *testing.T) {
 			if m.row(t, j).Ended != 0 {
 				t.Errorf("journal %s was ended though its owner lives", j)
 			}
+		}
+	})
+}
+
+// Rows and log are tables of their own, and journals partitions of theirs: one may take
+// nothing while the others do.
+func TestEndThatDoesNotLandKeepsNobodyFromBeating(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory()
+		dead, die := watch(t, m)
+		die()
+		var living []events.Journal
+		for range 2 {
+			time.Sleep(beatEvery / 3)
+			j, stop := watch(t, m)
+			defer stop()
+			living = append(living, j)
+		}
+		m.disturb(func(int) (bool, error) { return false, errors.New("throttled") })
+		time.Sleep(5 * time.Minute)
+		_, stop := watch(t, m) // it knows of the others only what it sees from now on
+		defer stop()
+		time.Sleep(5 * time.Minute)
+		m.disturb(nil)
+		time.Sleep(5 * time.Minute)
+		for _, j := range living {
+			if at := m.row(t, j).Ended; at != 0 {
+				t.Errorf("journal %s was ended though its owner lives", j)
+			}
+		}
+		if m.row(t, dead).Ended != 1 {
+			t.Error("the journal of the dead was not ended when it could be")
 		}
 	})
 }
