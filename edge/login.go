@@ -408,9 +408,16 @@ func (t *table) ask(j events.Journal, q question) {
 	}
 }
 
-// inquire starts a read for all that wait.
+// settleWithin bounds one inquiry. It has its turn again when others have had theirs.
+const settleWithin = 30 * time.Second
+
+// mostInquiries bounds those under way: while the log takes nothing none ends, and logins
+// and reads of timelines have to go on.
+func (t *table) mostInquiries() int { return max(t.cfg.Workers/2, 1) }
+
+// inquire starts a read for all that wait, unless too many are under way.
 func (t *table) inquire(in *inquiry) {
-	if in.running {
+	if in.running || t.inquiries >= t.mostInquiries() {
 		return
 	}
 	in.waiting = slices.DeleteFunc(in.waiting, func(q question) bool { return q.asker.state != open })
@@ -420,11 +427,20 @@ func (t *table) inquire(in *inquiry) {
 	}
 	qs := in.waiting
 	in.waiting, in.running, in.again = nil, true, time.Time{}
+	t.inquiries++
+	over := func(now time.Time) {
+		in.running = false
+		t.inquiries--
+		t.retry(now)
+	}
 	failed := func(now time.Time) {
-		in.running, in.waiting = false, append(qs, in.waiting...)
+		in.waiting = append(qs, in.waiting...)
 		in.again = now.Add(askAgain)
+		over(now)
 	}
 	t.want(func(ctx context.Context) func(time.Time) {
+		ctx, cancel := context.WithTimeout(ctx, settleWithin)
+		defer cancel()
 		asked := make([]ingest.Question, len(qs))
 		for i, q := range qs {
 			asked[i] = q.Question
@@ -434,12 +450,11 @@ func (t *table) inquire(in *inquiry) {
 			t.cfg.Logger.Warn("old sessions are not settled; trying again", "journal", in.journal, "err", err)
 			return failed
 		}
-		return func(time.Time) {
-			in.running = false
+		return func(now time.Time) {
 			for _, a := range answers {
 				hand(a, qs)
 			}
-			t.inquire(in)
+			over(now)
 		}
 	}, failed)
 }
@@ -453,10 +468,10 @@ func hand(a ingest.Answered, qs []question) {
 	}
 }
 
-// retry tries the settlings again that failed a while ago.
+// retry starts the settlings that wait for their turn, and those that failed a while ago.
 func (t *table) retry(now time.Time) {
 	for _, j := range slices.Sorted(maps.Keys(t.asking)) {
-		if in := t.asking[j]; !in.again.IsZero() && !in.again.After(now) {
+		if in := t.asking[j]; !in.again.After(now) {
 			t.inquire(in)
 		}
 	}

@@ -28,13 +28,14 @@ type table struct {
 	devices  map[device]*session
 	users    map[events.User][]*session
 	attempts map[attempt]*session        // logins that may be repeated
-	asking   map[events.Journal]*inquiry // settling under way
+	asking   map[events.Journal]*inquiry // to be settled
 	timers   timers
 	ring     *ring
 	unproved *sources  // what those may ask for who have proved nothing
 	proved   *sources  // handshakes of those who have proved their address
 	began    time.Time // the first time that it was told; meters count from it
 
+	inquiries  int // of those, under way
 	packer     wire.Packer
 	dirty      []*session        // have frames to be sent
 	out        [][]wire.Datagram // by socket

@@ -545,6 +545,37 @@ func TestDeadSessionIsSettledByTheLogAndAskedForAgain(t *testing.T) {
 	}
 }
 
+// While the log takes no records no settling ends, and there may be one for each edge that
+// has died.
+func TestSettlingLeavesWorkersToOthers(t *testing.T) {
+	tl := newTale(t)
+	var olds []wire.OldSession
+	const devices = 4 * wire.MaxSettle
+	for n := range devices {
+		olds = append(olds, wire.OldSession{Session: events.SessionID{9, byte(n)}, Journal: events.JournalNumbered(uint64(n + 2))})
+	}
+	s := tl.table.sessions[tl.login(1, "alice/phone")]
+	tl.heard(1)
+	tl.hold = true
+	for some := range slices.Chunk(olds, wire.MaxSettle) {
+		tl.table.settle(s, some)
+	}
+	if n := len(tl.table.tasks); n != tl.table.cfg.Workers/2 {
+		t.Errorf("%d of %d workers are to settle", n, tl.table.cfg.Workers)
+	}
+	tl.settler.err = errors.New("throttled")
+	tl.hold = false
+	tl.settle()
+	if tl.settler.asked != devices {
+		t.Errorf("asked about %d journals, want that each of %d has its turn", tl.settler.asked, devices)
+	}
+	tl.settler.err = nil
+	tl.advance(askAgain)
+	if s.settling != 0 || len(tl.table.asking) != 0 || tl.table.inquiries != 0 {
+		t.Errorf("%d sessions are to be settled, %d journals asked for, %d under way; want none", s.settling, len(tl.table.asking), tl.table.inquiries)
+	}
+}
+
 func TestNobodySettlesAnothersSession(t *testing.T) {
 	tl := newTale(t)
 	alice := tl.login(1, "alice/phone")
