@@ -27,7 +27,7 @@ const (
 // client.
 type delivery struct {
 	head, first events.Seq
-	read        time.Time  // when head was read from the store
+	read        time.Time  // when the store was asked for head
 	cursor      events.Seq // the client has everything up to here
 	flight      []bus.Push // sent, not acknowledged, oldest first
 	bytes       int        // of flight
@@ -39,8 +39,8 @@ type delivery struct {
 	tellAt      time.Time     // when to tell it; zero: no need to
 }
 
-func (d *delivery) start(now time.Time, cursor events.Seq, run events.Run) {
-	d.head, d.first, d.read = max(d.head, run.Head), run.First, now
+func (d *delivery) start(cursor events.Seq, o opened) {
+	d.head, d.first, d.read = max(d.head, o.run.Head), o.run.First, o.asked
 	d.cursor = cursor
 }
 
@@ -217,11 +217,11 @@ func (t *table) stale(now time.Time, s *session) bool {
 func (t *table) distrust(now time.Time) { t.distrusted = now }
 
 // readHead reads the timeline's end and then answers a Ping.
-func (t *table) readHead(s *session, ping uint32) {
+func (t *table) readHead(now time.Time, s *session, ping uint32) {
 	user, cursor := s.owner.User, s.deliver.cursor
 	t.want(func(ctx context.Context) func(time.Time) {
-		o := t.readTimeline(ctx, user, cursor)
-		return func(now time.Time) {
+		o := t.readTimeline(ctx, now, user, cursor)
+		return func(time.Time) {
 			switch {
 			case s.state != open:
 				return
@@ -229,7 +229,7 @@ func (t *table) readHead(s *session, ping uint32) {
 				t.unread(user, o.err)
 			default:
 				s.deliver.head = max(s.deliver.head, o.run.Head)
-				s.deliver.first, s.deliver.read = o.run.First, now
+				s.deliver.first, s.deliver.read = o.run.First, o.asked
 				s.mute = s.mute && !o.found
 			}
 			s.pong(ping)

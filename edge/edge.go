@@ -202,9 +202,6 @@ func (e *Edge) loop(ctx, hard context.Context) {
 		}
 		now := time.Now()
 		e.look(now)
-		if e.distrust.Swap(false) {
-			e.table.distrust(now)
-		}
 		e.table.tick(now)
 		e.flush(now)
 		if e.table.drained {
@@ -237,8 +234,11 @@ func (e *Edge) more() {
 	}
 }
 
-// perform does a job.
+// perform does a job. What it says of heads must not be what is distrusted by now.
 func (e *Edge) perform(now time.Time, j job) {
+	if e.distrust.Swap(false) {
+		e.table.distrust(now)
+	}
 	if j.batch == nil {
 		j.do(now)
 		return

@@ -215,3 +215,14 @@ func TestSocketsAreLookedAtOnceInAMillisecond(t *testing.T) {
 		})
 	}
 }
+
+func TestFirstHeartbeatAfterADistrustIsNotAnsweredFromMemory(t *testing.T) {
+	e := newEdge(t, noConn{})
+	s := &session{deliver: delivery{read: time.Now()}}
+	e.distrust.Store(true)
+	e.perform(time.Now(), job{do: func(now time.Time) {
+		if !e.table.stale(now, s) {
+			t.Error("the head is still trusted")
+		}
+	}})
+}

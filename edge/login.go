@@ -132,7 +132,7 @@ func (t *table) verified(now time.Time, who stranger, turn uint64, f *wire.Login
 	}
 	t.identify(now, s, id)
 	t.bind(s)
-	t.open(s, f)
+	t.open(now, s, f)
 }
 
 // judge says why a token is not good enough; ReasonNone if it is.
@@ -236,6 +236,7 @@ func (t *table) bind(s *session) {
 
 // opened is what the store says of a timeline.
 type opened struct {
+	asked time.Time // what stands there is no older
 	run   events.Run
 	found bool // the cursor is of this timeline
 	err   error
@@ -247,7 +248,7 @@ const followWithin = 500 * time.Millisecond
 
 // open reads the store for a session that is bound. Pushes come here before the head
 // is read: so none is missed in between.
-func (t *table) open(s *session, f *wire.Login) {
+func (t *table) open(now time.Time, s *session, f *wire.Login) {
 	cursor := f.Cursor
 	if f.Store != t.cfg.Store {
 		cursor = 0
@@ -255,7 +256,7 @@ func (t *table) open(s *session, f *wire.Login) {
 	user := s.owner.User
 	t.want(func(ctx context.Context) func(time.Time) {
 		t.follow(ctx, user)
-		o := t.readTimeline(ctx, user, cursor)
+		o := t.readTimeline(ctx, now, user, cursor)
 		return func(now time.Time) { t.opened(now, s, f, cursor, o) }
 	}, func(time.Time) {
 		t.abandon(s, f)
@@ -275,13 +276,13 @@ func (t *table) follow(ctx context.Context, u events.User) {
 // above all that stands there (R4). The device may have been shown more than its
 // cursor says: it is killed before it has kept that, and another edge, whose clock
 // was ahead, has shown it.
-func (t *table) readTimeline(ctx context.Context, u events.User, cursor events.Seq) opened {
+func (t *table) readTimeline(ctx context.Context, asked time.Time, u events.User, cursor events.Seq) opened {
 	run, err := t.cfg.Timelines.Head(ctx, u)
 	if err != nil {
 		return opened{err: err}
 	}
 	t.cfg.Clock.Observe(run.Newest)
-	return opened{run: run, found: cursor <= run.Head}
+	return opened{asked: asked, run: run, found: cursor <= run.Head}
 }
 
 // unread tells that a timeline could not be read. A store that is away comes back.
@@ -323,7 +324,7 @@ func (t *table) opened(now time.Time, s *session, f *wire.Login, cursor events.S
 	s.state = open
 	s.mute = !o.found
 	s.journal, s.begins = t.cfg.Writer.Position()
-	s.deliver.start(now, cursor, o.run)
+	s.deliver.start(cursor, o)
 	s.accepted(now, s.attempt.id) // before what it may say of old sessions
 	t.settle(s, f.Settle)
 	if old != nil {

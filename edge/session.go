@@ -267,7 +267,7 @@ func (t *table) ping(now time.Time, s *session, f *wire.Ping) {
 		s.wantAck()
 	}
 	if s.mute || t.stale(now, s) || !t.cfg.Bus.Connected() {
-		t.readHead(s, f.ID)
+		t.readHead(now, s, f.ID)
 		return
 	}
 	s.pong(f.ID)

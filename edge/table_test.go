@@ -896,6 +896,24 @@ func TestDistrustedHeadIsReadAgainAtTheNextHeartbeat(t *testing.T) {
 	tl.want(1, "the store knows", "pong 2 head 1")
 }
 
+func TestHeadThatWasReadBeforeAPushWasLostIsReadAgain(t *testing.T) {
+	tl := newTale(t)
+	bob := tl.login(1, "bob/phone")
+	tl.heard(1)
+	tl.hold = true
+	tl.table.distrust(tl.now)
+	tl.packet(1, bob, &wire.Ping{ID: 1})
+	read := tl.table.takeTasks()[0].do(t.Context()) // and its answer is on its way
+	tl.entry("bob", events.SessionID{}, "x")        // and its push is lost
+	tl.now = tl.now.Add(time.Millisecond)
+	tl.table.distrust(tl.now)
+	tl.now = tl.now.Add(time.Millisecond)
+	read(tl.now)
+	tl.hold = false
+	tl.packet(1, bob, &wire.Ping{ID: 2})
+	tl.want(1, "what was read then says nothing of what was lost since", "pong 1 head 0, pong 2 head 1")
+}
+
 func TestPushesInFlightAreBoundedInBytes(t *testing.T) {
 	tl := newTale(t)
 	bob := tl.login(1, "bob/phone")
