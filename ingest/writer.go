@@ -381,6 +381,16 @@ func (w *Writer) moved(at events.Offset, r Report) {
 			w.release(d.Owner)
 		}
 	}
+	if r.Ended {
+		w.releaseAll()
+	}
+}
+
+// releaseAll wakes all who wait: the end of the journal has closed its sessions.
+func (w *Writer) releaseAll() {
+	for o := range w.closing {
+		w.release(o)
+	}
 }
 
 // release wakes those who wait for a session to be closed.
@@ -473,8 +483,6 @@ func (w *Writer) lose() (stop bool) {
 	w.ended = true
 	w.pending, w.commits, w.ready, w.size = nil, nil, 0, 0
 	clear(w.closed)
-	for o := range w.closing {
-		w.release(o)
-	}
+	w.releaseAll()
 	return w.stop
 }

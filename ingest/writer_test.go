@@ -442,6 +442,27 @@ func TestForeignCloseOrEndIsEnoughForWhoWaitsForAClose(t *testing.T) {
 	}
 }
 
+func TestOwnEndIsEnoughForWhoWaitsForAClose(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, newMemory())
+		b.log.disturb(func(int) (bool, error) {
+			time.Sleep(time.Second)
+			return true, nil
+		})
+		b.run()
+		defer func() { b.stop() }()
+		b.w.Stop()
+		wait(time.Second / 2) // the end of the journal is on its way
+		j, _ := b.w.Position()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if mine, err := b.w.CloseSession(ctx, j, owner("a")); !mine || err != nil {
+			t.Errorf("mine %v, %v; want that the end of the journal closes the session", mine, err)
+		}
+		b.want("nothing stands behind the end", "journal_ended", b.log.words(t, j))
+	})
+}
+
 func TestWriterGoesOnWhereNoJournalCanBeOpenedForAWhile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, newMemory())
