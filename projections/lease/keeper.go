@@ -25,7 +25,8 @@ type Config struct {
 	// Length is how long a lease has to stand unchanged until others take it. A
 	// quarter of it is how often leases are renewed and looked at. Default: 10 s.
 	Length time.Duration
-	// Names returns the leases there should be, given those that stand.
+	// Names returns the leases there should be, given those that stand. While it fails
+	// the process keeps those it holds, and takes no others.
 	Names  func(ctx context.Context, stand []Lease) ([]string, error)
 	Random io.Reader // for the jitter between rounds
 	Logger *slog.Logger
@@ -150,10 +151,7 @@ func (k *Keeper) put(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	names, err := k.cfg.Names(ctx, stand)
-	if err != nil {
-		return err
-	}
+	names, err := k.names(ctx, stand)
 	began := time.Now()
 	lost := maps.Clone(k.held)
 	for _, m := range k.holder.moves(began, k.cfg.Kind, names, stand, k.moved()) {
@@ -170,6 +168,18 @@ func (k *Keeper) put(ctx context.Context) error {
 		delete(k.held, name)
 	}
 	return err
+}
+
+// names returns the leases there should be: if nobody can say that now, those held, which
+// are renewed all the same.
+func (k *Keeper) names(ctx context.Context, stand []Lease) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, k.cfg.Length/4)
+	defer cancel()
+	names, err := k.cfg.Names(ctx, stand)
+	if err != nil {
+		names = slices.Sorted(maps.Keys(k.held))
+	}
+	return names, err
 }
 
 // moved returns the places noted of leases that are held.

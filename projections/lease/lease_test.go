@@ -64,6 +64,7 @@ type party struct {
 	leases *memory
 	names  []string
 	random *rand.ChaCha8
+	named  func(ctx context.Context) error // why names are not known; nil: they are
 
 	mu   sync.Mutex
 	held map[string][]string // by owner
@@ -83,7 +84,14 @@ func (p *party) join(owner string) (k *lease.Keeper, leave, die func()) {
 	var dead atomic.Bool
 	k, err := lease.NewKeeper(lease.Config{
 		Leases: mortal{p.leases, &dead}, Kind: "work", Owner: owner, Random: p.random, Logger: slog.New(slog.DiscardHandler),
-		Names: func(context.Context, []lease.Lease) ([]string, error) { return p.names, nil },
+		Names: func(ctx context.Context, _ []lease.Lease) ([]string, error) {
+			if p.named != nil {
+				if err := p.named(ctx); err != nil {
+					return nil, err
+				}
+			}
+			return p.names, nil
+		},
 	})
 	if err != nil {
 		p.t.Fatal(err)
@@ -191,6 +199,41 @@ func TestShareOfAProcessThatIsCutOffIsGivenUpInTime(t *testing.T) {
 			t.Errorf("%v are held though they could not be renewed for longer than their length", held)
 		}
 	})
+}
+
+// What names the shards of a stream may be called ten times a second by all together, and
+// those that are held can be read all the same.
+func TestLeasesAreKeptWhileNobodyCanNameThem(t *testing.T) {
+	for _, hangs := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			p := newParty(t, 3)
+			fails := make(chan struct{})
+			p.named = func(ctx context.Context) error {
+				select {
+				case <-fails:
+				default:
+					return nil
+				}
+				if hangs {
+					<-ctx.Done()
+				}
+				return errors.New("throttled")
+			}
+			p.join("a")
+			time.Sleep(time.Second)
+			close(fails)
+			var last []lease.Lease
+			for range 10 {
+				time.Sleep(14 * time.Second)
+				stand, err := p.leases.ListLeases(t.Context(), "work")
+				if err != nil || slices.Equal(stand, last) {
+					t.Errorf("%v: the leases %v are not renewed", err, stand)
+				}
+				last = stand
+				p.want("while none can be named", "a")
+			}
+		})
+	}
 }
 
 // Whatever fails, with or without effect: when it is over, every lease is held once.
