@@ -55,8 +55,9 @@ type Projector struct {
 
 const (
 	maxHintBytes = 16 << 20
-	bareHint     = 128     // bytes that a hint takes without its record
-	readBytes    = 4 << 20 // of log read at a time
+	bareHint     = 128           // bytes that a hint takes without its record
+	readBytes    = 4 << 20       // of log read at a time, of one journal
+	passBytes    = 4 * readBytes // and of all together, but for a record of each
 	retryFirst   = 50 * time.Millisecond
 	retryMost    = 5 * time.Second
 )
@@ -332,15 +333,16 @@ func (p *Projector) sort(hints []bus.Hint) (recs []record, look map[uint64]event
 // made again as one that may not.
 func (p *Projector) read(ctx context.Context, look map[uint64]events.Offset) ([]record, error) {
 	var recs []record
+	size := min(readBytes, passBytes/len(look))
 	for _, journal := range slices.Sorted(maps.Keys(look)) {
 		at, open := p.next(journal)
 		if !open {
 			delete(look, journal)
 			continue
 		}
-		read, err := p.cfg.Log.ReadLog(ctx, events.JournalNumbered(journal), at, readBytes, events.Relaxed)
+		read, err := p.cfg.Log.ReadLog(ctx, events.JournalNumbered(journal), at, size, events.Relaxed)
 		if err == nil && len(read) == 0 && look[journal] >= at {
-			read, err = p.cfg.Log.ReadLog(ctx, events.JournalNumbered(journal), at, readBytes, events.Latest)
+			read, err = p.cfg.Log.ReadLog(ctx, events.JournalNumbered(journal), at, size, events.Latest)
 		}
 		if err != nil {
 			return nil, err

@@ -677,6 +677,34 @@ func TestEndsOfManyTimelinesAreReadAtATime(t *testing.T) {
 	})
 }
 
+// A sized log has as much of every journal as is asked for, and notes how much that is.
+type sized struct {
+	*view
+	asked atomic.Int64
+}
+
+func (l *sized) ReadLog(_ context.Context, _ events.Journal, _ events.Offset, size int, _ events.Consistency) ([]events.Record, error) {
+	l.asked.Add(int64(size))
+	return nil, nil
+}
+
+func TestProjectorThatComesBackAfterLongTakesInNoMoreAtATime(t *testing.T) {
+	m := newMemory()
+	w := &scribe{t: t, m: m, r: rand.New(rand.NewPCG(1, 1))}
+	for range 300 {
+		w.open()
+	}
+	log := &sized{view: m.by(always)}
+	p := newProjector(t, log.view, new(local.Bus), 1)
+	p.cfg.Log = log
+	if err := p.catchUp(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if asked := log.asked.Load(); asked > 16<<20 {
+		t.Errorf("%d MB of the log are wanted at once", asked>>20)
+	}
+}
+
 func BenchmarkGifts(b *testing.B) {
 	m := newMemory()
 	w := &scribe{m: m, r: rand.New(rand.NewPCG(1, 1))}
