@@ -85,7 +85,8 @@ func NewProjector(c Config) (*Projector, error) {
 }
 
 // Own makes the projector go on with other shards, those of the leases it holds. It is
-// safe for concurrent use, and takes effect before anything else is written.
+// safe for concurrent use, and takes effect when the round under way is over: soon, unless
+// the store is slow.
 func (p *Projector) Own(shards []Shard) {
 	p.mu.Lock()
 	p.owned = append([]Shard{}, shards...)
