@@ -291,7 +291,8 @@ func (t *table) ended(j events.Journal) {
 			t.gone(s)
 		}
 	}
-	t.drained = t.draining
+	current, _ := t.cfg.Writer.Position()
+	t.drained = t.draining && j == current // one that was lost before may be told of only now
 }
 
 // inOrder returns all sessions in the order of their ids: an order of a map

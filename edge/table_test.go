@@ -837,6 +837,26 @@ func TestStoppingAnswersWhatIsDurableAndThenSaysGoodbye(t *testing.T) {
 	}
 }
 
+// The Writer tells of a journal that another has ended when it has opened the next one: the
+// edge may have begun to stop by then, and sessions of the next one wait for their acks.
+func TestEndOfAJournalLostBeforeIsNotTheLastThingToWaitFor(t *testing.T) {
+	tl := newTale(t)
+	alice := tl.login(1, "alice/phone")
+	tl.packet(1, alice, message(1, "bob", "a"))
+	tl.heard(1)
+	tl.table.drain()
+	tl.table.reported(tl.now, ingest.Report{Journal: "j:0", Offset: 7, Ended: true})
+	if tl.table.drained {
+		t.Error("the table is drained, and a send has no ack")
+	}
+	tl.appended()
+	tl.want(1, "acknowledged", "ack 1")
+	tl.table.reported(tl.now, ingest.Report{Journal: "j:1", Offset: 2, Ended: true})
+	if !tl.table.drained {
+		t.Error("the table is not drained")
+	}
+}
+
 func TestOnlySessionsOfEndedJournalsAreToldThatTheirAnswersAreFinal(t *testing.T) {
 	tl := newTale(t)
 	alice := tl.login(1, "alice/phone")
