@@ -45,6 +45,32 @@ func TestProjectorIsAliveUnlessItIsStuck(t *testing.T) {
 	})
 }
 
+// Whoever restarts a projector that takes over many shards has it begin anew.
+func TestProjectorThatLoadsManyShardsIsAlive(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const shards = 64
+		p := newProjector(t, newMemory().by(func(what string) (bool, error) {
+			if what == "last checkpoint" {
+				time.Sleep(stuckAfter / 20)
+			}
+			return true, nil
+		}), new(local.Bus), shards)
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- p.Run(ctx) }()
+		for range shards {
+			time.Sleep(stuckAfter / 20)
+			if err := p.Alive(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // A monitor may ask as soon as a process has started, before its roles have.
 func TestProjectorThatHasNotBegunIsAlive(t *testing.T) {
 	p := newProjector(t, newMemory().by(func(string) (bool, error) { return true, nil }), new(local.Bus), 1)

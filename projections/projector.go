@@ -44,7 +44,7 @@ type Projector struct {
 	jitter  *rand.Rand
 
 	mu    sync.Mutex
-	ended time.Time  // of the last round, whatever came of it; zero: Run has not begun
+	moved time.Time  // when it got on last, or tried again; zero: Run has not begun
 	owned []Shard    // those it is to own from the next round on; nil: as before
 	hints []bus.Hint // newest last; dropped when there are too many
 	size  int        // bytes that they take
@@ -126,7 +126,8 @@ func (p *Projector) Misplaced() uint64 {
 	return n
 }
 
-// stuckAfter is how long a round may take, with all the tries of what it asks the store.
+// stuckAfter is how long a step of a round may take, with all the tries of what it asks the
+// store. There are many in a round where much has to be loaded.
 const stuckAfter = 2 * time.Minute
 
 // Alive says what is wrong if the projector does nothing any more. That the store does not
@@ -134,8 +135,8 @@ const stuckAfter = 2 * time.Minute
 func (p *Projector) Alive() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if took := time.Since(p.ended); !p.ended.IsZero() && took > stuckAfter {
-		return fmt.Errorf("the projector has been in one round for %v", took.Round(time.Second))
+	if took := time.Since(p.moved); !p.moved.IsZero() && took > stuckAfter {
+		return fmt.Errorf("the projector has been at one step for %v", took.Round(time.Second))
 	}
 	return nil
 }
@@ -146,7 +147,7 @@ func (p *Projector) Alive() error {
 // be right.
 func (p *Projector) Run(ctx context.Context) error {
 	defer p.cfg.Bus.OnHint(p.onHint)()
-	p.rested()
+	p.move()
 	poll := time.NewTimer(p.cfg.Poll)
 	defer poll.Stop()
 	pause := retryFirst
@@ -174,7 +175,7 @@ func (p *Projector) Run(ctx context.Context) error {
 			return nil
 		}
 		err := p.round(ctx, polled)
-		p.rested()
+		p.move()
 		switch {
 		case ctx.Err() != nil:
 			return nil
@@ -203,11 +204,11 @@ func (p *Projector) Run(ctx context.Context) error {
 	}
 }
 
-// rested notes that a round has ended.
-func (p *Projector) rested() {
+// move notes that a step is over, whatever came of it.
+func (p *Projector) move() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.ended = time.Now()
+	p.moved = time.Now()
 }
 
 // onHint keeps a hint for the next round. It never waits.
@@ -267,6 +268,7 @@ func (p *Projector) round(ctx context.Context, polled bool) error {
 		if err := p.project(ctx, recs); err != nil {
 			return err
 		}
+		p.move()
 		if len(look) == 0 {
 			return nil
 		}
@@ -289,6 +291,7 @@ func (p *Projector) load(ctx context.Context) error {
 		if err := s.load(ctx); err != nil {
 			return err
 		}
+		p.move()
 	}
 	return nil
 }
