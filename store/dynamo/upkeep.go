@@ -68,7 +68,7 @@ func (s *Store) CutCheckpoints(ctx context.Context, shard projections.Shard, fro
 		case errors.Is(err, events.ErrNotFound), err == nil && f.number < uint64(from):
 			return nil
 		case err == nil:
-			err = s.remove(ctx, place{checkpointsTable, partition, f.number})
+			err = s.remove(ctx, place{checkpointsTable, partition, f.number}, f.value)
 		}
 		if err != nil {
 			return fmt.Errorf("cut checkpoints of shard %d from %d: %w", shard, from, err)
@@ -76,9 +76,18 @@ func (s *Store) CutCheckpoints(ctx context.Context, shard projections.Shard, fro
 	}
 }
 
-// remove deletes what stands at a place.
-func (s *Store) remove(ctx context.Context, p place) error {
-	_, err := call(ctx, s, "DeleteItem", s.db.DeleteItem, &dynamodb.DeleteItemInput{TableName: aws.String(s.name(p.table)), Key: p.key()})
+// remove deletes what stands at a place, if that is still the value given: a delete that
+// lands late must not take away what has been put there since.
+func (s *Store) remove(ctx context.Context, p place, was []byte) error {
+	_, err := call(ctx, s, "DeleteItem", s.db.DeleteItem, &dynamodb.DeleteItemInput{
+		TableName: aws.String(s.name(p.table)), Key: p.key(),
+		ConditionExpression:       aws.String("#a = :was"),
+		ExpressionAttributeNames:  map[string]string{"#a": p.table.value},
+		ExpressionAttributeValues: item{":was": &types.AttributeValueMemberB{Value: was}},
+	})
+	if other := (*types.ConditionalCheckFailedException)(nil); errors.As(err, &other) {
+		return nil // an earlier attempt has landed, or the caller meets what stands there now
+	}
 	return err
 }
 

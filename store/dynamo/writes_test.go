@@ -126,6 +126,44 @@ func TestUpdateThatLandsLateUndoesNothing(t *testing.T) {
 	}
 }
 
+func TestCutThatLandsLateTakesNoLaterCheckpointAway(t *testing.T) {
+	p := newPlace(t)
+	s := openAs(t, p)
+	if _, err := s.Commit(t.Context(), 0, 1, []byte("covers too much"), nil); err != nil {
+		t.Fatal(err)
+	}
+	net := &faults.Transport{Next: http.DefaultTransport, Choose: once("DeleteItem", faults.Late)}
+	slow := openAs(t, p, on(net), func(o *Options) { o.Attempts = 1 })
+	if err := slow.CutCheckpoints(t.Context(), 0, 1); err == nil {
+		t.Fatal("no error, want one that settles nothing")
+	}
+	if err := s.CutCheckpoints(t.Context(), 0, 1); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Commit(t.Context(), 0, 1, []byte("goes on"), nil); err != nil {
+		t.Fatal(err)
+	}
+	net.Land()
+	if n, value, err := s.LastCheckpoint(t.Context(), 0); n != 1 || string(value) != "goes on" || err != nil {
+		t.Errorf("checkpoint %d %q, %v; want the one that was written since", n, value, err)
+	}
+}
+
+func TestCutWithoutAnAnswerIsNoFailure(t *testing.T) {
+	s := openNew(t, on(&faults.Transport{Next: http.DefaultTransport, Choose: once("DeleteItem", faults.Lost)}))
+	for n := range projections.CheckpointNumber(3) {
+		if _, err := s.Commit(t.Context(), 0, n+1, []byte("covers too much"), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.CutCheckpoints(t.Context(), 0, 2); err != nil {
+		t.Fatal(err)
+	}
+	if n, _, err := s.LastCheckpoint(t.Context(), 0); n != 1 || err != nil {
+		t.Errorf("checkpoint %d, %v; want 1", n, err)
+	}
+}
+
 func TestUpdatesOfARowAtOnceAllHaveTheirSay(t *testing.T) {
 	s := openNew(t)
 	owner := events.Row{Number: 1, Writer: [16]byte{7}, Edge: events.EdgeTag{1}}
