@@ -256,7 +256,11 @@ func (f *flight) timeOut(now time.Time, r *rtt) bool {
 		}
 	}
 	if at, ok := f.probeAt(r); ok && !now.Before(at) {
-		window[0].state = waiting
+		for i := range window {
+			if x := &window[i]; x.state == held && x.send == window[0].send {
+				x.state = waiting
+			}
+		}
 		f.news = now
 	}
 	if late {
@@ -266,7 +270,8 @@ func (f *flight) timeOut(now time.Time, r *rtt) bool {
 	return late
 }
 
-// probeAt returns when to ask whether the server still holds the lowest number.
+// probeAt returns when to ask whether the server still holds the send with the lowest
+// number: all of it, for it answers nothing before it has that.
 func (f *flight) probeAt(r *rtt) (at time.Time, ok bool) {
 	if len(f.list) == 0 || f.list[0].state != held {
 		return time.Time{}, false

@@ -2,6 +2,7 @@ package client
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -90,6 +91,31 @@ func TestServerThatForgotWhatItHeldIsAsked(t *testing.T) {
 		}
 		s.say(&wire.Ack{Through: 1})
 		s.wantResults("acked", "stored")
+	})
+}
+
+// It was full when it had all of them, and dropped them; its Busy was lost, or an older Ack
+// came behind it. Whatever it still has of them, it answers only when it has them all.
+func TestServerThatForgotFragmentsThatItHeldIsAskedAboutAll(t *testing.T) {
+	tell(t, Options{}, func(s *story) {
+		s.welcome(1, 0)
+		s.send(strings.Repeat("x", 3000), "after")
+		if n := len(took[wire.Send](s)); n != 4 {
+			t.Fatalf("%d fragments came, want 4", n)
+		}
+		for range 2 {
+			s.say(&wire.Ack{Through: 0, Held: bits(0, 1, 2, 3)})
+			s.advance(minProbe + 50*time.Millisecond)
+			var asked []events.Number
+			for _, f := range took[wire.Send](s) {
+				asked = append(asked, f.Number)
+			}
+			if want := []events.Number{1, 2, 3}; !slices.Equal(asked, want) {
+				t.Errorf("asked about %v, want about all that the first send needs: %v", asked, want)
+			}
+		}
+		s.say(&wire.Ack{Through: 4})
+		s.wantResults("acked", "stored", "stored")
 	})
 }
 
