@@ -236,6 +236,49 @@ func TestLeasesAreKeptWhileNobodyCanNameThem(t *testing.T) {
 	}
 }
 
+// A distant store takes its time for each put.
+type distant struct{ lease.Leases }
+
+func (d distant) PutLease(ctx context.Context, was, is lease.Lease) error {
+	select {
+	case <-time.After(5 * time.Millisecond):
+		return d.Leases.PutLease(ctx, was, is)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func TestOneProcessHoldsAsManyLeasesAsThereAre(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		leases, names := new(memory), make([]string, 4096)
+		for i := range names {
+			names[i] = fmt.Sprint(i)
+		}
+		k, err := lease.NewKeeper(lease.Config{
+			Leases: distant{leases}, Kind: "work", Owner: "a", Random: rand.NewChaCha8([32]byte{1}), Logger: slog.New(slog.DiscardHandler),
+			Names: func(context.Context, []lease.Lease) ([]string, error) { return names, nil },
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		held := 0
+		k.Run(ctx, func(ls []lease.Lease) {
+			if ctx.Err() == nil {
+				held = len(ls)
+			}
+		})
+		if held != len(names) {
+			t.Errorf("%d of %d leases are held", held, len(names))
+		}
+		stand, _ := leases.ListLeases(t.Context(), "work")
+		if kept := slices.IndexFunc(stand, func(l lease.Lease) bool { return l.Owner != "" }); kept >= 0 {
+			t.Errorf("lease %s was not given back", stand[kept].Name)
+		}
+	})
+}
+
 // Whatever fails, with or without effect: when it is over, every lease is held once.
 func TestLeasesAreHeldOnceAfterFailures(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
