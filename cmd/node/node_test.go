@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -19,6 +20,7 @@ import (
 	"timberline/edge"
 	"timberline/edge/auth"
 	"timberline/events"
+	"timberline/projections"
 	"timberline/store/pebble"
 	"timberline/wire"
 	"timberline/wire/sealed"
@@ -165,6 +167,64 @@ func TestAMessageGoesAllTheWayAndSurvivesARestart(t *testing.T) {
 	again.say(`{"session":%q,"sync":{"id":1,"ranges":[{"after":0}]}}`, again.session)
 	if page := hear[*wire.Page](again); page.From != 1 || body(t, page.Events[0]) != "hi bob" {
 		t.Errorf("page %+v, want the message at seq 1", page)
+	}
+}
+
+// A crowded engine reads no end of a timeline before so many are wanted at a time.
+type crowded struct {
+	*pebble.Store
+	wanted atomic.Int32
+	all    chan struct{}
+}
+
+const crowd = 16
+
+func (c *crowded) NewestItem(ctx context.Context, u events.User, level events.Consistency) (projections.Stored, error) {
+	if c.wanted.Add(1) == crowd {
+		close(c.all)
+	}
+	select {
+	case <-c.all:
+		return c.Store.NewestItem(ctx, u, level)
+	case <-ctx.Done():
+		return projections.Stored{}, ctx.Err()
+	}
+}
+
+func TestEdgeAsksAStoreThatIsFarAwayManyThingsAtATime(t *testing.T) {
+	store, err := pebble.Open("data", pebble.Options{FS: vfs.NewMem()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	conn, err := udp.Listen("127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ec := plainEdge(conn, store.Tag())
+	done := make(chan error, 1)
+	go func() {
+		done <- node.Run(ctx, node.Config{
+			Engine: &crowded{Store: store, all: make(chan struct{})}, Meta: store.Meta(), Shared: true, Bus: new(local.Bus),
+			Edge: &ec,
+			Now:  time.Now, Random: rand.Reader, Logger: slog.New(slog.DiscardHandler),
+		})
+	}()
+	defer func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}()
+	var hands []*hand
+	for n := range crowd {
+		h := newHand(t, conn.LocalAddr())
+		h.say(`{"login":{"version":1,"token":"user%d/phone"}}`, n)
+		hands = append(hands, h)
+	}
+	for _, h := range hands {
+		hear[*wire.Accepted](h)
 	}
 }
 

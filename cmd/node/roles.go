@@ -67,11 +67,19 @@ func (p *process) addEdge(ctx context.Context, c *Config) error {
 	return err
 }
 
+// workersAfar is how many tasks an edge does at a time whose store is another machine's: they
+// wait for it most of the time. When pushes may have been lost all its sessions have their
+// heads read within a heartbeat, and logins wait in the same line.
+const workersAfar = 32
+
 // edgeConfig returns the edge's configuration with what the other roles are to it.
 func (p *process) edgeConfig(c *Config, clock *events.Clock) edge.Config {
 	ec := *c.Edge
 	ec.Writer, ec.Bus, ec.Clock, ec.Store = p.writer, c.Bus, clock, c.Meta.Store
 	ec.Random, ec.Now, ec.Logger, ec.Metrics = c.Random, c.Now, c.Logger, c.Metrics
+	if c.Shared && ec.Workers == 0 {
+		ec.Workers = workersAfar
+	}
 	ec.Timelines = projections.NewReader(c.Engine)
 	ec.Settler = &ingest.Settler{
 		Log: c.Engine, Journals: c.Engine, Clock: clock, Logger: c.Logger, Close: p.writer.CloseSession,
