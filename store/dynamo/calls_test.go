@@ -59,6 +59,7 @@ func TestRefusalThatNoRetryMendsIsFatalAndSaysWhatToDo(t *testing.T) {
 		"ResourceNotFoundException":   "`timberline migrate up --store dynamodb`",
 		"AccessDeniedException":       "give these credentials the rights",
 		"UnrecognizedClientException": "does not know these credentials",
+		"InvalidSignatureException":   "correct the secret key",
 		"ValidationException":         "so it is",
 	} {
 		s := unopened(t, func(o *Options) { o.Transport = answers(400, code) })

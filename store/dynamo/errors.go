@@ -15,6 +15,7 @@ var advice = map[string]string{
 	"ResourceNotFoundException":   "a table is missing: run `timberline migrate up --store dynamodb`, or correct prefix and region",
 	"AccessDeniedException":       "give these credentials the rights that docs/operations.md lists for the role",
 	"UnrecognizedClientException": "DynamoDB does not know these credentials: correct them",
+	"InvalidSignatureException":   "correct the secret key of these credentials, or this machine's clock",
 	"ValidationException":         "DynamoDB does not take such a request, now or later",
 	"SerializationException":      "DynamoDB does not take such a request, now or later",
 }
