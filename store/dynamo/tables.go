@@ -98,8 +98,8 @@ func (s *Store) describeTable(ctx context.Context, t *table) (TableStatus, error
 
 // differences says in what a table is not as it is defined.
 func (t *table) differences(d *types.TableDescription) (all []string) {
-	if !slices.Equal(sortedKeys(d.KeySchema), sortedKeys(t.keys())) || !slices.Equal(sortedTypes(d.AttributeDefinitions), sortedTypes(t.attributes())) {
-		all = append(all, "its key is another: it is no table of timberline; choose another prefix")
+	if !t.hasKeyOf(d) {
+		all = append(all, anotherKey)
 	}
 	if s := d.StreamSpecification; t.stream && (s == nil || !aws.ToBool(s.StreamEnabled) ||
 		s.StreamViewType != types.StreamViewTypeNewImage && s.StreamViewType != types.StreamViewTypeNewAndOldImages) {
@@ -109,6 +109,13 @@ func (t *table) differences(d *types.TableDescription) (all []string) {
 		all = append(all, "it is not protected from deletion: switch that on")
 	}
 	return all
+}
+
+const anotherKey = "its key is another: it is no table of timberline; choose another prefix"
+
+// hasKeyOf reports whether a table has the key that is defined.
+func (t *table) hasKeyOf(d *types.TableDescription) bool {
+	return slices.Equal(sortedKeys(d.KeySchema), sortedKeys(t.keys())) && slices.Equal(sortedTypes(d.AttributeDefinitions), sortedTypes(t.attributes()))
 }
 
 func sortedKeys(ks []types.KeySchemaElement) (all []string) {
@@ -215,6 +222,9 @@ func (s *Store) complete(ctx context.Context, t *table) (done bool, err error) {
 		return false, err
 	case out.Table.TableStatus != types.TableStatusActive:
 		return false, nil
+	}
+	if !t.hasKeyOf(out.Table) {
+		return false, fmt.Errorf("%w: %s", events.ErrFatal, anotherKey) // somebody else's: nothing of it is changed
 	}
 	if t.source && !aws.ToBool(out.Table.DeletionProtectionEnabled) {
 		_, err := call(ctx, s, "UpdateTable", s.db.UpdateTable, &dynamodb.UpdateTableInput{TableName: name, DeletionProtectionEnabled: aws.Bool(true)})

@@ -185,18 +185,33 @@ func TestTablesAreBroughtToTheirDefinition(t *testing.T) {
 }
 
 func TestTableOfSomebodyElseIsLeftAlone(t *testing.T) {
-	o := options(t)
-	s, err := newStore(o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	other := *checkpointsTable
-	other.partition = text("shard") // not a number
-	if err := s.createTable(t.Context(), &other); err != nil {
-		t.Fatal(err)
-	}
-	if err := CreateTables(t.Context(), o); !errors.Is(err, events.ErrFatal) || !strings.Contains(err.Error(), "its key is another") {
-		t.Errorf("%v, want ErrFatal that says what is wrong", err)
+	for _, whose := range []*table{checkpointsTable, timelinesTable} {
+		o := options(t)
+		s, err := newStore(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		other := *whose
+		other.partition = text("theirs")
+		other.source, other.stream = false, false
+		if err := s.createTable(t.Context(), &other); err != nil {
+			t.Fatal(err)
+		}
+		describe := func() *types.TableDescription {
+			t.Helper()
+			out, err := s.db.DescribeTable(t.Context(), &dynamodb.DescribeTableInput{TableName: aws.String(s.name(whose))})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return out.Table
+		}
+		before := describe()
+		if err := CreateTables(t.Context(), o); !errors.Is(err, events.ErrFatal) || !strings.Contains(err.Error(), "its key is another") {
+			t.Errorf("%v, want ErrFatal that says what is wrong", err)
+		}
+		if after := describe(); aws.ToBool(after.DeletionProtectionEnabled) != aws.ToBool(before.DeletionProtectionEnabled) || after.StreamSpecification != nil {
+			t.Errorf("%s is changed: protected %v, stream %+v", s.name(whose), aws.ToBool(after.DeletionProtectionEnabled), after.StreamSpecification)
+		}
 	}
 }
 
