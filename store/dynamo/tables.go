@@ -216,8 +216,8 @@ func (s *Store) complete(ctx context.Context, t *table) (done bool, err error) {
 	out, err := call(ctx, s, "DescribeTable", s.db.DescribeTable, &dynamodb.DescribeTableInput{TableName: name})
 	missing := (*types.ResourceNotFoundException)(nil)
 	switch {
-	case errors.As(err, &missing):
-		return false, nil // created, but not known everywhere yet
+	case errors.As(err, &missing): // not known everywhere yet, or it was on its way out when it was to be created
+		return false, s.createTable(ctx, t)
 	case err != nil:
 		return false, err
 	case out.Table.TableStatus != types.TableStatusActive:

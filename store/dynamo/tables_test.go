@@ -1,7 +1,9 @@
 package dynamo
 
 import (
+	"context"
 	"errors"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -212,6 +214,35 @@ func TestTableOfSomebodyElseIsLeftAlone(t *testing.T) {
 		if after := describe(); aws.ToBool(after.DeletionProtectionEnabled) != aws.ToBool(before.DeletionProtectionEnabled) || after.StreamSpecification != nil {
 			t.Errorf("%s is changed: protected %v, stream %+v", s.name(whose), aws.ToBool(after.DeletionProtectionEnabled), after.StreamSpecification)
 		}
+	}
+}
+
+// A table that is on its way out is there still when it is to be created, and is not when it
+// is waited for.
+func TestTableThatIsBeingDeletedIsMadeAgain(t *testing.T) {
+	o := options(t)
+	if err := CreateTables(t.Context(), o); err != nil {
+		t.Fatal(err)
+	}
+	direct, err := newStore(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	leases := aws.String(direct.name(leasesTable))
+	o.Transport = roundTrip(func(r *http.Request) (*http.Response, error) {
+		answer, err := http.DefaultTransport.RoundTrip(r)
+		if leases != nil && strings.HasSuffix(r.Header.Get("X-Amz-Target"), ".DescribeTable") { // all are there
+			if _, err := direct.db.DeleteTable(r.Context(), &dynamodb.DeleteTableInput{TableName: leases}); err != nil {
+				return nil, err
+			}
+			leases = nil
+		}
+		return answer, err
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if err := CreateTables(ctx, o); err != nil || leases != nil {
+		t.Errorf("%v, deleted: %v", err, leases == nil)
 	}
 }
 
