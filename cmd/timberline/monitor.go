@@ -73,9 +73,11 @@ func (m *monitor) address() string {
 // started notes that the server serves, and how to ask it whether it still does.
 func (m *monitor) started(alive func(context.Context) error) { m.alive.Store(&alive) }
 
+// stops notes that the server stops.
+func (m *monitor) stops() { m.stopping.Store(true) }
+
 // run answers until ctx ends.
 func (m *monitor) run(ctx context.Context, logger *slog.Logger) error {
-	context.AfterFunc(ctx, func() { m.stopping.Store(true) })
 	if m.listener == nil {
 		return nil
 	}

@@ -103,11 +103,7 @@ func TestServerThatStopsIsNotReady(t *testing.T) {
 	if err, err2 := m.ready(t.Context()), m.healthy(t.Context()); !errors.Is(err, stuck) || !errors.Is(err2, stuck) {
 		t.Errorf("while its loop is stuck: %v, %v", err, err2)
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	m.run(ctx, nil)
-	cancel()
-	for !m.stopping.Load() {
-	}
+	m.stops()
 	if err := m.ready(t.Context()); !errors.Is(err, errStopping) || m.healthy(t.Context()) != nil {
 		t.Errorf("while it stops: %v", err)
 	}

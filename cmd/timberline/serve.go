@@ -68,14 +68,28 @@ func revokedPath(data string) string   { return filepath.Join(data, "revoked") }
 func adminPath(data string) string     { return filepath.Join(data, "admin.sock") }
 func devicesPath(data string) string   { return filepath.Join(data, "devices") }
 
-// serve runs the roles of a process until ctx ends.
-func serve(ctx context.Context, c *call, cfg *config, asJSON *bool) (err error) {
+// serve runs the roles of a process until ctx ends. Who looks at its monitor gets an answer
+// from before the store is opened until all is over.
+func serve(ctx context.Context, c *call, cfg *config, asJSON *bool) error {
 	logger := slog.New(slog.NewTextHandler(c.stderr, nil))
 	watch, err := newMonitor(cfg.monitor)
 	if err != nil {
 		return err
 	}
 	defer watch.close()
+	g, ctx := errgroup.WithContext(ctx)
+	defer context.AfterFunc(ctx, watch.stops)()
+	watched, leave := context.WithCancel(context.WithoutCancel(ctx)) // as long as the roles
+	g.Go(func() error { return watch.run(watched, logger) })
+	g.Go(func() error {
+		defer leave()
+		return serveRoles(ctx, c, cfg, watch, logger, *asJSON)
+	})
+	return g.Wait()
+}
+
+// serveRoles runs the roles of a process until ctx ends.
+func serveRoles(ctx context.Context, c *call, cfg *config, watch *monitor, logger *slog.Logger, asJSON bool) (err error) {
 	var front *front
 	if cfg.edge {
 		if front, err = openFront(cfg); err != nil {
@@ -84,6 +98,9 @@ func serve(ctx context.Context, c *call, cfg *config, asJSON *bool) (err error) 
 	}
 	back, err := cfg.storage.open(ctx, c, cfg.data, logger, watch.registry)
 	if err != nil {
+		if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+			return nil // stopped before it served
+		}
 		return err
 	}
 	defer func() { err = back.advise(errors.Join(err, back.close())) }()
@@ -114,11 +131,10 @@ func serve(ctx context.Context, c *call, cfg *config, asJSON *bool) (err error) 
 	}
 	nc.Started = func(alive func(context.Context) error) {
 		watch.started(alive)
-		announce(c, cfg, back, nc.Edge, watch.address(), *asJSON)
+		announce(c, cfg, back, nc.Edge, watch.address(), asJSON)
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	connected, hangUp := context.WithCancel(context.WithoutCancel(ctx)) // as long as the roles
-	g.Go(func() error { return watch.run(ctx, logger) })
 	g.Go(func() error { return line.run(connected) })
 	g.Go(func() error { return back.watchClock(ctx) })
 	if front != nil {
