@@ -46,10 +46,9 @@ func (n *metricNames) MustRegister(all ...prometheus.Collector) {
 // Unregister implements prometheus.Registerer.
 func (n *metricNames) Unregister(prometheus.Collector) bool { return false }
 
-// The page of operations tells of each metric that only a process of many has, and of none
-// that there is not.
-func TestOperationsPageTellsOfMetricsOfManyMachines(t *testing.T) {
-	var names metricNames
+// namesOfMany returns the metrics that only a process of many has.
+func namesOfMany(t *testing.T) (names metricNames) {
+	t.Helper()
 	m, err := dynamo.NewMigrations(dynamo.Options{AWS: aws.Config{Region: "us-east-1"}, Metrics: &names}, 1)
 	if err != nil {
 		t.Fatal(err)
@@ -64,6 +63,13 @@ func TestOperationsPageTellsOfMetricsOfManyMachines(t *testing.T) {
 	if len(names) < 15 {
 		t.Fatalf("only %v", names)
 	}
+	return names
+}
+
+// The page of operations tells of each metric that only a process of many has, and of none
+// that there is not.
+func TestOperationsPageTellsOfMetricsOfManyMachines(t *testing.T) {
+	names := namesOfMany(t)
 	page, err := os.ReadFile("../../docs/operations.md")
 	if err != nil {
 		t.Fatal(err)
