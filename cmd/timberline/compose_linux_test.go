@@ -31,6 +31,7 @@ type composeService struct {
 	Build       *struct{ Context, Dockerfile string }
 	Command     []string
 	Restart     string
+	StopGrace   string   `yaml:"stop_grace_period"`
 	DependsOn   []string `yaml:"depends_on"`
 	Environment map[string]string
 	Ports       []string
@@ -77,6 +78,9 @@ func TestComposeFileHangsTogether(t *testing.T) {
 			}
 			if s.Healthcheck.Disable == slices.Equal(s.Healthcheck.Test, []string{"CMD", "/timberline", "health"}) {
 				t.Errorf("%s: health check %+v", name, s.Healthcheck)
+			}
+			if grace, err := time.ParseDuration(s.StopGrace); err != nil || grace < stopsWithin {
+				t.Errorf("%s: it is killed %q after SIGTERM (%v), it takes up to %v", name, s.StopGrace, err, stopsWithin)
 			}
 		case !version.MatchString(s.Image):
 			t.Errorf("%s: image %s, want a version", name, s.Image)

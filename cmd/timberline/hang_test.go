@@ -12,6 +12,9 @@ import (
 	"timberline/sim/servers"
 )
 
+// stopsWithin is how long an edge may take to stop whose store does not answer.
+const stopsWithin = 15 * time.Second
+
 // roleFlags returns what a process of a role is told, the first time.
 func (c *testCluster) roleFlags(t *testing.T, role string) []string {
 	t.Helper()
@@ -49,7 +52,7 @@ func TestProcessWithoutAnAnswerOfItsStoreTellsAndStops(t *testing.T) {
 	serves.cmd.Process.Signal(syscall.SIGTERM)
 	serves.answers(t, edgeRole, errStopping)
 	serves.cmd.Wait()
-	if took := time.Since(began); took > 15*time.Second || !strings.Contains(serves.stderr.String(), "nothing acknowledged is lost") {
+	if took := time.Since(began); took > stopsWithin || !strings.Contains(serves.stderr.String(), "nothing acknowledged is lost") {
 		t.Errorf("the edge took %v to stop, and says\n%s", took, serves.stderr)
 	}
 }
