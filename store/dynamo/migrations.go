@@ -121,6 +121,9 @@ func (m *Migrations) tablesStand(ctx context.Context) (bool, error) {
 }
 
 func (m *Migrations) create(ctx context.Context) error {
+	if err := m.nobodyWasHere(ctx); err != nil {
+		return err
+	}
 	is := projections.Meta{Shards: m.shards}
 	if _, err := rand.Read(is.Store[:]); err != nil {
 		return err
@@ -128,6 +131,19 @@ func (m *Migrations) create(ctx context.Context) error {
 	_, err := Create(ctx, m.s.o, is)
 	if errors.Is(err, events.ErrConflict) && !events.Final(err) {
 		return nil // it is a store already
+	}
+	return err
+}
+
+// nobodyWasHere refuses tables that edges have worked on, but that do not say what store they
+// are: another number of shards would not go with their checkpoints.
+func (m *Migrations) nobodyWasHere(ctx context.Context) error {
+	rows, err := m.s.ListJournals(ctx, 0, events.Strong)
+	if err != nil || len(rows) == 0 {
+		return err
+	}
+	if _, err = m.s.get(ctx, metaPlace); errors.Is(err, events.ErrNotFound) {
+		return fmt.Errorf("%w: the store has lost what its table %s said: restore it from a backup, with the others, then run `timberline migrate restored`", events.ErrFatal, m.s.name(metaTable))
 	}
 	return err
 }

@@ -1,6 +1,7 @@
 package dynamo
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"slices"
@@ -122,6 +123,55 @@ func TestStoreIsMadeOnceFromSeveralPlaces(t *testing.T) {
 	up(t, o)
 	if again, err := Open(t.Context(), o); err != nil || again.Meta() != is {
 		t.Errorf("up once more: %v, and the store is %+v, was %+v", err, again.Meta(), is)
+	}
+}
+
+// Killed after any of its calls, up goes on when it is run again.
+func TestStoreIsMadeHoweverOftenThatIsInterrupted(t *testing.T) {
+	for killed, calls := true, 1; killed; calls += 3 {
+		o := options(t)
+		ctx, kill := context.WithCancel(t.Context())
+		left := calls
+		dying := o
+		dying.Transport = roundTrip(func(r *http.Request) (*http.Response, error) {
+			answer, err := http.DefaultTransport.RoundTrip(r)
+			if left--; left == 0 {
+				kill()
+			}
+			return answer, err
+		})
+		killed = migrations.Up(ctx, newMigrations(t, dying, 3), time.Now, nil) != nil
+		kill()
+		if got := pendingNumbers(t, up(t, o)); got != nil {
+			t.Errorf("killed after %d calls: %v is pending still", calls, got)
+		}
+		if s, err := Open(t.Context(), o); err != nil || s.Meta().Shards != 3 {
+			t.Errorf("killed after %d calls: %v", calls, err)
+		}
+		if !killed && calls < 20 {
+			t.Errorf("it was done after %d calls: that proves little", calls)
+		}
+	}
+}
+
+// Without its description a store is not made another one.
+func TestStoreThatHasLostItsDescriptionIsNotMadeAnew(t *testing.T) {
+	o := options(t)
+	m := up(t, o)
+	s, err := Open(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if _, err := events.OpenJournal(t.Context(), s, events.EdgeTag{1}, [16]byte{1}); err != nil {
+		t.Fatal(err)
+	}
+	deleteTable(t, m, metaTable)
+	for range 2 { // the first has made an empty table
+		err = migrations.Up(t.Context(), newMigrations(t, o, 5), time.Now, nil)
+		if !errors.Is(err, events.ErrFatal) || !strings.Contains(err.Error(), m.s.name(metaTable)) || !strings.Contains(err.Error(), "restore it from a backup") {
+			t.Errorf("%v, want ErrFatal that says what to do", err)
+		}
 	}
 }
 
