@@ -96,7 +96,7 @@ func TestDynamoDBIsAskedWhereAndAsWhomTheFlagsSay(t *testing.T) {
 	defer server.Close()
 	d, _ := dynamoArgs(t, "--dynamodb-endpoint", server.URL, "--dynamodb-prefix", "mine", "--dynamodb-region", "eu-north-1")
 	_, err := d.open(t.Context(), slog.New(slog.DiscardHandler), nil)
-	if err == nil || !strings.Contains(err.Error(), "there is no table mine-log") {
+	if err == nil || !strings.Contains(err.Error(), "there is no table mine-log in region eu-north-1") {
 		t.Errorf("open: %v, want what to do about the missing table", err)
 	}
 	if !strings.Contains(asked, "mine-log") || !strings.Contains(signed, "Credential=key/") || !strings.Contains(signed, "/eu-north-1/dynamodb/") {

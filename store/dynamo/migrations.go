@@ -55,9 +55,9 @@ func (m *Migrations) Steps() []migrations.Step {
 	return []migrations.Step{
 		{
 			Number: 1, Name: "tables",
-			Changes: fmt.Sprintf("creates the tables that are missing of %s, with capacity on demand; "+
+			Changes: fmt.Sprintf("creates the tables that are missing in region %s of %s, with capacity on demand; "+
 				"a stream of new images for the timelines; point-in-time recovery and protection from deletion for all but timelines and leases",
-				strings.Join(m.s.names(), ", ")),
+				m.s.o.AWS.Region, strings.Join(m.s.names(), ", ")),
 			Costs:  "some seconds to a minute; empty tables cost nothing, recovery is charged by what is stored",
 			Up:     m.createTables,
 			Stands: m.tablesStand,

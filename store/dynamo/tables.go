@@ -288,7 +288,7 @@ func (s *Store) check(ctx context.Context) error {
 		case err != nil:
 			return err
 		case st.Missing:
-			return fmt.Errorf("there is no table %s: run `timberline migrate up --store dynamodb` first, or correct the prefix", st.Name)
+			return fmt.Errorf("there is no table %s in region %s: run `timberline migrate up --store dynamodb` first, or correct prefix and region", st.Name, s.o.AWS.Region)
 		case !st.Active:
 			return fmt.Errorf("table %s cannot be used yet: run `timberline migrate up --store dynamodb`, which waits for it", st.Name)
 		case len(st.Differs) > 0:

@@ -35,7 +35,7 @@ func TestStoreThatIsNotThereSaysWhatToRun(t *testing.T) {
 			}
 		}
 	}
-	wantOpenError("there is no table " + o.Prefix + "-log")
+	wantOpenError("there is no table "+o.Prefix+"-log in region us-east-1", "correct prefix and region")
 	if err := CreateTables(t.Context(), o); err != nil {
 		t.Fatal(err)
 	}
