@@ -29,6 +29,7 @@ func (c *cluster) create(ctx context.Context) error {
 		return err
 	}
 	o.Logger = slog.New(slog.DiscardHandler)
+	o.AttemptTimeout, o.Deadline = 30*time.Second, time.Minute // it may share a busy machine with all the rest
 	s, err := dynamo.NewMigrations(o, uint32(2*c.nodes))
 	if err != nil {
 		return err
