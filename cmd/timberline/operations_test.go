@@ -7,9 +7,11 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/prometheus/client_golang/prometheus"
+	"go.yaml.in/yaml/v2"
 
 	"timberline/bus/rabbit"
 	"timberline/events"
@@ -85,5 +87,50 @@ func TestOperationsPageTellsOfMetricsOfManyMachines(t *testing.T) {
 		if !slices.Contains(names, name) {
 			t.Errorf("docs/operations.md: there is no metric %s", name)
 		}
+	}
+}
+
+// An alertsFile is as much of Prometheus's rules as deploy/alerts.yaml uses.
+type alertsFile struct {
+	Groups []struct {
+		Name  string
+		Rules []struct {
+			Alert, Expr, For string
+			Annotations      struct{ Summary string }
+		}
+	}
+}
+
+func TestAlertsAskForMetricsThatExist(t *testing.T) {
+	file, err := os.ReadFile("../../deploy/alerts.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var alerts alertsFile
+	if err := yaml.UnmarshalStrict(file, &alerts); err != nil {
+		t.Fatal(err)
+	}
+	p, _ := newServer(t)
+	names := slices.Concat(p.names(t), namesOfMany(t))
+	seen := make(map[string]bool)
+	for _, group := range alerts.Groups {
+		for _, rule := range group.Rules {
+			asked := regexp.MustCompile(`timberline_\w+`).FindAllString(rule.Expr, -1)
+			if seen[rule.Alert] || rule.Alert == "" || rule.Annotations.Summary == "" || len(asked) == 0 || strings.Count(rule.Expr, "(") != strings.Count(rule.Expr, ")") {
+				t.Errorf("%+v: want a name of its own, an expression, and what it means", rule)
+			}
+			if _, err := time.ParseDuration(rule.For); rule.For != "" && err != nil {
+				t.Errorf("%s: %v", rule.Alert, err)
+			}
+			for _, name := range asked {
+				if !slices.Contains(names, name) && !slices.Contains(names, ofHistogram.ReplaceAllString(name, "")) {
+					t.Errorf("%s: there is no metric %s", rule.Alert, name)
+				}
+			}
+			seen[rule.Alert] = true
+		}
+	}
+	if len(seen) < 10 {
+		t.Errorf("%d alerts", len(seen))
 	}
 }
