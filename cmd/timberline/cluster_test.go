@@ -37,9 +37,9 @@ func newCluster(t *testing.T) *testCluster {
 }
 
 // edge starts an edge.
-func (c *testCluster) edge(t *testing.T) *process {
+func (c *testCluster) edge(t *testing.T, flags ...string) *process {
 	t.Helper()
-	return startRole(t, edgeRole, append(c.flags(), "--data", filepath.Join(t.TempDir(), "data"), "--keys", c.keys, "--listen", "127.0.0.1:0")...)
+	return startRole(t, edgeRole, append(append(c.flags(), flags...), "--data", filepath.Join(t.TempDir(), "data"), "--keys", c.keys, "--listen", "127.0.0.1:0")...)
 }
 
 // start starts another role.
@@ -78,9 +78,10 @@ func follow(t *testing.T, flags []string, user string) <-chan string {
 	return lines
 }
 
+// Nobody asks for messages meanwhile: they are pushed.
 func TestMessageGoesThroughManyProcesses(t *testing.T) {
 	c := newCluster(t)
-	a, b := c.edge(t), c.edge(t)
+	a, b := c.edge(t, "--heartbeat", "1h"), c.edge(t, "--heartbeat", "1h")
 	c.start(t, projectorRole)
 	c.start(t, projectorRole)
 	c.start(t, relayRole)
