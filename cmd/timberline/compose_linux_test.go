@@ -147,32 +147,6 @@ type runs struct {
 	stderr *bytes.Buffer
 }
 
-// freePort returns a port of the loopback that nobody has.
-func freePort(t *testing.T, network string) string {
-	t.Helper()
-	var at net.Addr
-	if network == "udp" {
-		c, err := net.ListenPacket(network, "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
-		at = c.LocalAddr()
-	} else {
-		l, err := net.Listen(network, "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
-		at = l.Addr()
-	}
-	_, port, err := net.SplitHostPort(at.String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return port
-}
-
 // native returns the process that a service is here, not started yet.
 func (l *laptop) native(t *testing.T, name string) *runs {
 	t.Helper()

@@ -8,6 +8,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -145,6 +146,32 @@ func (p *process) end(signal os.Signal) error {
 	}
 	p.cmd.Process.Signal(signal)
 	return p.cmd.Wait()
+}
+
+// freePort returns a port of the loopback that nobody has.
+func freePort(t *testing.T, network string) string {
+	t.Helper()
+	var at net.Addr
+	if network == "udp" {
+		c, err := net.ListenPacket(network, "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		at = c.LocalAddr()
+	} else {
+		l, err := net.Listen(network, "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		at = l.Addr()
+	}
+	_, port, err := net.SplitHostPort(at.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return port
 }
 
 // newServer starts a server with a folder of its own on a port of its own, and

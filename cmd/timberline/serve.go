@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"regexp"
 	"runtime"
@@ -71,6 +72,7 @@ func devicesPath(data string) string   { return filepath.Join(data, "devices") }
 // serve runs the roles of a process until ctx ends. Who looks at its monitor gets an answer
 // from before the store is opened until all is over.
 func serve(ctx context.Context, c *call, cfg *config, asJSON *bool) error {
+	signal.Ignore(syscall.SIGPIPE) // whoever reads what it says may end before it does
 	logger := slog.New(slog.NewTextHandler(c.stderr, nil))
 	watch, err := newMonitor(cfg.monitor)
 	if err != nil {

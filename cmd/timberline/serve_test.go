@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -82,6 +83,31 @@ func TestServerPrintsCommandsThatWork(t *testing.T) {
 func TestSecondServerOnAFolderSaysWhatToDo(t *testing.T) {
 	p, _ := newServer(t)
 	tl(t, "serve", "--data", p.Data, "--listen", "127.0.0.1:0").want(t, exitFailed, "", "another process")
+}
+
+// Whoever reads what it says and logs may end before it does.
+func TestServerOutlivesWhoReadsItsOutput(t *testing.T) {
+	monitor := "127.0.0.1:" + freePort(t, "tcp")
+	cmd := exec.Command(binary, "serve", "--data", filepath.Join(t.TempDir(), "d"), "--listen", "127.0.0.1:0", "--monitor", monitor)
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Stdout, cmd.Stderr = w, w
+	err = cmd.Start()
+	if err := errors.Join(err, r.Close(), w.Close()); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(20 * time.Second); askHealth(t.Context(), monitor) != nil && time.Now().Before(end); {
+		time.Sleep(20 * time.Millisecond)
+	}
+	if err := askHealth(t.Context(), monitor); err != nil {
+		t.Errorf("it does not serve: %v", err)
+	}
+	cmd.Process.Signal(syscall.SIGTERM)
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("it ends with %v", err)
+	}
 }
 
 func TestPortInUseSaysWhatToDo(t *testing.T) {
