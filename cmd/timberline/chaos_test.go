@@ -280,6 +280,31 @@ func TestNothingIsLostWhileDynamoDBIsAway(t *testing.T) {
 	})
 }
 
+// What an edge has taken while it could not store it dies with it: so it has acknowledged
+// nothing of that.
+func TestEdgeThatIsKilledWhileDynamoDBIsAwayHasAckedNothing(t *testing.T) {
+	t.Parallel()
+	db, err := servers.StartDynamoDB(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	const away = 3 * time.Second
+	s := newStory(t, db, servers.RabbitMQ(t))
+	s.outage = away
+	s.tell(t, func(ctx context.Context, r *soakRun) error {
+		for _, e := range r.edges {
+			if err := r.more(30)(ctx); err != nil {
+				return err
+			}
+			if err := errors.Join(db.Stop(), rest(ctx, away), e.end(syscall.SIGKILL), db.Start(), e.start(ctx)); err != nil {
+				return err
+			}
+		}
+		return r.more(30)(ctx)
+	})
+}
+
 // without tells of DynamoDB's absence.
 func (s *story) without(t *testing.T, leave, comeBack func() error) {
 	t.Helper()
