@@ -130,7 +130,7 @@ func newTown(t *testing.T) *town {
 		Sockets: []Socket{{PacketConn: w.ways[0]}, {PacketConn: w.ways[1], Plain: true}},
 		Writer:  w.writer, Bus: w.bus, Clock: clock, Store: store.Meta().Store, Tag: store.Tag(), Random: rand.Reader, Now: time.Now, Logger: logger,
 		Settler:   &ingest.Settler{Log: w.store, Journals: w.store, Clock: clock, Logger: logger, Close: w.writer.CloseSession},
-		Timelines: projections.NewReader(w.store), Verify: verifyUntil,
+		Timelines: projections.NewReader(w.store, w.store.Meta()), Verify: verifyUntil,
 		Keys: func() []sealed.ServerKey { return []sealed.ServerKey{testKey} }, Secret: sealed.Secret{1}, HalfOpen: 256,
 	})
 	if err != nil {

@@ -162,7 +162,7 @@ func (r *restore) mendRows(ctx context.Context) (err error) {
 // cut cuts off the checkpoints that cover more than the log has.
 func (r *restore) cut(ctx context.Context) error {
 	for ; uint32(r.shard) < r.Meta().Shards; r.shard++ {
-		last, _, err := r.LastCheckpoint(ctx, r.shard)
+		last, _, err := r.LastCheckpoint(ctx, r.shard, events.Strong)
 		if err != nil {
 			return err
 		}
@@ -201,9 +201,13 @@ func (r *restore) empty(ctx context.Context) error {
 // fill makes the timelines again, a shard after the other.
 func (r *restore) fill(ctx context.Context) error {
 	for shards := r.Meta().Shards; uint32(r.shard) < shards; r.shard, r.again = r.shard+1, false {
+		v, err := projections.ReadVersions(ctx, r, r.shard)
+		if err != nil {
+			return err
+		}
 		var put uint64
 		replay := projections.Replay{
-			Log: r, Checkpoints: r, Items: r, Meta: r.Meta(), Shard: r.shard, Empty: r.fresh && !r.again,
+			Log: r, Checkpoints: r, Items: r, Meta: r.Meta(), Shard: r.shard, Version: v.Live, Empty: r.fresh && !r.again,
 			Told: func(p projections.ReplayProgress) {
 				r.done.Items += p.Items - put
 				put = p.Items

@@ -194,7 +194,7 @@ func entries(t *testing.T, s store) (n int) {
 func heads(t *testing.T, s store) (n int) {
 	t.Helper()
 	for _, u := range users {
-		n += int(must[events.Run](t, "head")(projections.NewReader(s).Head(t.Context(), u)).Head)
+		n += int(must[events.Run](t, "head")(projections.NewReader(s, s.Meta()).Head(t.Context(), u)).Head)
 	}
 	return n
 }
@@ -215,7 +215,7 @@ func itemsOf(t *testing.T, s store) map[events.User][]projections.Stored {
 	t.Helper()
 	items := make(map[events.User][]projections.Stored)
 	for _, u := range users {
-		if all := must[[]projections.Stored](t, "items")(s.ReadItems(t.Context(), u, 0, everything, events.Strong)); len(all) > 0 {
+		if all := must[[]projections.Stored](t, "items")(s.ReadItems(t.Context(), projections.Timeline{User: u}, 0, everything, events.Strong)); len(all) > 0 {
 			items[u] = all
 		}
 	}
@@ -260,7 +260,7 @@ func backup(t *testing.T, s store, h *history, r *rand.Rand) {
 			t.Fatal(err)
 		}
 		alien := projections.Item{First: 1000, Checkpoint: 1, Entries: []projections.Entry{{Event: h.message(r)}}}
-		if err := s.PutItems(ctx, []projections.Stored{alien.Encode(u)}); err != nil {
+		if err := s.PutItems(ctx, []projections.Stored{alien.Encode(projections.Timeline{User: u})}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -273,7 +273,7 @@ func wantRestored(t *testing.T, s store, h *history) {
 	want := make(map[events.User][]projections.Stored)
 	for shard, all := range h.checkpoints {
 		have := must[[][]byte](t, "checkpoints")(s.ReadCheckpoints(t.Context(), shard, 1, everything))
-		last, _, err := s.LastCheckpoint(t.Context(), shard)
+		last, _, err := s.LastCheckpoint(t.Context(), shard, events.Strong)
 		if err != nil || int(last) != len(have) {
 			t.Fatalf("shard %d has %d checkpoints, the last is %d, %v", shard, len(have), last, err)
 		}
@@ -320,7 +320,7 @@ func wantOnce(t *testing.T, s store, h *history) {
 	t.Helper()
 	places := make(map[events.ID]map[events.User]int)
 	for _, u := range users {
-		run := must[events.Run](t, "read")(projections.NewReader(s).Read(t.Context(), u, 0, 0, everything))
+		run := must[events.Run](t, "read")(projections.NewReader(s, s.Meta()).Read(t.Context(), u, 0, 0, everything))
 		if int(run.Head) != len(run.Events) {
 			t.Errorf("the timeline of %s ends at %d and has %d entries in a row", u, run.Head, len(run.Events))
 		}

@@ -18,6 +18,13 @@ type Checkpoint struct {
 	// Full is the number of the newest checkpoint that lists all journals not
 	// yet read to their end; its own number if this one does.
 	Full CheckpointNumber
+	// Version is that of the timelines which are read, and written, from this
+	// checkpoint on.
+	Version Version
+	// Drops says that the version Dropped is never read again: its timelines may be
+	// whole no more.
+	Drops   bool
+	Dropped Version
 	// Children and their slots, where this is the last checkpoint of a shard
 	// that was split. Nothing writes them yet.
 	Children []Child
@@ -44,6 +51,9 @@ func (c *Checkpoint) Fields(v fields.Visitor) {
 	fields.Uint(v, 3, "through", &c.Through)
 	fields.Uint(v, 4, "full", &c.Full)
 	fields.List(v, 5, "children", &c.Children)
+	fields.Uint(v, 6, "version", &c.Version)
+	fields.Bool(v, 7, "drops", &c.Drops)
+	fields.Uint(v, 8, "dropped", &c.Dropped)
 }
 
 // Fields lists the message's fields.
@@ -140,9 +150,9 @@ func (r *Ref) Fields(v fields.Visitor) {
 // Last returns the seq of the item's last entry.
 func (i *Item) Last() events.Seq { return i.First + events.Seq(len(i.Entries)) - 1 }
 
-// Encode returns the item as stored in that user's timeline.
-func (i *Item) Encode(u events.User) Stored {
-	return Stored{User: u, Last: i.Last(), Data: seal(itemPlace(u, i.Last()), i)}
+// Encode returns the item as stored in that timeline: the same bytes in each version.
+func (i *Item) Encode(t Timeline) Stored {
+	return Stored{Timeline: t, Last: i.Last(), Data: seal(itemPlace(t.User, i.Last()), i)}
 }
 
 // Decode reads a stored item. The error wraps events.ErrCorrupt or events.ErrFormat
@@ -150,10 +160,10 @@ func (i *Item) Encode(u events.User) Stored {
 func (s Stored) Decode() (Item, error) {
 	var i Item
 	if err := fields.Unseal(FormatVersion, itemPlace(s.User, s.Last), s.Data, &i); err != nil {
-		return Item{}, events.Unreadable(fmt.Sprintf("timeline of %s, item ending at %d", s.User, s.Last), err)
+		return Item{}, events.Unreadable(fmt.Sprintf("timeline of %s, item ending at %d", s.Timeline, s.Last), err)
 	}
 	if i.Last() != s.Last || i.First == 0 || i.First > s.Last {
-		return Item{}, fmt.Errorf("timeline of %s, item ending at %d: %w: holds entries %d to %d", s.User, s.Last, events.ErrCorrupt, i.First, i.Last())
+		return Item{}, fmt.Errorf("timeline of %s, item ending at %d: %w: holds entries %d to %d", s.Timeline, s.Last, events.ErrCorrupt, i.First, i.Last())
 	}
 	return i, nil
 }

@@ -105,7 +105,7 @@ func TestItemsAreReadAsTheyWereWritten(t *testing.T) {
 		all = append(all, randomItem(r))
 	}
 	for _, want := range all {
-		stored := want.Encode("alice")
+		stored := want.Encode(Timeline{User: "alice"})
 		if stored.User != "alice" || stored.Last != want.First+events.Seq(len(want.Entries))-1 {
 			t.Fatalf("stored for %s at %d", stored.User, stored.Last)
 		}
@@ -146,7 +146,7 @@ func TestItemsAreReadOnlyWhereTheyBelong(t *testing.T) {
 		func(s *Stored) { s.Last++ },
 		func(s *Stored) { s.Last-- },
 	} {
-		s := i.Encode("alice")
+		s := i.Encode(Timeline{User: "alice"})
 		move(&s)
 		_, err := s.Decode()
 		if !errors.Is(err, events.ErrCorrupt) || !strings.Contains(err.Error(), "timeline of "+string(s.User)) {
@@ -163,7 +163,7 @@ func TestItemsThatContradictTheirPlaceAreDamage(t *testing.T) {
 		{First: 4},                                    // holds no entry
 		{First: 1<<64 - 1, Entries: make([]Entry, 5)}, // ends there, counted round
 	} {
-		s := Stored{User: "alice", Last: 3, Data: seal(itemPlace("alice", 3), &item)}
+		s := Stored{Timeline: Timeline{User: "alice"}, Last: 3, Data: seal(itemPlace("alice", 3), &item)}
 		if _, err := s.Decode(); !errors.Is(err, events.ErrCorrupt) {
 			t.Errorf("%+v at 3: error %v, want ErrCorrupt", item, err)
 		}
@@ -172,14 +172,17 @@ func TestItemsThatContradictTheirPlaceAreDamage(t *testing.T) {
 
 func TestEveryFlippedBitOfACheckpointOrItemIsFound(t *testing.T) {
 	c, i := fullCheckpoint(), fullItem()
-	stored := i.Encode("alice")
+	stored := i.Encode(Timeline{User: "alice"})
 	for _, kind := range []struct {
 		name string
 		data []byte
 		read func([]byte) error
 	}{
 		{"checkpoint", c.Encode(3, 9), func(b []byte) error { _, err := DecodeCheckpoint(3, 9, b); return err }},
-		{"item", stored.Data, func(b []byte) error { _, err := Stored{stored.User, stored.Last, b}.Decode(); return err }},
+		{"item", stored.Data, func(b []byte) error {
+			_, err := Stored{Timeline: stored.Timeline, Last: stored.Last, Data: b}.Decode()
+			return err
+		}},
 	} {
 		for bit := range 8 * len(kind.data) {
 			damaged := bytes.Clone(kind.data)
@@ -227,14 +230,14 @@ func FuzzItem(f *testing.F) {
 	f.Add(uint64(i.Last()), fields.Append(nil, &i))
 	f.Fuzz(func(t *testing.T, last uint64, data []byte) {
 		at := events.Seq(last)
-		first, err := Stored{"alice", at, seal(itemPlace("alice", at), message(data))}.Decode()
+		first, err := Stored{Timeline: Timeline{User: "alice"}, Last: at, Data: seal(itemPlace("alice", at), message(data))}.Decode()
 		if err != nil {
 			if !errors.Is(err, events.ErrCorrupt) {
 				t.Fatalf("error %v, want ErrCorrupt", err)
 			}
 			return
 		}
-		stored := first.Encode("bob")
+		stored := first.Encode(Timeline{User: "bob"})
 		if stored.Last != at {
 			t.Fatalf("an item that ends at %d is written at %d", at, stored.Last)
 		}
@@ -251,7 +254,7 @@ func TestCheckpointsAndItemsOfOtherVersionsAreNoDamage(t *testing.T) {
 	for _, version := range []byte{0, FormatVersion + 1} {
 		_, err := DecodeCheckpoint(3, 9, fields.Seal(version, checkpointPlace(3, 9), &c))
 		wantOtherVersion(t, err, "checkpoint 9 of shard 3")
-		_, err = Stored{"alice", i.Last(), fields.Seal(version, itemPlace("alice", i.Last()), &i)}.Decode()
+		_, err = Stored{Timeline: Timeline{User: "alice"}, Last: i.Last(), Data: fields.Seal(version, itemPlace("alice", i.Last()), &i)}.Decode()
 		wantOtherVersion(t, err, "timeline of alice, item ending at 301")
 	}
 }

@@ -59,7 +59,7 @@ func TestGoldenCheckpointsAreReadAndWrittenAsEver(t *testing.T) {
 
 func TestGoldenItemsAreReadAndWrittenAsEver(t *testing.T) {
 	for name, want := range goldenItems {
-		stored := want.Encode(goldenUser)
+		stored := want.Encode(Timeline{User: goldenUser})
 		stored.Data = golden(t, name, stored.Data)
 		got, err := stored.Decode()
 		if err != nil {

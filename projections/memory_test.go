@@ -22,7 +22,7 @@ type memory struct {
 	records     map[events.Journal][]events.Record
 	rows        []events.Row
 	checkpoints map[Shard][][]byte
-	items       map[events.User][]Stored // by last seq
+	items       map[Timeline][]Stored // by last seq
 
 	// step is asked before each write of one value: whether to apply it, and
 	// what to answer.
@@ -33,7 +33,7 @@ func newMemory() *memory {
 	return &memory{
 		records:     make(map[events.Journal][]events.Record),
 		checkpoints: make(map[Shard][][]byte),
-		items:       make(map[events.User][]Stored),
+		items:       make(map[Timeline][]Stored),
 		step:        func(string) (bool, error) { return true, nil },
 	}
 }
@@ -75,7 +75,7 @@ func (m *memory) ListJournals(_ context.Context, after uint64, _ events.Consiste
 	return slices.Clone(m.rows[min(int(after), len(m.rows)):]), nil
 }
 
-func (v *view) LastCheckpoint(_ context.Context, s Shard) (CheckpointNumber, []byte, error) {
+func (v *view) LastCheckpoint(_ context.Context, s Shard, _ events.Consistency) (CheckpointNumber, []byte, error) {
 	if _, err := v.step("last checkpoint"); err != nil {
 		return 0, nil, err
 	}
@@ -138,35 +138,35 @@ func (v *view) PutItems(_ context.Context, items []Stored) error {
 func (m *memory) putItem(item Stored) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	all := m.items[item.User]
+	all := m.items[item.Timeline]
 	i, stands := slices.BinarySearchFunc(all, item.Last, func(s Stored, last events.Seq) int { return cmp.Compare(s.Last, last) })
 	if stands {
 		if !bytes.Equal(all[i].Data, item.Data) {
-			panic(fmt.Sprintf("item of %s ending at %d is overwritten with something else", item.User, item.Last))
+			panic(fmt.Sprintf("item of %s ending at %d is overwritten with something else", item.Timeline, item.Last))
 		}
 		return
 	}
-	m.items[item.User] = slices.Insert(all, i, item)
+	m.items[item.Timeline] = slices.Insert(all, i, item)
 }
 
-func (v *view) NewestItem(_ context.Context, u events.User, _ events.Consistency) (Stored, error) {
+func (v *view) NewestItem(_ context.Context, t Timeline, _ events.Consistency) (Stored, error) {
 	if _, err := v.step("newest"); err != nil {
 		return Stored{}, err
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	all := v.items[u]
+	all := v.items[t]
 	if len(all) == 0 {
 		return Stored{}, events.ErrNotFound
 	}
 	return all[len(all)-1], nil
 }
 
-func (m *memory) ReadItems(_ context.Context, u events.User, from events.Seq, size int, _ events.Consistency) ([]Stored, error) {
+func (m *memory) ReadItems(_ context.Context, t Timeline, from events.Seq, size int, _ events.Consistency) ([]Stored, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var out []Stored
-	for _, s := range m.items[u] {
+	for _, s := range m.items[t] {
 		if s.Last >= from && (len(out) == 0 || size > 0) {
 			out = append(out, s)
 			size -= len(s.Data)
@@ -182,6 +182,24 @@ func (p *Projector) catchUp(ctx context.Context) error {
 			return err
 		}
 	}
+}
+
+func (v *view) ScanItems(_ context.Context, version Version, visit func(Stored) error) error {
+	v.mu.Lock()
+	var all []Stored
+	for t, items := range v.items {
+		if t.Version == version {
+			all = append(all, items...)
+		}
+	}
+	v.mu.Unlock()
+	slices.SortStableFunc(all, func(a, b Stored) int { return cmp.Compare(a.User, b.User) })
+	for _, item := range all {
+		if err := visit(item); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // A scribe writes a log, as edges would.
@@ -230,9 +248,9 @@ func (w *scribe) other(k events.Kind) []byte {
 
 // replay is what the timelines must be: computed from log and checkpoints in the
 // simplest way.
-func (m *memory) replay(t *testing.T, shards uint32) map[events.User][]Stored {
+func (m *memory) replay(t *testing.T, shards uint32) map[Timeline][]Stored {
 	t.Helper()
-	want := make(map[events.User][]Stored)
+	want := make(map[Timeline][]Stored)
 	for s := range Shard(shards) {
 		read := make(map[uint64]events.Offset)
 		tails := make(map[events.User]Item)
@@ -286,7 +304,7 @@ func (m *memory) replay(t *testing.T, shards uint32) map[events.User][]Stored {
 				}
 			}
 			for u, item := range items {
-				want[u] = append(want[u], item.Encode(u))
+				want[Timeline{User: u}] = append(want[Timeline{User: u}], item.Encode(Timeline{User: u}))
 				tails[u] = *item
 			}
 		}

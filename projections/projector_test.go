@@ -57,7 +57,7 @@ func wantExact(t *testing.T, m *memory, shards uint32) {
 				if places[id] == nil {
 					places[id] = make(map[events.User]int)
 				}
-				places[id][u]++
+				places[id][u.User]++
 			}
 		}
 	}
@@ -727,7 +727,7 @@ func BenchmarkGifts(b *testing.B) {
 			}
 		}
 		for _, g := range c.gifts(1, nil) {
-			_ = g.item.Encode(g.user)
+			_ = g.item.Encode(Timeline{User: g.user})
 		}
 	}
 	b.ReportMetric(float64(records*per*b.N)/b.Elapsed().Seconds(), "events/s")

@@ -8,17 +8,43 @@ import (
 	"timberline/events"
 )
 
-// A Reader reads timelines. It takes the contiguous run only, and shows durable
-// state only.
-type Reader struct{ items Items }
+// A Reader reads timelines, in the version that is live. It takes the contiguous run
+// only, and shows durable state only.
+type Reader struct {
+	store  Timelines
+	shards uint32
+}
+
+// Timelines is what a Reader reads.
+type Timelines interface {
+	Checkpoints
+	Items
+}
 
 // NewReader returns a reader of the timelines in a store.
-func NewReader(items Items) *Reader { return &Reader{items: items} }
+func NewReader(s Timelines, m Meta) *Reader { return &Reader{store: s, shards: m.Shards} }
+
+// live names a user's timeline as the shard's last checkpoint has it.
+func (r *Reader) live(ctx context.Context, u events.User) (Timeline, error) {
+	_, last, err := lastCheckpoint(ctx, r.store, ShardOf(u.Slot(), r.shards), events.Strong)
+	if err != nil || last == nil {
+		return Timeline{User: u}, err
+	}
+	return Timeline{last.Version, u}, nil
+}
 
 // Head returns a run without events: where the timeline ends, from which seq on it
 // can be read, and the highest id in it.
 func (r *Reader) Head(ctx context.Context, u events.User) (events.Run, error) {
-	stored, err := r.items.NewestItem(ctx, u, events.Strong)
+	t, err := r.live(ctx, u)
+	if err != nil {
+		return events.Run{}, err
+	}
+	return r.head(ctx, t)
+}
+
+func (r *Reader) head(ctx context.Context, t Timeline) (events.Run, error) {
+	stored, err := r.store.NewestItem(ctx, t, events.Strong)
 	if errors.Is(err, events.ErrNotFound) {
 		return events.Run{First: 1}, nil
 	}
@@ -29,13 +55,13 @@ func (r *Reader) Head(ctx context.Context, u events.User) (events.Run, error) {
 	if err != nil {
 		return events.Run{}, err
 	}
-	first, err := r.first(ctx, u)
+	first, err := r.first(ctx, t)
 	return events.Run{Head: stored.Last, First: first, Newest: item.Newest}, err
 }
 
 // first returns the seq of the oldest entry; what was before it was trimmed.
-func (r *Reader) first(ctx context.Context, u events.User) (events.Seq, error) {
-	oldest, err := r.items.ReadItems(ctx, u, 0, 1, events.Strong)
+func (r *Reader) first(ctx context.Context, t Timeline) (events.Seq, error) {
+	oldest, err := r.store.ReadItems(ctx, t, 0, 1, events.Strong)
 	if err != nil || len(oldest) == 0 {
 		return 1, err
 	}
@@ -48,7 +74,11 @@ func (r *Reader) first(ctx context.Context, u events.User) (events.Seq, error) {
 // there is one. From a seq that was trimmed, or is beyond the end, it returns no
 // entries, and the caller sees why from First and Head.
 func (r *Reader) Read(ctx context.Context, u events.User, after, upto events.Seq, size int) (events.Run, error) {
-	run, err := r.Head(ctx, u)
+	t, err := r.live(ctx, u)
+	if err != nil {
+		return events.Run{}, err
+	}
+	run, err := r.head(ctx, t)
 	if err != nil || after >= run.Head || after+1 < run.First {
 		return run, err
 	}
@@ -57,7 +87,7 @@ func (r *Reader) Read(ctx context.Context, u events.User, after, upto events.Seq
 	}
 	run.From = after + 1
 	for next := run.From; next <= upto && (size > 0 || len(run.Events) == 0); {
-		stored, err := r.items.ReadItems(ctx, u, next, size, events.Strong)
+		stored, err := r.store.ReadItems(ctx, t, next, size, events.Strong)
 		if err != nil {
 			return events.Run{}, err
 		}
@@ -75,7 +105,7 @@ func (r *Reader) Read(ctx context.Context, u events.User, after, upto events.Seq
 			for i := next - item.First; i < events.Seq(len(item.Entries)) && next <= upto && (size > 0 || len(run.Events) == 0); i++ {
 				e := item.Entries[i]
 				if e.Ref != nil {
-					return events.Run{}, fmt.Errorf("timeline of %s, entry %d: a reference, which this program does not follow: use a newer version", u, next)
+					return events.Run{}, fmt.Errorf("timeline of %s, entry %d: a reference, which this program does not follow: use a newer version", t, next)
 				}
 				run.Events = append(run.Events, e.Event)
 				size -= len(e.Event)

@@ -24,9 +24,9 @@ func TestHeadTellsTheHighestIdOfATimeline(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	r := NewReader(m.by(always))
+	r := NewReader(m.by(always), Meta{Shards: 1})
 	for u := range m.items {
-		run, err := r.Read(t.Context(), u, 0, 0, 1<<20)
+		run, err := r.Read(t.Context(), u.User, 0, 0, 1<<20)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -49,9 +49,10 @@ func TestReaderNamesADamagedItemAndShowsNothingOfIt(t *testing.T) {
 	m := newMemory()
 	first := Item{First: 1, Checkpoint: 1, Newest: filled(1), Entries: []Entry{{Event: anEvent("one")}}}
 	second := Item{First: 2, Checkpoint: 2, Newest: filled(2), Entries: []Entry{{Event: anEvent("two")}, {Event: anEvent("three")}}}
-	whole := second.Encode("bob")
-	m.items["bob"] = []Stored{first.Encode("bob"), whole}
-	r := NewReader(m.by(always))
+	bob := Timeline{User: "bob"}
+	whole := second.Encode(bob)
+	m.items[bob] = []Stored{first.Encode(bob), whole}
+	r := NewReader(m.by(always), Meta{Shards: 1})
 	if run, err := r.Read(t.Context(), "bob", 0, 0, 1<<20); err != nil || len(run.Events) != 3 {
 		t.Fatalf("undamaged: %d entries, %v", len(run.Events), err)
 	}
@@ -59,7 +60,7 @@ func TestReaderNamesADamagedItemAndShowsNothingOfIt(t *testing.T) {
 		damaged := whole
 		damaged.Data = bytes.Clone(whole.Data)
 		damaged.Data[i] ^= 1
-		m.items["bob"][1] = damaged
+		m.items[bob][1] = damaged
 		run, err := r.Read(t.Context(), "bob", 0, 0, 1<<20)
 		wantDamage(t, i, err)
 		if len(run.Events) > 0 {

@@ -79,7 +79,7 @@ func replayAll(t *testing.T, v *view, shards uint32, empty bool, r *rand.Rand) (
 }
 
 // wantItems holds the timelines against others. (cmp.Diff takes long to find nothing.)
-func (m *memory) wantItems(t *testing.T, seed uint64, want map[events.User][]Stored) {
+func (m *memory) wantItems(t *testing.T, seed uint64, want map[Timeline][]Stored) {
 	t.Helper()
 	if !reflect.DeepEqual(want, m.items) {
 		t.Fatalf("seed %d: (-want +got)\n%s", seed, cmp.Diff(want, m.items))
@@ -88,7 +88,7 @@ func (m *memory) wantItems(t *testing.T, seed uint64, want map[events.User][]Sto
 
 func (m *memory) shardItems(s Shard, shards uint32) (n int) {
 	for u, items := range m.items {
-		if ShardOf(u.Slot(), shards) == s {
+		if ShardOf(u.User.Slot(), shards) == s {
 			n += len(items)
 		}
 	}

@@ -44,6 +44,7 @@ type shard struct {
 	ready   bool   // false: load before use
 
 	n         CheckpointNumber // the last checkpoint
+	version   Version          // of the timelines, as of n
 	full      CheckpointNumber // the last full one
 	committed positions        // as of n
 	reading   positions        // and what was read since
@@ -73,10 +74,10 @@ func (s *shard) load(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.n, s.full, s.committed = n, 0, newPositions()
+	s.n, s.full, s.version, s.committed = n, 0, 0, newPositions()
 	if n > 0 {
-		s.full = last.Full
-		if err := s.fold(ctx, n); err != nil {
+		s.full, s.version = last.Full, last.Version
+		if s.committed, err = positionsAt(ctx, s.cfg.Checkpoints, s.id, n-1); err != nil {
 			return err
 		}
 		before := s.committed.clone()
@@ -92,73 +93,7 @@ func (s *shard) load(ctx context.Context) error {
 
 // last returns the last checkpoint.
 func (s *shard) last(ctx context.Context) (CheckpointNumber, *Checkpoint, error) {
-	n, data, err := s.cfg.Checkpoints.LastCheckpoint(ctx, s.id)
-	if err != nil || n == 0 {
-		return 0, nil, err
-	}
-	c, err := decodeRuled(s.id, n, data)
-	return n, &c, err
-}
-
-// decodeRuled decodes a checkpoint by whose rules this program can go on.
-func decodeRuled(s Shard, n CheckpointNumber, data []byte) (Checkpoint, error) {
-	c, err := DecodeCheckpoint(s, n, data)
-	switch {
-	case err != nil:
-		return Checkpoint{}, err
-	case c.Rules != RulesVersion:
-		return Checkpoint{}, fmt.Errorf("checkpoint %d of shard %d: %w: %d, this program has %d", n, s, ErrRules, c.Rules, RulesVersion)
-	case len(c.Children) > 0:
-		return Checkpoint{}, fmt.Errorf("checkpoint %d of shard %d: %w: the shard was split", n, s, ErrRules)
-	}
-	return c, nil
-}
-
-// foldBytes is how many bytes of checkpoints are read at a time.
-const foldBytes = 1 << 20
-
-// fold makes committed the positions as of the checkpoint before n.
-func (s *shard) fold(ctx context.Context, n CheckpointNumber) error {
-	if n == 1 {
-		return nil
-	}
-	before, err := s.read(ctx, n-1)
-	if err != nil {
-		return err
-	}
-	for at := before.Full; at < n; {
-		all, err := s.cfg.Checkpoints.ReadCheckpoints(ctx, s.id, at, foldBytes)
-		if err != nil {
-			return err
-		}
-		if len(all) == 0 {
-			return fmt.Errorf("%w: checkpoint %d of shard %d is missing", events.ErrCorrupt, at, s.id)
-		}
-		for _, data := range all {
-			if at == n {
-				return nil
-			}
-			c, err := DecodeCheckpoint(s.id, at, data)
-			if err != nil {
-				return err
-			}
-			s.committed.apply(&c)
-			at++
-		}
-	}
-	return nil
-}
-
-func (s *shard) read(ctx context.Context, n CheckpointNumber) (*Checkpoint, error) {
-	all, err := s.cfg.Checkpoints.ReadCheckpoints(ctx, s.id, n, 1)
-	if err != nil {
-		return nil, err
-	}
-	if len(all) == 0 {
-		return nil, fmt.Errorf("%w: checkpoint %d of shard %d is missing", events.ErrCorrupt, n, s.id)
-	}
-	c, err := DecodeCheckpoint(s.id, n, all[0])
-	return &c, err
+	return lastCheckpoint(ctx, s.cfg.Checkpoints, s.id, events.Latest)
 }
 
 // reapply writes what follows from the last checkpoint where it is missing.
@@ -173,28 +108,28 @@ func (s *shard) reapply(ctx context.Context, before positions, last *Checkpoint)
 			return err
 		}
 	}
-	ends, err := newest(ctx, s.cfg.Items, c.order)
+	ends, err := newest(ctx, s.cfg.Items, s.version, c.order)
 	if err != nil {
 		return err
 	}
-	missing := make(map[events.User]tail)
+	absent := make(map[events.User]tail)
 	for i, u := range c.order {
 		switch t := ends[i]; {
 		case t.checkpoint > s.n:
 			return errOvertaken
 		case t.checkpoint < s.n, planted.Is(planted.HeadFromLastItem):
-			missing[u] = t
+			absent[u] = t
 		default:
 			s.tails[u] = t
 		}
 	}
-	if len(missing) == 0 {
+	if len(absent) == 0 {
 		return nil
 	}
 	var items []Stored
-	for _, g := range c.gifts(s.n, missing) {
-		if _, wanted := missing[g.user]; wanted {
-			items = append(items, g.item.Encode(g.user))
+	for _, g := range c.gifts(s.n, absent) {
+		if _, wanted := absent[g.user]; wanted {
+			items = append(items, g.item.Encode(s.timeline(g.user)))
 			s.tails[g.user] = tailOf(&g.item)
 		}
 	}
@@ -224,26 +159,29 @@ func (s *shard) recover(ctx context.Context, c *cover, m Position, from events.O
 	return nil
 }
 
+// timeline names a user's, as the shard writes it.
+func (s *shard) timeline(u events.User) Timeline { return Timeline{s.version, u} }
+
 // newestAtOnce bounds the reads of one shard that are on their way at a time. One after the
 // other those of a checkpoint's users would take half a minute from another machine.
 const newestAtOnce = 8
 
-// newest reads the ends of users' timelines.
-func newest(ctx context.Context, items Items, users []events.User) ([]tail, error) {
+// newest reads the ends of users' timelines in a version.
+func newest(ctx context.Context, items Items, v Version, users []events.User) ([]tail, error) {
 	ends := make([]tail, len(users))
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(newestAtOnce)
 	for i, u := range users {
 		g.Go(func() (err error) {
-			ends[i], err = newestOf(ctx, items, u)
+			ends[i], err = newestOf(ctx, items, Timeline{v, u})
 			return err
 		})
 	}
 	return ends, g.Wait()
 }
 
-func newestOf(ctx context.Context, items Items, u events.User) (tail, error) {
-	stored, err := items.NewestItem(ctx, u, events.Latest)
+func newestOf(ctx context.Context, items Items, t Timeline) (tail, error) {
+	stored, err := items.NewestItem(ctx, t, events.Latest)
 	if errors.Is(err, events.ErrNotFound) {
 		return tail{}, nil
 	}
@@ -312,32 +250,49 @@ func (s *shard) commit(ctx context.Context, c *cover, pushes []bus.Push) ([]bus.
 	if err := s.know(ctx, c, n); err != nil {
 		return pushes, err
 	}
-	full := s.full
-	if n == 1 || n-full >= fullEvery {
-		full = n
-	}
-	cp := Checkpoint{Rules: RulesVersion, Moved: s.reading.since(&s.committed, full == n), Through: s.reading.through, Full: full}
 	gifts := c.gifts(n, s.tails)
 	items := make([]Stored, len(gifts))
 	for i := range gifts {
-		items[i] = gifts[i].item.Encode(gifts[i].user)
+		items[i] = gifts[i].item.Encode(s.timeline(gifts[i].user))
 	}
 	began := time.Now()
-	if _, err := s.cfg.Checkpoints.Commit(ctx, s.id, n, cp.Encode(s.id, n), items); err != nil {
-		if errors.Is(err, events.ErrConflict) {
-			err = errOvertaken
-		}
+	if err := s.append(ctx, s.next(), items...); err != nil {
 		return pushes, err
 	}
 	s.told(began, c)
-	s.n, s.full, s.odd = n, full, s.odd+uint64(c.odd)
-	s.committed, s.reading = s.reading.clone(), s.reading.clone()
-	s.bytes, s.since = 0, time.Now()
+	s.odd += uint64(c.odd)
 	for i := range gifts {
 		s.tails[gifts[i].user] = tailOf(&gifts[i].item)
 		pushes = append(pushes, s.push(&gifts[i]))
 	}
 	return pushes, nil
+}
+
+// next returns the checkpoint that says what was read since the last one.
+func (s *shard) next() *Checkpoint {
+	n, full := s.n+1, s.full
+	if n == 1 || n-full >= fullEvery {
+		full = n
+	}
+	return &Checkpoint{
+		Rules: RulesVersion, Moved: s.reading.since(&s.committed, full == n), Through: s.reading.through, Full: full, Version: s.version,
+	}
+}
+
+// append appends the next checkpoint with the items that follow from it.
+func (s *shard) append(ctx context.Context, cp *Checkpoint, items ...Stored) error {
+	n := s.n + 1
+	_, err := s.cfg.Checkpoints.Commit(ctx, s.id, n, cp.Encode(s.id, n), items)
+	switch {
+	case errors.Is(err, events.ErrConflict):
+		return errOvertaken
+	case err != nil:
+		return err
+	}
+	s.n, s.full = n, cp.Full
+	s.committed, s.reading = s.reading.clone(), s.reading.clone()
+	s.bytes, s.since = 0, time.Now()
+	return nil
 }
 
 // told counts a checkpoint that is durable.
@@ -361,7 +316,7 @@ func (s *shard) know(ctx context.Context, c *cover, n CheckpointNumber) error {
 			unknown = append(unknown, u)
 		}
 	}
-	ends, err := newest(ctx, s.cfg.Items, unknown)
+	ends, err := newest(ctx, s.cfg.Items, s.version, unknown)
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package projections
 
 import (
 	"context"
+	"fmt"
 
 	"timberline/events"
 )
@@ -16,9 +17,9 @@ type CheckpointNumber uint64
 // Checkpoints is where a storage engine keeps checkpoints. Checkpoints are bytes
 // to it; see Checkpoint for what they hold.
 type Checkpoints interface {
-	// LastCheckpoint returns the newest checkpoint of a shard as a strong read,
-	// and 0 if there is none.
-	LastCheckpoint(ctx context.Context, s Shard) (CheckpointNumber, []byte, error)
+	// LastCheckpoint returns the newest checkpoint of a shard, as a read that is at
+	// least events.Latest, and 0 if there is none.
+	LastCheckpoint(ctx context.Context, s Shard, c events.Consistency) (CheckpointNumber, []byte, error)
 
 	// ReadCheckpoints returns checkpoints from, from+1, … as far as they follow
 	// each other without a gap, as many as fit into about size bytes and at
@@ -34,22 +35,48 @@ type Checkpoints interface {
 	Commit(ctx context.Context, s Shard, n CheckpointNumber, checkpoint []byte, items []Stored) (stands []byte, err error)
 }
 
-// Items is where a storage engine keeps timeline items, ordered by user and last
+// A Version is one of the timelines that a shard has beside each other. They hold the
+// same entries at the same seqs; which of them is read, and written by projectors, its
+// last checkpoint says. The first is 0.
+type Version uint32
+
+// A Timeline names a user's, in one version.
+type Timeline struct {
+	Version Version
+	User    events.User
+}
+
+// String names the timeline for people.
+func (t Timeline) String() string {
+	if t.Version == 0 {
+		return string(t.User)
+	}
+	return fmt.Sprintf("%s in version %d", t.User, t.Version)
+}
+
+// Items is where a storage engine keeps timeline items, ordered by timeline and last
 // seq. An item is bytes to it; see Item for what it holds.
 type Items interface {
-	// NewestItem returns the user's item with the highest last seq, as a strong
+	// NewestItem returns the timeline's item with the highest last seq, as a strong
 	// read if asked. The error is events.ErrNotFound if there is none.
-	NewestItem(ctx context.Context, u events.User, c events.Consistency) (Stored, error)
+	NewestItem(ctx context.Context, t Timeline, c events.Consistency) (Stored, error)
 
-	// ReadItems returns the user's items whose last seq is at least from, in
+	// ReadItems returns the timeline's items whose last seq is at least from, in
 	// order, as many as fit into about size bytes and at least one if there is
 	// one.
-	ReadItems(ctx context.Context, u events.User, from events.Seq, size int, c events.Consistency) ([]Stored, error)
+	ReadItems(ctx context.Context, t Timeline, from events.Seq, size int, c events.Consistency) ([]Stored, error)
 
 	// PutItems writes items over what stands at their places, which by R6 are
 	// the same bytes. nil means durable. After an error some may be written, now or
-	// later; those of one user in the order given: none without those before it.
+	// later; those of one timeline in the order given: none without those before it.
 	PutItems(ctx context.Context, items []Stored) error
+
+	// ScanItems calls visit with the items of all timelines of a version, as a strong
+	// read of each: those of one timeline together and in order, the timelines in any
+	// order. Whatever is written meanwhile may be among them or not. The item is
+	// visit's until it returns; the first error that visit returns ends the scan, and
+	// is returned.
+	ScanItems(ctx context.Context, v Version, visit func(Stored) error) error
 }
 
 // Upkeep is what a storage engine does for a store that is made whole again. Nobody
@@ -63,15 +90,18 @@ type Upkeep interface {
 	// first: after an error those that are left follow each other.
 	CutCheckpoints(ctx context.Context, s Shard, from CheckpointNumber) error
 
-	// EmptyTimelines removes all items of all users.
+	// EmptyTimelines removes all items of all users, in all versions.
 	EmptyTimelines(ctx context.Context) error
 }
 
 // Stored is an item as an engine keeps it.
 type Stored struct {
-	User events.User
-	Last events.Seq // the seq of the item's last entry: the key within the user
+	Timeline
+	Last events.Seq // the seq of the item's last entry: the key within the timeline
 	Data []byte
+	// Quiet says that nobody is to be told of the item, where engines tell of those
+	// that are put: those who read the timelines may not see it yet.
+	Quiet bool
 }
 
 // Meta is what a store knows of itself, fixed at its creation (the id: also at a

@@ -224,9 +224,9 @@ type last struct {
 }
 
 // LastCheckpoint implements projections.Checkpoints.
-func (e *engine) LastCheckpoint(ctx context.Context, s projections.Shard) (projections.CheckpointNumber, []byte, error) {
-	l, err := fetch(e.access(projector, "last checkpoint %d", s), func() (l last, err error) {
-		l.n, l.data, err = e.Engine.LastCheckpoint(ctx, s)
+func (e *engine) LastCheckpoint(ctx context.Context, s projections.Shard, c events.Consistency) (projections.CheckpointNumber, []byte, error) {
+	l, err := fetch(e.access(reader(c), "last checkpoint %d as %d", s, c), func() (l last, err error) {
+		l.n, l.data, err = e.Engine.LastCheckpoint(ctx, s, c)
 		return l, err
 	})
 	return l.n, l.data, err
@@ -249,13 +249,13 @@ func (e *engine) Commit(ctx context.Context, s projections.Shard, n projections.
 }
 
 // NewestItem implements projections.Items.
-func (e *engine) NewestItem(ctx context.Context, u events.User, c events.Consistency) (projections.Stored, error) {
-	return fetch(e.access(reader(c), "newest item %s as %d", u, c), func() (projections.Stored, error) { return e.Engine.NewestItem(ctx, u, c) })
+func (e *engine) NewestItem(ctx context.Context, t projections.Timeline, c events.Consistency) (projections.Stored, error) {
+	return fetch(e.access(reader(c), "newest item %s as %d", t, c), func() (projections.Stored, error) { return e.Engine.NewestItem(ctx, t, c) })
 }
 
 // ReadItems implements projections.Items.
-func (e *engine) ReadItems(ctx context.Context, u events.User, from events.Seq, size int, c events.Consistency) ([]projections.Stored, error) {
-	return fetch(e.access(writer, "read items %s %d", u, from), func() ([]projections.Stored, error) { return e.Engine.ReadItems(ctx, u, from, size, c) })
+func (e *engine) ReadItems(ctx context.Context, t projections.Timeline, from events.Seq, size int, c events.Consistency) ([]projections.Stored, error) {
+	return fetch(e.access(writer, "read items %s %d", t, from), func() ([]projections.Stored, error) { return e.Engine.ReadItems(ctx, t, from, size, c) })
 }
 
 // commitEach commits as an engine of many machines does: the checkpoint is a write of its
@@ -274,7 +274,7 @@ func (e *engine) commitEach(ctx context.Context, s projections.Shard, n projecti
 func (e *engine) putEach(ctx context.Context, items []projections.Stored) error {
 	for i := range items {
 		item := items[i : i+1]
-		name := fmt.Sprintf("put item %s %d", item[0].User, item[0].Last)
+		name := fmt.Sprintf("put item %s %d", item[0].Timeline, item[0].Last)
 		_, err := write(ctx, e.access(projector, "%s", name), name, func(ctx context.Context) (none struct{}, err error) {
 			if err = e.Engine.PutItems(ctx, item); err == nil {
 				e.p.boot.stream.tell(item)
@@ -282,7 +282,7 @@ func (e *engine) putEach(ctx context.Context, items []projections.Stored) error 
 			return none, err
 		})
 		if err != nil {
-			e.note(err, "puts the item of %s that ends at %d", item[0].User, item[0].Last)
+			e.note(err, "puts the item of %s that ends at %d", item[0].Timeline, item[0].Last)
 			return err
 		}
 	}

@@ -34,7 +34,7 @@ func (w *world) rebuild(b *boot) error {
 		}
 	}
 	for _, u := range users {
-		have, err := b.store.ReadItems(ctx, u, 0, wholeTimeline, events.Strong)
+		have, err := b.store.ReadItems(ctx, projections.Timeline{User: u}, 0, wholeTimeline, events.Strong)
 		if err != nil {
 			return fmt.Errorf("read the timeline of %s: %w", u, err)
 		}
@@ -160,7 +160,7 @@ func (r *replay) give(n projections.CheckpointNumber, covered []events.Raw) erro
 		}
 	}
 	for u, item := range items {
-		r.want[u] = append(r.want[u], item.Encode(u))
+		r.want[u] = append(r.want[u], item.Encode(projections.Timeline{User: u}))
 	}
 	maps.Copy(r.ends, items)
 	return nil

@@ -179,13 +179,13 @@ type crowded struct {
 
 const crowd = 16
 
-func (c *crowded) NewestItem(ctx context.Context, u events.User, level events.Consistency) (projections.Stored, error) {
+func (c *crowded) NewestItem(ctx context.Context, t projections.Timeline, level events.Consistency) (projections.Stored, error) {
 	if c.wanted.Add(1) == crowd {
 		close(c.all)
 	}
 	select {
 	case <-c.all:
-		return c.Store.NewestItem(ctx, u, level)
+		return c.Store.NewestItem(ctx, t, level)
 	case <-ctx.Done():
 		return projections.Stored{}, ctx.Err()
 	}

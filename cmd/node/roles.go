@@ -80,7 +80,7 @@ func (p *process) edgeConfig(c *Config, clock *events.Clock) edge.Config {
 	if c.Shared && ec.Workers == 0 {
 		ec.Workers = workersAfar
 	}
-	ec.Timelines = projections.NewReader(c.Engine)
+	ec.Timelines = projections.NewReader(c.Engine, c.Meta)
 	ec.Settler = &ingest.Settler{
 		Log: c.Engine, Journals: c.Engine, Clock: clock, Logger: c.Logger, Close: p.writer.CloseSession,
 	}

@@ -97,8 +97,8 @@ func (m *meter) Commit(ctx context.Context, s projections.Shard, n projections.C
 }
 
 // NewestItem implements projections.Items.
-func (m *meter) NewestItem(ctx context.Context, u events.User, c events.Consistency) (projections.Stored, error) {
-	i, err := m.Store.NewestItem(ctx, u, c)
+func (m *meter) NewestItem(ctx context.Context, t projections.Timeline, c events.Consistency) (projections.Stored, error) {
+	i, err := m.Store.NewestItem(ctx, t, c)
 	m.queried(&m.timelines, dynamo.TimelineSize(i), c)
 	return i, err
 }

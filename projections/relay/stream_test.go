@@ -57,7 +57,7 @@ func (s *stream) write(u events.User, seq events.Seq) {
 	}
 	p := open[int(u[0])%len(open)]
 	item := projections.Item{First: seq, Newest: events.ID{byte(seq)}, Entries: []projections.Entry{{Event: []byte(fmt.Sprint(u, seq))}}}
-	p.changes = append(p.changes, Change{Stored: item.Encode(u), At: time.Now()})
+	p.changes = append(p.changes, Change{Stored: item.Encode(projections.Timeline{User: u}), At: time.Now()})
 }
 
 // roll closes all open shards, and opens as many children of the last one.

@@ -86,8 +86,11 @@ var Contract = []Part{
 
 func checkpoint(n int) []byte { return fmt.Appendf(nil, "checkpoint %d", n) }
 
+// timeline names a user's first one.
+func timeline(u events.User) projections.Timeline { return projections.Timeline{User: u} }
+
 func item(u events.User, last events.Seq) projections.Stored {
-	return projections.Stored{User: u, Last: last, Data: fmt.Appendf(nil, "item of %s up to %d", u, last)}
+	return projections.Stored{Timeline: timeline(u), Last: last, Data: fmt.Appendf(nil, "item of %s up to %d", u, last)}
 }
 
 // commitAll commits checkpoints 1 to n, each with an item for ann.
@@ -109,7 +112,7 @@ func equal(what string, want, got any) error {
 }
 
 func wantLast(ctx context.Context, s Store, shard projections.Shard, n int) error {
-	got, data, err := s.LastCheckpoint(ctx, shard)
+	got, data, err := s.LastCheckpoint(ctx, shard, events.Strong)
 	if err != nil {
 		return err
 	}
@@ -123,7 +126,7 @@ func wantLast(ctx context.Context, s Store, shard projections.Shard, n int) erro
 }
 
 func wantItems(ctx context.Context, s Store, u events.User, from events.Seq, want ...projections.Stored) error {
-	got, err := s.ReadItems(ctx, u, from, 1<<20, events.Strong)
+	got, err := s.ReadItems(ctx, timeline(u), from, 1<<20, events.Strong)
 	if err != nil {
 		return err
 	}
@@ -138,7 +141,7 @@ func emptyStore(ctx context.Context, s Store, _ func() (Store, error)) error {
 	if err != nil || len(all) != 0 {
 		return fmt.Errorf("%d checkpoints, %v; want none", len(all), err)
 	}
-	if _, err := s.NewestItem(ctx, "ann", events.Strong); !errors.Is(err, events.ErrNotFound) {
+	if _, err := s.NewestItem(ctx, timeline("ann"), events.Strong); !errors.Is(err, events.ErrNotFound) {
 		return fmt.Errorf("newest item: %v, want ErrNotFound", err)
 	}
 	return wantItems(ctx, s, "ann", 0)
@@ -168,7 +171,7 @@ func commitIsDurable(ctx context.Context, s Store, again func() (Store, error)) 
 			return fmt.Errorf("after a crash: %w", err)
 		}
 		for _, i := range items {
-			if got, err := s.NewestItem(ctx, i.User, events.Strong); err != nil || got.Last != i.Last {
+			if got, err := s.NewestItem(ctx, i.Timeline, events.Strong); err != nil || got.Last != i.Last {
 				return fmt.Errorf("after a crash: newest item of %s is up to %d, %v; want %d", i.User, got.Last, err, n)
 			}
 		}
@@ -180,7 +183,7 @@ func takenCheckpointStays(ctx context.Context, s Store, _ func() (Store, error))
 	if err := commitAll(ctx, s, 2); err != nil {
 		return err
 	}
-	stands, err := s.Commit(ctx, 0, 2, []byte("another"), []projections.Stored{item("ben", 1), {User: "ann", Last: 20, Data: []byte("x")}})
+	stands, err := s.Commit(ctx, 0, 2, []byte("another"), []projections.Stored{item("ben", 1), {Timeline: timeline("ann"), Last: 20, Data: []byte("x")}})
 	if !errors.Is(err, events.ErrConflict) || !bytes.Equal(stands, checkpoint(2)) {
 		return fmt.Errorf("commit at a taken number answers %q, %v; want what stands, ErrConflict", stands, err)
 	}
@@ -200,13 +203,13 @@ func oneCommitWins(ctx context.Context, s Store, _ func() (Store, error)) error 
 			})
 		}
 		all.Wait()
-		_, stands, err := s.LastCheckpoint(ctx, 0)
+		_, stands, err := s.LastCheckpoint(ctx, 0, events.Strong)
 		if err != nil {
 			return err
 		}
 		winners := 0
 		for i, u := range users {
-			items, err := s.ReadItems(ctx, u, events.Seq(n), 100, events.Strong)
+			items, err := s.ReadItems(ctx, timeline(u), events.Seq(n), 100, events.Strong)
 			if err != nil {
 				return err
 			}
@@ -268,7 +271,7 @@ func newestItem(ctx context.Context, s Store, _ func() (Store, error)) error {
 		}
 	}
 	for _, c := range []events.Consistency{events.Latest, events.Strong} {
-		got, err := s.NewestItem(ctx, "ann", c)
+		got, err := s.NewestItem(ctx, timeline("ann"), c)
 		if err != nil {
 			return err
 		}
@@ -292,7 +295,7 @@ func itemsAreRead(ctx context.Context, s Store, _ func() (Store, error)) error {
 			return err
 		}
 	}
-	got, err := s.ReadItems(ctx, "ann", 1, 0, events.Strong)
+	got, err := s.ReadItems(ctx, timeline("ann"), 1, 0, events.Strong)
 	if err != nil || len(got) != 1 {
 		return fmt.Errorf("%d items in no bytes, %v; want at least and at most one", len(got), err)
 	}
@@ -316,7 +319,7 @@ func usersDoNotMix(ctx context.Context, s Store, _ func() (Store, error)) error 
 		if err := wantItems(ctx, s, u, 0, want...); err != nil {
 			return err
 		}
-		if got, err := s.NewestItem(ctx, u, events.Strong); err != nil || got.User != u || got.Last != events.Seq(i+1) {
+		if got, err := s.NewestItem(ctx, timeline(u), events.Strong); err != nil || got.User != u || got.Last != events.Seq(i+1) {
 			return fmt.Errorf("newest item of %s: %+v, %v", u, got, err)
 		}
 	}
@@ -364,7 +367,7 @@ func bytesAreTheCallers(ctx context.Context, s Store, _ func() (Store, error)) e
 	clear(i.Data)
 	clear(cp)
 	for range 2 { // what is read is changed, too
-		got, err := s.NewestItem(ctx, "ann", events.Strong)
+		got, err := s.NewestItem(ctx, timeline("ann"), events.Strong)
 		if err != nil || !bytes.Equal(got.Data, item("ann", 1).Data) {
 			return fmt.Errorf("item %q, %v, after the caller's bytes changed", got.Data, err)
 		}
@@ -372,7 +375,7 @@ func bytesAreTheCallers(ctx context.Context, s Store, _ func() (Store, error)) e
 		if err := wantLast(ctx, s, 0, 1); err != nil {
 			return fmt.Errorf("after the caller's bytes changed: %w", err)
 		}
-		_, last, _ := s.LastCheckpoint(ctx, 0)
+		_, last, _ := s.LastCheckpoint(ctx, 0, events.Strong)
 		clear(last)
 	}
 	return nil

@@ -36,9 +36,9 @@ func calls(s *Store) map[string]func(context.Context) error {
 		"update": func(ctx context.Context) error { return s.UpdateJournal(ctx, events.Row{Number: 1}) },
 		"commit": func(ctx context.Context) error { _, err := s.Commit(ctx, 0, 1, []byte("x"), nil); return err },
 		"put": func(ctx context.Context) error {
-			return s.PutItems(ctx, []projections.Stored{{User: "ann", Last: 1, Data: []byte("x")}})
+			return s.PutItems(ctx, []projections.Stored{{Timeline: projections.Timeline{User: "ann"}, Last: 1, Data: []byte("x")}})
 		},
-		"newest": func(ctx context.Context) error { _, err := s.NewestItem(ctx, "ann", events.Strong); return err },
+		"newest": func(ctx context.Context) error { _, err := s.NewestItem(ctx, projections.Timeline{User: "ann"}, events.Strong); return err },
 		"leases": func(ctx context.Context) error { _, err := s.ListLeases(ctx, "shard"); return err },
 	}
 }
@@ -228,7 +228,7 @@ func TestMetricsCountCallsAndUnits(t *testing.T) {
 	if _, err := s.ReadLog(t.Context(), "j:1", 1, 10, events.Relaxed); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Commit(t.Context(), 0, 1, []byte("c"), []projections.Stored{{User: "a", Last: 1, Data: make([]byte, 1500)}, {User: "b", Last: 1}}); err != nil {
+	if _, err := s.Commit(t.Context(), 0, 1, []byte("c"), []projections.Stored{{Timeline: projections.Timeline{User: "a"}, Last: 1, Data: make([]byte, 1500)}, {Timeline: projections.Timeline{User: "b"}, Last: 1}}); err != nil {
 		t.Fatal(err)
 	}
 	for what, want := range map[string]float64{

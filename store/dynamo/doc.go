@@ -9,6 +9,7 @@
 //	PREFIX-journals     kind = journal  number           row (binary)
 //	PREFIX-checkpoints  shard (number)  n (number)       checkpoint (binary)
 //	PREFIX-timelines    user (text)     last (number)    item (binary)      stream of new images
+//	                    version/user                     quiet (true)       what is passed over in the stream
 //	PREFIX-leases       kind (text)     name (text)      owner, counter, place
 //	PREFIX-meta         what = store    number = 0       value (binary)     what the store is
 //	                    what = migration  number         value (binary)     the record of a step

@@ -181,7 +181,7 @@ func (p patientStore) PutItems(ctx context.Context, items []projections.Stored) 
 		}
 		var missing []projections.Stored
 		for _, item := range items {
-			newest, err := p.NewestItem(ctx, item.User, events.Strong)
+			newest, err := p.NewestItem(ctx, item.Timeline, events.Strong)
 			switch {
 			case errors.Is(err, events.ErrNotFound), err == nil && newest.Last < item.Last:
 				missing = append(missing, item)
@@ -195,13 +195,13 @@ func (p patientStore) PutItems(ctx context.Context, items []projections.Stored) 
 	}
 }
 
-func (p patientStore) LastCheckpoint(ctx context.Context, shard projections.Shard) (projections.CheckpointNumber, []byte, error) {
+func (p patientStore) LastCheckpoint(ctx context.Context, shard projections.Shard, c events.Consistency) (projections.CheckpointNumber, []byte, error) {
 	type last struct {
 		n    projections.CheckpointNumber
 		data []byte
 	}
 	got, err := again(func() (l last, err error) {
-		l.n, l.data, err = p.Store.LastCheckpoint(ctx, shard)
+		l.n, l.data, err = p.Store.LastCheckpoint(ctx, shard, c)
 		return l, err
 	})
 	return got.n, got.data, err
@@ -211,12 +211,12 @@ func (p patientStore) ReadCheckpoints(ctx context.Context, shard projections.Sha
 	return again(func() ([][]byte, error) { return p.Store.ReadCheckpoints(ctx, shard, from, size) })
 }
 
-func (p patientStore) NewestItem(ctx context.Context, u events.User, c events.Consistency) (projections.Stored, error) {
-	return again(func() (projections.Stored, error) { return p.Store.NewestItem(ctx, u, c) })
+func (p patientStore) NewestItem(ctx context.Context, t projections.Timeline, c events.Consistency) (projections.Stored, error) {
+	return again(func() (projections.Stored, error) { return p.Store.NewestItem(ctx, t, c) })
 }
 
-func (p patientStore) ReadItems(ctx context.Context, u events.User, from events.Seq, size int, c events.Consistency) ([]projections.Stored, error) {
-	return again(func() ([]projections.Stored, error) { return p.Store.ReadItems(ctx, u, from, size, c) })
+func (p patientStore) ReadItems(ctx context.Context, t projections.Timeline, from events.Seq, size int, c events.Consistency) ([]projections.Stored, error) {
+	return again(func() ([]projections.Stored, error) { return p.Store.ReadItems(ctx, t, from, size, c) })
 }
 
 func (p patientStore) Append(ctx context.Context, j events.Journal, at events.Offset, rec events.Record) (events.Record, error) {

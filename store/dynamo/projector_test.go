@@ -90,7 +90,7 @@ func TestTwoProjectorsPlaceEveryMessageOnceOnBadDays(t *testing.T) {
 	}
 
 	plain := openAs(t, p)
-	timelines := projections.NewReader(plain)
+	timelines := projections.NewReader(plain, plain.Meta())
 	for u, ids := range want {
 		waitForHead(ctx, t, timelines, running, u, events.Seq(len(ids)))
 	}

@@ -38,7 +38,7 @@ func TestReadsGoOnBehindThePageThatDynamoDBCuts(t *testing.T) {
 		if _, err := s.Append(t.Context(), "j:1", events.Offset(n), rec(n)); err != nil {
 			t.Fatal(err)
 		}
-		items = append(items, projections.Stored{User: "ann", Last: events.Seq(n), Data: rec(n)})
+		items = append(items, projections.Stored{Timeline: projections.Timeline{User: "ann"}, Last: events.Seq(n), Data: rec(n)})
 	}
 	if err := s.PutItems(t.Context(), items); err != nil {
 		t.Fatal(err)
@@ -55,7 +55,7 @@ func TestReadsGoOnBehindThePageThatDynamoDBCuts(t *testing.T) {
 				t.Errorf("record %d is another", i+1)
 			}
 		}
-		found, err := s.ReadItems(t.Context(), "ann", 1, budget, events.Relaxed)
+		found, err := s.ReadItems(t.Context(), projections.Timeline{User: "ann"}, 1, budget, events.Relaxed)
 		if err != nil || len(found) != want {
 			t.Fatalf("read of %d bytes: %d items, %v; want %d", budget, len(found), err, want)
 		}
@@ -120,15 +120,15 @@ func TestReadsAreAsConsistentAsAsked(t *testing.T) {
 	for c, want := range map[events.Consistency]asked{events.Relaxed: {0, 4}, events.Latest: {4, 0}, events.Strong: {4, 0}} {
 		*a = asked{}
 		s.ReadLog(t.Context(), "j:1", 1, 1, c)
-		s.ReadItems(t.Context(), "ann", 1, 1, c)
-		s.NewestItem(t.Context(), "ann", c)
+		s.ReadItems(t.Context(), projections.Timeline{User: "ann"}, 1, 1, c)
+		s.NewestItem(t.Context(), projections.Timeline{User: "ann"}, c)
 		s.ListJournals(t.Context(), 0, c)
 		if *a != want {
 			t.Errorf("consistency %d: %+v, want %+v", c, *a, want)
 		}
 	}
 	*a = asked{}
-	s.LastCheckpoint(t.Context(), 0)
+	s.LastCheckpoint(t.Context(), 0, events.Strong)
 	s.ReadCheckpoints(t.Context(), 0, 1, 1)
 	s.ListLeases(t.Context(), "shard")
 	if want := (asked{3, 0}); *a != want {
@@ -169,11 +169,11 @@ func TestItemWithoutItsValueIsDamage(t *testing.T) {
 			return s.UpdateJournal(t.Context(), events.Row{Number: 1})
 		}},
 		"checkpoint": {checkpointPlace(3, 4), `shard "3", n 4`, func() error {
-			_, _, err := s.LastCheckpoint(t.Context(), 3)
+			_, _, err := s.LastCheckpoint(t.Context(), 3, events.Strong)
 			return err
 		}},
-		"item": {itemPlace("ann", 5), `user "ann", last 5`, func() error {
-			_, err := s.NewestItem(t.Context(), "ann", events.Strong)
+		"item": {itemPlace(projections.Timeline{User: "ann"}, 5), `user "ann", last 5`, func() error {
+			_, err := s.NewestItem(t.Context(), projections.Timeline{User: "ann"}, events.Strong)
 			return err
 		}},
 	} {

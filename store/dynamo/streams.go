@@ -110,9 +110,10 @@ func (s *Stream) Read(ctx context.Context, next string) (relay.Page, error) {
 	page := relay.Page{Next: aws.ToString(out.NextShardIterator)}
 	for _, r := range out.Records {
 		page.Place = aws.ToString(r.Dynamodb.SequenceNumber)
-		if r.EventName != types.OperationTypeRemove {
-			page.Changes = append(page.Changes, changeOf(r.Dynamodb))
+		if _, quiet := r.Dynamodb.NewImage[quietAttribute]; quiet || r.EventName == types.OperationTypeRemove {
+			continue
 		}
+		page.Changes = append(page.Changes, changeOf(r.Dynamodb))
 	}
 	return page, nil
 }
@@ -122,7 +123,7 @@ func (s *Stream) Read(ctx context.Context, next string) (relay.Page, error) {
 func changeOf(r *types.StreamRecord) (c relay.Change) {
 	c.At = aws.ToTime(r.ApproximateCreationDateTime)
 	if user, ok := r.NewImage[timelinesTable.partition.name].(*types.AttributeValueMemberS); ok {
-		c.User = events.User(user.Value)
+		c.Timeline, _ = timelineOf(user.Value)
 	}
 	if last, ok := r.NewImage[timelinesTable.sort.name].(*types.AttributeValueMemberN); ok {
 		n, _ := strconv.ParseUint(last.Value, 10, 64)

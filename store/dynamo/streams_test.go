@@ -22,7 +22,7 @@ func commit(t *testing.T, s *Store, n projections.CheckpointNumber, users ...eve
 	var items []projections.Stored
 	for _, u := range users {
 		i := projections.Item{First: events.Seq(n), Checkpoint: n, Newest: events.ID{byte(n)}, Entries: []projections.Entry{{Event: []byte("event")}}}
-		items = append(items, i.Encode(u))
+		items = append(items, i.Encode(projections.Timeline{User: u}))
 	}
 	if _, err := s.Commit(t.Context(), 0, n, []byte("checkpoint"), items); err != nil {
 		t.Fatal(err)

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 	"golang.org/x/sync/errgroup"
@@ -18,12 +20,32 @@ func checkpointPlace(shard projections.Shard, n projections.CheckpointNumber) pl
 	return place{checkpointsTable, strconv.FormatUint(uint64(shard), 10), uint64(n)}
 }
 
-func itemPlace(u events.User, last events.Seq) place {
-	return place{timelinesTable, string(u), uint64(last)}
+func itemPlace(t projections.Timeline, last events.Seq) place {
+	return place{timelinesTable, timelinePartition(t), uint64(last)}
+}
+
+// timelinePartition names the partition of a timeline: the user's name, and before it the
+// version unless that is the first. No name has the character between.
+func timelinePartition(t projections.Timeline) string {
+	if t.Version == 0 {
+		return string(t.User)
+	}
+	return fmt.Sprintf("%d/%s", t.Version, t.User)
+}
+
+// timelineOf returns the timeline that a partition holds; ok is false if it is none.
+func timelineOf(partition string) (t projections.Timeline, ok bool) {
+	version, user, found := strings.Cut(partition, "/")
+	if !found {
+		return projections.Timeline{User: events.User(partition)}, true
+	}
+	n, err := strconv.ParseUint(version, 10, 32)
+	t = projections.Timeline{Version: projections.Version(n), User: events.User(user)}
+	return t, err == nil && timelinePartition(t) == partition
 }
 
 // LastCheckpoint implements projections.Checkpoints.
-func (s *Store) LastCheckpoint(ctx context.Context, shard projections.Shard) (projections.CheckpointNumber, []byte, error) {
+func (s *Store) LastCheckpoint(ctx context.Context, shard projections.Shard, _ events.Consistency) (projections.CheckpointNumber, []byte, error) {
 	f, err := s.last(ctx, checkpointsTable, checkpointPlace(shard, 0).partition, events.Strong)
 	if errors.Is(err, events.ErrNotFound) {
 		return 0, nil, nil
@@ -59,7 +81,7 @@ func (s *Store) Commit(ctx context.Context, shard projections.Shard, n projectio
 	return stands, err
 }
 
-// PutItems implements projections.Items: first the first items of all users, then the
+// PutItems implements projections.Items: first the first items of all timelines, then the
 // second ones, and so on.
 func (s *Store) PutItems(ctx context.Context, items []projections.Stored) error {
 	for _, layer := range layers(items) {
@@ -74,12 +96,12 @@ func (s *Store) PutItems(ctx context.Context, items []projections.Stored) error 
 	return nil
 }
 
-// layers deals items out so that no layer has two of one user.
+// layers deals items out so that no layer has two of one timeline.
 func layers(items []projections.Stored) (all [][]projections.Stored) {
-	next := make(map[events.User]int, len(items)) // the layer of a user's next item
+	next := make(map[projections.Timeline]int, len(items)) // the layer of a timeline's next item
 	for _, item := range items {
-		n := next[item.User]
-		if next[item.User]++; n == len(all) {
+		n := next[item.Timeline]
+		if next[item.Timeline]++; n == len(all) {
 			all = append(all, nil)
 		}
 		all[n] = append(all[n], item)
@@ -97,13 +119,19 @@ const (
 // parallel bounds the batches of one call on their way at a time.
 const parallel = 8
 
+// quietAttribute stands in items that the stream's readers pass over.
+const quietAttribute = "quiet"
+
 // batches deals items out to requests, each within the limits.
 func batches(items []projections.Stored) (all [][]types.WriteRequest, err error) {
 	var batch []types.WriteRequest
 	bytes := 0
 	for _, stored := range items {
-		p := itemPlace(stored.User, stored.Last)
+		p := itemPlace(stored.Timeline, stored.Last)
 		i := p.holding(stored.Data)
+		if stored.Quiet {
+			i[quietAttribute] = &types.AttributeValueMemberBOOL{Value: true}
+		}
 		size := ItemSize(i)
 		if size > MaxItemSize {
 			return nil, tooLarge(p, size)
@@ -155,23 +183,69 @@ func (s *Store) writeBatch(ctx context.Context, batch []types.WriteRequest) erro
 }
 
 // NewestItem implements projections.Items.
-func (s *Store) NewestItem(ctx context.Context, u events.User, c events.Consistency) (projections.Stored, error) {
-	f, err := s.last(ctx, timelinesTable, string(u), c)
+func (s *Store) NewestItem(ctx context.Context, t projections.Timeline, c events.Consistency) (projections.Stored, error) {
+	f, err := s.last(ctx, timelinesTable, timelinePartition(t), c)
 	if err != nil {
-		return projections.Stored{}, fmt.Errorf("newest item of %s: %w", u, err)
+		return projections.Stored{}, fmt.Errorf("newest item of %s: %w", t, err)
 	}
-	return projections.Stored{User: u, Last: events.Seq(f.number), Data: f.value}, nil
+	return projections.Stored{Timeline: t, Last: events.Seq(f.number), Data: f.value}, nil
 }
 
 // ReadItems implements projections.Items.
-func (s *Store) ReadItems(ctx context.Context, u events.User, from events.Seq, size int, c events.Consistency) ([]projections.Stored, error) {
-	all, err := s.scan(ctx, itemPlace(u, from), size, c)
+func (s *Store) ReadItems(ctx context.Context, t projections.Timeline, from events.Seq, size int, c events.Consistency) ([]projections.Stored, error) {
+	all, err := s.scan(ctx, itemPlace(t, from), size, c)
 	if err != nil {
-		return nil, fmt.Errorf("items of %s from %d: %w", u, from, err)
+		return nil, fmt.Errorf("items of %s from %d: %w", t, from, err)
 	}
 	items := make([]projections.Stored, len(all))
 	for i, f := range all {
-		items[i] = projections.Stored{User: u, Last: events.Seq(f.number), Data: f.value}
+		items[i] = projections.Stored{Timeline: t, Last: events.Seq(f.number), Data: f.value}
 	}
 	return items, nil
+}
+
+// ScanItems implements projections.Items.
+func (s *Store) ScanItems(ctx context.Context, v projections.Version, visit func(projections.Stored) error) error {
+	in := &dynamodb.ScanInput{TableName: aws.String(s.name(timelinesTable)), ConsistentRead: aws.Bool(true)}
+	for {
+		out, err := call(ctx, s, "Scan", s.db.Scan, in)
+		if err != nil {
+			return fmt.Errorf("scan the timelines: %w", err)
+		}
+		size := 0
+		for _, i := range out.Items {
+			size += ItemSize(i)
+		}
+		s.metrics.read(timelinesTable, size, true)
+		for _, i := range out.Items {
+			stored, ok, err := storedOf(i)
+			if err != nil {
+				return fmt.Errorf("scan the timelines: %w", err)
+			}
+			if !ok || stored.Version != v {
+				continue
+			}
+			if err := visit(stored); err != nil {
+				return err
+			}
+		}
+		if in.ExclusiveStartKey = out.LastEvaluatedKey; len(out.LastEvaluatedKey) == 0 {
+			return nil
+		}
+	}
+}
+
+// storedOf returns what an item of the timelines table is; ok is false if it is in no
+// user's timeline.
+func storedOf(i item) (stored projections.Stored, ok bool, err error) {
+	partition, isText := i[timelinesTable.partition.name].(*types.AttributeValueMemberS)
+	if !isText {
+		return stored, false, nil
+	}
+	if stored.Timeline, ok = timelineOf(partition.Value); !ok {
+		return stored, false, nil
+	}
+	f, err := place{timelinesTable, partition.Value, 0}.found(i)
+	stored.Last, stored.Data = events.Seq(f.number), f.value
+	return stored, true, err
 }

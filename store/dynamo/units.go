@@ -42,7 +42,7 @@ func CheckpointSize(shard projections.Shard, n projections.CheckpointNumber, che
 
 // TimelineSize returns what a timeline item counts.
 func TimelineSize(i projections.Stored) int {
-	return ItemSize(itemPlace(i.User, i.Last).holding(i.Data))
+	return ItemSize(itemPlace(i.Timeline, i.Last).holding(i.Data))
 }
 
 // ItemSize returns what an item counts: the names of its attributes and their values.

@@ -49,7 +49,7 @@ func TestSizesOfWhatIsStored(t *testing.T) {
 	for what, test := range map[string]struct{ got, want int }{
 		"record":     {RecordSize("j:17", 256, data), len("journal") + 4 + len("offset") + 3 + len("record") + 100},
 		"checkpoint": {CheckpointSize(5, 1000, data), len("shard") + 2 + len("n") + 2 + len("checkpoint") + 100},
-		"item":       {TimelineSize(projections.Stored{User: "ann", Last: 12, Data: data}), len("user") + 3 + len("last") + 2 + len("item") + 100},
+		"item":       {TimelineSize(projections.Stored{Timeline: projections.Timeline{User: "ann"}, Last: 12, Data: data}), len("user") + 3 + len("last") + 2 + len("item") + 100},
 	} {
 		if test.got != test.want {
 			t.Errorf("%s: %d bytes, want %d", what, test.got, test.want)
@@ -79,7 +79,7 @@ func TestUnitsAreAsDocumented(t *testing.T) {
 func TestUnitsAgreeWithTheEmulator(t *testing.T) {
 	s := openNew(t)
 	for _, p := range []place{
-		itemPlace("ann", 1), itemPlace("some.longer-name", 1_000_000), itemPlace("ben", 12345), recordPlace("j:17", 18446744073709551615),
+		itemPlace(projections.Timeline{User: "ann"}, 1), itemPlace(projections.Timeline{User: "some.longer-name"}, 1_000_000), itemPlace(projections.Timeline{User: "ben"}, 12345), recordPlace("j:17", 18446744073709551615),
 		checkpointPlace(4095, 100),
 	} {
 		around := 1024 - ItemSize(p.holding(nil))

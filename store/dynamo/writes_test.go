@@ -144,7 +144,7 @@ func TestCutThatLandsLateTakesNoLaterCheckpointAway(t *testing.T) {
 		t.Fatal(err)
 	}
 	net.Land()
-	if n, value, err := s.LastCheckpoint(t.Context(), 0); n != 1 || string(value) != "goes on" || err != nil {
+	if n, value, err := s.LastCheckpoint(t.Context(), 0, events.Strong); n != 1 || string(value) != "goes on" || err != nil {
 		t.Errorf("checkpoint %d %q, %v; want the one that was written since", n, value, err)
 	}
 }
@@ -191,16 +191,16 @@ func TestCommitWritesItemsOfAnySize(t *testing.T) {
 	s := openNew(t, on(net))
 	var items []projections.Stored
 	for n := range 64 {
-		items = append(items, projections.Stored{User: events.User(fmt.Sprint("u", n)), Last: 1, Data: bytes.Repeat([]byte{byte(n)}, 256<<10+1<<10)})
+		items = append(items, projections.Stored{Timeline: projections.Timeline{User: events.User(fmt.Sprint("u", n))}, Last: 1, Data: bytes.Repeat([]byte{byte(n)}, 256<<10+1<<10)})
 	}
 	for n := range 100 {
-		items = append(items, projections.Stored{User: events.User(fmt.Sprint("v", n)), Last: 1, Data: []byte{byte(n)}})
+		items = append(items, projections.Stored{Timeline: projections.Timeline{User: events.User(fmt.Sprint("v", n))}, Last: 1, Data: []byte{byte(n)}})
 	}
 	if _, err := s.Commit(t.Context(), 0, 1, []byte("checkpoint"), items); err != nil {
 		t.Fatal(err)
 	}
 	for _, i := range items {
-		got, err := s.NewestItem(t.Context(), i.User, events.Strong)
+		got, err := s.NewestItem(t.Context(), i.Timeline, events.Strong)
 		if err != nil || !bytes.Equal(got.Data, i.Data) {
 			t.Fatalf("item of %s: %d bytes, %v; want %d", i.User, len(got.Data), err, len(i.Data))
 		}
@@ -210,7 +210,7 @@ func TestCommitWritesItemsOfAnySize(t *testing.T) {
 func TestBatchesKeepToTheLimits(t *testing.T) {
 	var items []projections.Stored
 	for n := range 200 {
-		items = append(items, projections.Stored{User: "ann", Last: events.Seq(n), Data: make([]byte, (n%3)*150<<10)})
+		items = append(items, projections.Stored{Timeline: projections.Timeline{User: "ann"}, Last: events.Seq(n), Data: make([]byte, (n%3)*150<<10)})
 	}
 	all, err := batches(items)
 	if err != nil {
@@ -243,13 +243,13 @@ func TestNothingIsLeftUnprocessed(t *testing.T) {
 	s := openNew(t, on(net))
 	var items []projections.Stored
 	for n := range 20 {
-		items = append(items, projections.Stored{User: events.User(fmt.Sprint("u", n)), Last: 1, Data: []byte{byte(n)}})
+		items = append(items, projections.Stored{Timeline: projections.Timeline{User: events.User(fmt.Sprint("u", n))}, Last: 1, Data: []byte{byte(n)}})
 	}
 	if err := s.PutItems(t.Context(), items); err != nil {
 		t.Fatal(err)
 	}
 	for _, i := range items {
-		if _, err := s.NewestItem(t.Context(), i.User, events.Strong); err != nil {
+		if _, err := s.NewestItem(t.Context(), i.Timeline, events.Strong); err != nil {
 			t.Error(err)
 		}
 	}
@@ -261,24 +261,24 @@ func TestNothingIsLeftUnprocessed(t *testing.T) {
 func TestCommitDoesNotSucceedWhileAnythingIsUnprocessed(t *testing.T) {
 	net := &faults.Transport{Next: http.DefaultTransport, Choose: always("BatchWriteItem", faults.Unprocessed)}
 	s := openNew(t, on(net), func(o *Options) { o.Deadline = 300 * time.Millisecond })
-	item := projections.Stored{User: "ann", Last: 1, Data: []byte("x")}
+	item := projections.Stored{Timeline: projections.Timeline{User: "ann"}, Last: 1, Data: []byte("x")}
 	_, err := s.Commit(t.Context(), 0, 1, []byte("checkpoint"), []projections.Stored{item})
 	if err == nil || settles(err) {
 		t.Errorf("%v, want an error that settles nothing", err)
 	}
-	if n, _, err := s.LastCheckpoint(t.Context(), 0); err != nil || n != 1 {
+	if n, _, err := s.LastCheckpoint(t.Context(), 0, events.Strong); err != nil || n != 1 {
 		t.Errorf("checkpoint %d, %v; want 1: it was first", n, err)
 	}
 }
 
 func TestItemThatIsTooLargeIsRefusedBeforeTheCheckpointStands(t *testing.T) {
 	s := openNew(t)
-	large := projections.Stored{User: "ann", Last: 1, Data: make([]byte, MaxItemSize)}
+	large := projections.Stored{Timeline: projections.Timeline{User: "ann"}, Last: 1, Data: make([]byte, MaxItemSize)}
 	_, err := s.Commit(t.Context(), 0, 1, []byte("checkpoint"), []projections.Stored{large})
 	if !errors.Is(err, events.ErrFatal) || !strings.Contains(err.Error(), `user "ann"`) {
 		t.Errorf("%v, want ErrFatal that names the item", err)
 	}
-	if n, _, err := s.LastCheckpoint(t.Context(), 0); err != nil || n != 0 {
+	if n, _, err := s.LastCheckpoint(t.Context(), 0, events.Strong); err != nil || n != 0 {
 		t.Errorf("checkpoint %d, %v; want none", n, err)
 	}
 	if err := s.PutItems(t.Context(), []projections.Stored{large}); !errors.Is(err, events.ErrFatal) {

@@ -9,7 +9,8 @@
 //	"j" number(8)                           a journal's row
 //	"l" length(1) journal offset(8)         a record
 //	"c" shard(4) n(8)                       a checkpoint
-//	"t" user 0 last-seq(8)                  a timeline item
+//	"t" user 0 last-seq(8)                  a timeline item of version 0
+//	"T" version(4) user 0 last-seq(8)       one of another version
 //	"v" number(8)                           the record of a migration step
 //
 // Values are what events and projections sealed; this package looks into none of

@@ -36,15 +36,28 @@ func checkpointKey(s projections.Shard, n projections.CheckpointNumber) []byte {
 	return binary.BigEndian.AppendUint64(shardPrefix(s), uint64(n))
 }
 
-func timelinePrefix(u events.User) []byte {
-	key := make([]byte, 0, 2+len(u)+8)
-	key = append(key, 't')
-	key = append(key, u...)
+func versionPrefix(v projections.Version) []byte {
+	if v == 0 {
+		return []byte("t")
+	}
+	return binary.BigEndian.AppendUint32([]byte("T"), uint32(v))
+}
+
+func timelinePrefix(t projections.Timeline) []byte {
+	key := make([]byte, 0, 6+len(t.User)+8)
+	key = append(key, versionPrefix(t.Version)...)
+	key = append(key, t.User...)
 	return append(key, 0)
 }
 
-func itemKey(u events.User, last events.Seq) []byte {
-	return binary.BigEndian.AppendUint64(timelinePrefix(u), uint64(last))
+func itemKey(t projections.Timeline, last events.Seq) []byte {
+	return binary.BigEndian.AppendUint64(timelinePrefix(t), uint64(last))
+}
+
+// itemOf returns the timeline and the seq that an item's key names.
+func itemOf(v projections.Version, key []byte) (projections.Timeline, events.Seq) {
+	user := key[len(versionPrefix(v)) : len(key)-9]
+	return projections.Timeline{Version: v, User: events.User(user)}, events.Seq(number(key))
 }
 
 // number returns the number that a key ends with.

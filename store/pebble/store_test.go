@@ -302,7 +302,7 @@ func BenchmarkCommit(b *testing.B) {
 	b.ReportAllocs()
 	for n := projections.CheckpointNumber(1); b.Loop(); n++ {
 		for i := range items {
-			items[i] = projections.Stored{User: events.User(fmt.Sprintf("u%d", i)), Last: events.Seq(n), Data: make([]byte, 150)}
+			items[i] = projections.Stored{Timeline: projections.Timeline{User: events.User(fmt.Sprintf("u%d", i))}, Last: events.Seq(n), Data: make([]byte, 150)}
 		}
 		if _, err := s.Commit(b.Context(), 0, n, make([]byte, 30), items); err != nil {
 			b.Fatal(err)

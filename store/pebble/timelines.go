@@ -13,13 +13,13 @@ import (
 )
 
 // LastCheckpoint implements projections.Checkpoints.
-func (s *Store) LastCheckpoint(ctx context.Context, shard projections.Shard) (projections.CheckpointNumber, []byte, error) {
+func (s *Store) LastCheckpoint(ctx context.Context, shard projections.Shard, c events.Consistency) (projections.CheckpointNumber, []byte, error) {
 	key, value, err := s.last(shardPrefix(shard))
 	if errors.Is(err, events.ErrNotFound) {
-		return 0, nil, s.settled(ctx)
+		return 0, nil, s.reveal(ctx, c)
 	}
 	if err == nil {
-		err = s.settled(ctx)
+		err = s.reveal(ctx, c)
 	}
 	if err != nil {
 		return 0, nil, fmt.Errorf("last checkpoint of shard %d: %w", shard, err)
@@ -78,7 +78,7 @@ func (s *Store) items(items []projections.Stored) (*pebble.Batch, error) {
 	}
 	b := s.db.NewBatchWithSize(size)
 	for i := range items {
-		if err := b.Set(itemKey(items[i].User, items[i].Last), items[i].Data, nil); err != nil {
+		if err := b.Set(itemKey(items[i].Timeline, items[i].Last), items[i].Data, nil); err != nil {
 			return nil, errors.Join(err, b.Close())
 		}
 	}
@@ -98,35 +98,71 @@ func (s *Store) PutItems(_ context.Context, items []projections.Stored) error {
 }
 
 // NewestItem implements projections.Items.
-func (s *Store) NewestItem(ctx context.Context, u events.User, c events.Consistency) (projections.Stored, error) {
-	key, value, err := s.last(timelinePrefix(u))
+func (s *Store) NewestItem(ctx context.Context, t projections.Timeline, c events.Consistency) (projections.Stored, error) {
+	key, value, err := s.last(timelinePrefix(t))
 	if reveal := s.reveal(ctx, c); reveal != nil {
 		err = reveal
 	}
 	if err != nil {
-		return projections.Stored{}, fmt.Errorf("newest item of %s: %w", u, err)
+		return projections.Stored{}, fmt.Errorf("newest item of %s: %w", t, err)
 	}
-	return projections.Stored{User: u, Last: events.Seq(number(key)), Data: value}, nil
+	return projections.Stored{Timeline: t, Last: events.Seq(number(key)), Data: value}, nil
 }
 
 // ReadItems implements projections.Items.
-func (s *Store) ReadItems(ctx context.Context, u events.User, from events.Seq, size int, c events.Consistency) ([]projections.Stored, error) {
+func (s *Store) ReadItems(ctx context.Context, t projections.Timeline, from events.Seq, size int, c events.Consistency) ([]projections.Stored, error) {
 	var items []projections.Stored
-	err := s.scan(itemKey(u, from), after(timelinePrefix(u)), func(key, value []byte) bool {
+	err := s.scan(itemKey(t, from), after(timelinePrefix(t)), func(key, value []byte) bool {
 		if size -= len(value); size < 0 && len(items) > 0 {
 			return false
 		}
-		items = append(items, projections.Stored{User: u, Last: events.Seq(number(key)), Data: append([]byte(nil), value...)})
+		items = append(items, projections.Stored{Timeline: t, Last: events.Seq(number(key)), Data: append([]byte(nil), value...)})
 		return true
 	})
 	if err == nil {
 		err = s.reveal(ctx, c)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("items of %s from %d: %w", u, from, err)
+		return nil, fmt.Errorf("items of %s from %d: %w", t, from, err)
 	}
 	return items, nil
 }
+
+// ScanItems implements projections.Items, in the order of the users' names. What is at a
+// place of the disk is looked for only once in a while, so that nothing is kept from being
+// cleaned up for the time of a long scan.
+func (s *Store) ScanItems(ctx context.Context, v projections.Version, visit func(projections.Stored) error) error {
+	from, end := versionPrefix(v), after(versionPrefix(v))
+	for from != nil {
+		var items []projections.Stored
+		size, start := 0, from
+		from = nil
+		err := s.scan(start, end, func(key, value []byte) bool {
+			if size += len(value); size > scanBytes && len(items) > 0 {
+				from = append([]byte(nil), key...)
+				return false
+			}
+			t, last := itemOf(v, key)
+			items = append(items, projections.Stored{Timeline: t, Last: last, Data: append([]byte(nil), value...)})
+			return true
+		})
+		if err == nil {
+			err = s.settled(ctx)
+		}
+		if err != nil {
+			return fmt.Errorf("scan the timelines: %w", err)
+		}
+		for _, item := range items {
+			if err := visit(item); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// scanBytes is how many bytes of items are read at a time.
+const scanBytes = 4 << 20
 
 // JournalEnds implements projections.Upkeep.
 func (s *Store) JournalEnds(ctx context.Context) (map[uint64]events.Offset, error) {
@@ -163,10 +199,12 @@ func (s *Store) CutCheckpoints(_ context.Context, shard projections.Shard, from 
 	return nil
 }
 
-// EmptyTimelines implements projections.Upkeep: all in one batch.
+// EmptyTimelines implements projections.Upkeep.
 func (s *Store) EmptyTimelines(context.Context) error {
-	if err := s.remove([]byte("t"), []byte("u")); err != nil {
-		return fmt.Errorf("empty the timelines: %w", err)
+	for _, prefix := range []string{"t", "T"} {
+		if err := s.remove([]byte(prefix), after([]byte(prefix))); err != nil {
+			return fmt.Errorf("empty the timelines: %w", err)
+		}
 	}
 	return nil
 }

@@ -1,0 +1,137 @@
+package projections
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+)
+
+// Versions is what the checkpoints of a shard say of the versions of its timelines.
+type Versions struct {
+	Live Version // is read and written
+	// Before is the version that was live before Live, and Since the checkpoint by which
+	// Live became it: 0 if there was no other.
+	Before Version
+	Since  CheckpointNumber
+	// Next is the lowest version above all that were live or dropped: the next rebuild
+	// fills it.
+	Next    Version
+	Dropped map[Version]bool
+}
+
+// ReadVersions reads them, through all checkpoints of the shard.
+func ReadVersions(ctx context.Context, cs Checkpoints, s Shard) (Versions, error) {
+	return versionsAt(ctx, cs, s, math.MaxUint64)
+}
+
+// versionsAt returns the versions as of a checkpoint.
+func versionsAt(ctx context.Context, cs Checkpoints, s Shard, upto CheckpointNumber) (Versions, error) {
+	v := Versions{Next: 1, Dropped: make(map[Version]bool)}
+	if upto == 0 {
+		return v, nil
+	}
+	err := eachCheckpoint(ctx, cs, s, 1, func(n CheckpointNumber, c *Checkpoint) error {
+		if n > upto {
+			return errEnough
+		}
+		v.apply(n, c)
+		return nil
+	})
+	if errors.Is(err, errEnough) {
+		err = nil
+	}
+	return v, err
+}
+
+var errEnough = errors.New("no more is wanted")
+
+// apply folds in the next checkpoint.
+func (v *Versions) apply(n CheckpointNumber, c *Checkpoint) {
+	if c.Version != v.Live {
+		v.Before, v.Since, v.Live = v.Live, n, c.Version
+		v.Next = max(v.Next, c.Version+1)
+	}
+	if c.Drops {
+		v.Dropped[c.Dropped] = true
+		v.Next = max(v.Next, c.Dropped+1)
+	}
+}
+
+// The errors of a Rebuild.
+var (
+	// ErrDropped says that a version of timelines was dropped: it is never read again.
+	ErrDropped = errors.New("this version of the timelines was dropped")
+
+	errLive = errors.New("the version is live")
+)
+
+// A Rebuild makes the timelines of a shard again beside those that are read, while
+// projectors go on, and then has them read in place of those.
+type Rebuild struct {
+	Replay // into Version, which is not live
+	// Behind is the checkpoint up to which the version is known to be whole: a version
+	// that was live is, below the one by which another became live.
+	Behind CheckpointNumber
+}
+
+// Run fills the version with all that follows from the log and the checkpoints, and
+// appends the checkpoint that makes it live; it returns that one's number. Readers see
+// one version until then and the other from then on, with the same entries. Interrupted,
+// or after an error, it goes on when it is called again, and may also be called from two
+// places: they write the same. The error wraps ErrDropped if somebody gives the version up
+// meanwhile.
+func (r *Rebuild) Run(ctx context.Context) (CheckpointNumber, error) {
+	f, err := r.begin(ctx, r.Behind)
+	if err != nil {
+		return 0, err
+	}
+	f.beside = true
+	for {
+		err := f.fill(ctx)
+		if errors.Is(err, errLive) { // by another, or by a try whose answer was lost
+			return f.walk.versions.Since, nil
+		}
+		if err != nil {
+			return 0, err
+		}
+		n, err := r.switchAt(ctx, f.walk.n)
+		if !errors.Is(err, errOvertaken) {
+			return n, err
+		}
+	}
+}
+
+// switchAt appends the checkpoint behind last that makes the version live. Like any
+// projector it first sees to it that all that follows from the last one is there: whoever
+// goes back to the version before relies on that.
+func (r *Rebuild) switchAt(ctx context.Context, last CheckpointNumber) (CheckpointNumber, error) {
+	s := newShard(&Config{Log: r.Log, Checkpoints: r.Checkpoints, Items: r.Items, Meta: r.Meta}, newMetrics(nil), r.Shard)
+	if err := s.load(ctx); err != nil {
+		return 0, err
+	}
+	if s.n != last {
+		return 0, errOvertaken
+	}
+	s.version = r.Version
+	return s.n + 1, s.append(ctx, s.next())
+}
+
+// DropVersion appends a checkpoint that says that a version, which is not live, is never
+// read again. Its items may be removed then.
+func DropVersion(ctx context.Context, r *Replay, v Version) error {
+	for {
+		s := newShard(&Config{Log: r.Log, Checkpoints: r.Checkpoints, Items: r.Items, Meta: r.Meta}, newMetrics(nil), r.Shard)
+		if err := s.load(ctx); err != nil && !errors.Is(err, errOvertaken) {
+			return err
+		}
+		if s.version == v {
+			return fmt.Errorf("version %d of shard %d is live", v, r.Shard)
+		}
+		cp := s.next()
+		cp.Drops, cp.Dropped = true, v
+		if err := s.append(ctx, cp); !errors.Is(err, errOvertaken) {
+			return err
+		}
+	}
+}

@@ -1,0 +1,86 @@
+package projections
+
+import (
+	"context"
+	"fmt"
+
+	"timberline/events"
+)
+
+// A walk goes through the checkpoints of a shard, in order, with what each covers. It
+// writes nothing.
+type walk struct {
+	log         events.Log
+	checkpoints Checkpoints
+	shard       Shard
+	mine        func(events.User) bool
+
+	n        CheckpointNumber           // the last one visited
+	at       positions                  // as of n
+	versions Versions                   // as of n
+	ahead    map[uint64][]events.Record // of each journal: read, but not covered yet
+}
+
+// A checkpoint covers little of a journal, so more is read than it needs and kept for
+// those that follow: so much of so many journals at most.
+const (
+	aheadBytes    = 512 << 10
+	aheadJournals = 64
+)
+
+// from makes the walk go on behind checkpoint n.
+func (w *walk) from(ctx context.Context, n CheckpointNumber) (err error) {
+	w.n, w.ahead = n, make(map[uint64][]events.Record)
+	if w.at, err = positionsAt(ctx, w.checkpoints, w.shard, n); err != nil {
+		return err
+	}
+	w.versions, err = versionsAt(ctx, w.checkpoints, w.shard, n)
+	return err
+}
+
+// run calls visit with each checkpoint that follows and what it newly covers, in order,
+// until there is no more.
+func (w *walk) run(ctx context.Context, visit func(CheckpointNumber, *cover) error) error {
+	return eachCheckpoint(ctx, w.checkpoints, w.shard, w.n+1, func(n CheckpointNumber, cp *Checkpoint) error {
+		var c cover
+		for _, m := range cp.Moved {
+			from, open := w.at.next(m.Journal)
+			if !open {
+				continue
+			}
+			if err := w.cover(ctx, n, &c, m, from); err != nil {
+				return err
+			}
+		}
+		w.at.apply(cp)
+		w.versions.apply(n, cp)
+		w.n = n
+		return visit(n, &c)
+	})
+}
+
+// cover adds to c the records of one journal that checkpoint n covers.
+func (w *walk) cover(ctx context.Context, n CheckpointNumber, c *cover, m Position, from events.Offset) (err error) {
+	recs := w.ahead[m.Journal]
+	for at := from; at <= m.Offset; at++ {
+		if len(recs) == 0 {
+			if recs, err = w.log.ReadLog(ctx, events.JournalNumbered(m.Journal), at, aheadBytes, events.Strong); err != nil {
+				return err
+			}
+			if len(recs) == 0 {
+				return fmt.Errorf("%w: record %d of journal %d is missing, which checkpoint %d of shard %d covers", events.ErrCorrupt, at, m.Journal, n, w.shard)
+			}
+		}
+		if err := c.take(record{m.Journal, at, recs[0]}, w.mine); err != nil {
+			return err
+		}
+		recs = recs[1:]
+	}
+	if len(w.ahead) >= aheadJournals {
+		clear(w.ahead) // what is needed of it is read again
+	}
+	if w.ahead[m.Journal] = recs; len(recs) == 0 {
+		delete(w.ahead, m.Journal)
+	}
+	return nil
+}
