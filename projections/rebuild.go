@@ -114,7 +114,8 @@ func (r *Rebuild) switchAt(ctx context.Context, last CheckpointNumber) (Checkpoi
 		return 0, errOvertaken
 	}
 	s.version = r.Version
-	return s.n + 1, s.append(ctx, s.next())
+	err := s.append(ctx, s.next())
+	return s.n, err
 }
 
 // DropVersion appends a checkpoint that says that a version, which is not live, is never

@@ -1,0 +1,285 @@
+package projections
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"timberline/bus/local"
+	"timberline/events"
+)
+
+// A bustle is what goes on around a rebuild: edges that append, projectors that fail, are
+// stopped between any two writes and whose writes land late, and readers that must never
+// see less than before.
+type bustle struct {
+	*scribe
+	shards     uint32
+	journals   []events.Journal
+	projectors []*Projector
+	reader     *Reader
+	seen       map[events.User][][]byte // by readers
+	late       []Stored                 // to land some time
+	acting     bool
+}
+
+func newBustle(t *testing.T, seed uint64) *bustle {
+	m := newMemory()
+	r := rand.New(rand.NewPCG(seed, 11))
+	b := &bustle{scribe: &scribe{t: t, m: m, r: r}, shards: uint32(1 + r.IntN(3)), seen: make(map[events.User][][]byte)}
+	b.journals = []events.Journal{b.open(), b.open()}
+	for range 2 {
+		v := m.by(func(what string) (bool, error) {
+			switch {
+			case what == "item" && r.IntN(12) == 0:
+				return false, errLate
+			case r.IntN(15) == 0:
+				return r.IntN(2) == 0, errors.New("throttled")
+			}
+			return true, nil
+		})
+		p := newProjector(t, v, new(local.Bus), b.shards)
+		p.cfg.Checkpoints = lateItems{v, b}
+		p.cfg.Items = lateItems{v, b}
+		b.projectors = append(b.projectors, p)
+	}
+	b.reader = NewReader(m.by(always), Meta{Shards: b.shards})
+	return b
+}
+
+var errLate = errors.New("no answer; it lands some time")
+
+// lateItems is a view some of whose items land when their caller has gone on.
+type lateItems struct {
+	*view
+	b *bustle
+}
+
+func (l lateItems) PutItems(ctx context.Context, items []Stored) error {
+	for i := range items {
+		if err := l.view.PutItems(ctx, items[i:i+1]); err != nil {
+			if errors.Is(err, errLate) {
+				l.b.late = append(l.b.late, items[i])
+			}
+			return err
+		}
+	}
+	return nil
+}
+
+func (l lateItems) Commit(ctx context.Context, s Shard, n CheckpointNumber, cp []byte, items []Stored) ([]byte, error) {
+	if stands, err := l.view.Commit(ctx, s, n, cp, nil); err != nil {
+		return stands, err
+	}
+	return nil, l.PutItems(ctx, items)
+}
+
+// act has one of them do something.
+func (b *bustle) act() {
+	if b.acting {
+		return
+	}
+	b.acting = true
+	defer func() { b.acting = false }()
+	switch b.r.IntN(6) {
+	case 0, 1:
+		i := b.r.IntN(len(b.journals))
+		if b.r.IntN(6) == 0 {
+			b.append(b.journals[i], b.other(events.KindJournalEnded))
+			b.journals[i] = b.open()
+		}
+		b.append(b.journals[i], b.message(6), b.message(6))
+	case 2, 3:
+		b.round(b.projectors[b.r.IntN(2)])
+	case 4:
+		if len(b.late) > 0 {
+			i := b.r.IntN(len(b.late))
+			b.m.putItem(b.late[i])
+			b.late = slices.Delete(b.late, i, i+1)
+		}
+	case 5:
+		b.look(events.User([]string{"u0", "u1", "u2", "u3", "u4", "u5"}[b.r.IntN(6)]))
+	}
+}
+
+// actSometimes leaves a rebuild time to get to the end of what is there.
+func (b *bustle) actSometimes() {
+	if b.r.IntN(8) == 0 {
+		b.act()
+	}
+}
+
+func (b *bustle) round(p *Projector) {
+	if err := p.round(b.t.Context(), true); err != nil && events.Final(err) {
+		b.t.Fatal(err)
+	}
+}
+
+// look reads a user's timeline: what was there before still is, and nothing is missing.
+func (b *bustle) look(u events.User) {
+	run, err := b.reader.Read(b.t.Context(), u, 0, 0, 1<<30)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	before := b.seen[u]
+	if len(run.Events) < len(before) || !slices.EqualFunc(run.Events[:len(before)], before, bytes.Equal) {
+		b.t.Fatalf("%s had %d entries, and has %d now, or others", u, len(before), len(run.Events))
+	}
+	b.seen[u] = run.Events
+}
+
+// rebuild rebuilds into a version, while all go on; what fails is tried again.
+func (b *bustle) rebuild(s Shard, into Version, behind CheckpointNumber) (CheckpointNumber, error) {
+	failing := b.m.by(func(string) (bool, error) {
+		b.actSometimes()
+		if b.r.IntN(500) == 0 {
+			return b.r.IntN(2) == 0, errors.New("throttled")
+		}
+		return true, nil
+	})
+	for {
+		r := b.to(failing, s, into, behind)
+		r.maxTails, r.putBytes = 1+b.r.IntN(5), 1+b.r.IntN(1000)
+		n, err := r.Run(b.t.Context())
+		if err == nil || events.Final(err) || errors.Is(err, ErrDropped) {
+			return n, err
+		}
+	}
+}
+
+func (b *bustle) to(v *view, s Shard, into Version, behind CheckpointNumber) *Rebuild {
+	return &Rebuild{Replay: Replay{Log: v, Checkpoints: v, Items: v, Meta: Meta{Shards: b.shards}, Shard: s, Version: into}, Behind: behind}
+}
+
+// settle has everything come to its end, and holds the timelines that are read against
+// log and checkpoints.
+func (b *bustle) settle(when string) {
+	b.t.Helper()
+	for _, item := range b.late {
+		b.m.putItem(item)
+	}
+	b.late = nil
+	p := newProjector(b.t, b.m.by(always), new(local.Bus), b.shards)
+	for range 2 {
+		if err := p.round(b.t.Context(), true); err != nil {
+			b.t.Fatal(err)
+		}
+	}
+	for t, items := range b.m.replay(b.t, b.shards) {
+		v := b.versions(ShardOf(t.User.Slot(), b.shards))
+		have := b.m.items[Timeline{v.Live, t.User}]
+		same := func(x, y Stored) bool { return x.Last == y.Last && bytes.Equal(x.Data, y.Data) }
+		if !slices.EqualFunc(items, have, same) {
+			b.t.Fatalf("%s, %s: %d items, want %d, or others", when, Timeline{v.Live, t.User}, len(have), len(items))
+		}
+		b.look(t.User)
+	}
+}
+
+func (b *bustle) versions(s Shard) Versions {
+	v, err := ReadVersions(b.t.Context(), b.m.by(always), s)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return v
+}
+
+// Readers see no difference, whoever is stopped or overtaken where.
+func TestRebuiltTimelinesTakeThePlaceOfThoseThatAreRead(t *testing.T) {
+	for seed := range uint64(150) {
+		b := newBustle(t, seed)
+		for range 150 {
+			b.act()
+		}
+		s := Shard(b.r.IntN(int(b.shards)))
+		n, err := b.rebuild(s, 1, 0)
+		if err != nil {
+			t.Fatalf("seed %d: %v", seed, err)
+		}
+		if v := b.versions(s); v.Live != 1 || v.Before != 0 || v.Since != n || v.Next != 2 {
+			t.Fatalf("seed %d: switched at %d, but the checkpoints say %+v", seed, n, v)
+		}
+		for range 100 {
+			b.act()
+		}
+		b.settle("rebuilt")
+
+		if n, err = b.rebuild(s, 0, n-1); err != nil { // and back
+			t.Fatalf("seed %d: %v", seed, err)
+		}
+		if v := b.versions(s); v.Live != 0 || v.Before != 1 || v.Since != n || v.Next != 2 {
+			t.Fatalf("seed %d: back at %d, but the checkpoints say %+v", seed, n, v)
+		}
+		for range 50 {
+			b.act()
+		}
+		b.settle("back again")
+	}
+}
+
+// Two rebuild the same version at the same time.
+func TestTwoRebuildsAreHarmless(t *testing.T) {
+	for seed := range uint64(50) {
+		b := newBustle(t, seed)
+		for range 100 {
+			b.act()
+		}
+		other := b.to(b.m.by(always), 0, 1, 0)
+		other.putBytes = 1
+		did := false
+		v := b.m.by(func(string) (bool, error) {
+			b.actSometimes()
+			if !did && b.r.IntN(40) == 0 {
+				did = true
+				if _, err := other.Run(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			return true, nil
+		})
+		r := b.to(v, 0, 1, 0)
+		r.putBytes = 1 + b.r.IntN(500)
+		n, err := r.Run(t.Context())
+		if since := b.versions(0).Since; err != nil || n != since {
+			t.Fatalf("seed %d: switched at %d, %v; the checkpoints say %d", seed, n, err, since)
+		}
+		b.settle("rebuilt twice")
+	}
+}
+
+func TestDroppedVersionNeverBecomesLive(t *testing.T) {
+	for seed := range uint64(50) {
+		b := newBustle(t, seed)
+		for range 100 {
+			b.act()
+		}
+		dropped := false
+		v := b.m.by(func(string) (bool, error) {
+			b.actSometimes()
+			if !dropped && b.r.IntN(30) == 0 {
+				dropped = true
+				if err := DropVersion(t.Context(), &b.to(b.m.by(always), 0, 0, 0).Replay, 1); err != nil {
+					t.Fatal(err)
+				}
+			}
+			return true, nil
+		})
+		r := b.to(v, 0, 1, 0)
+		r.putBytes = 1 + b.r.IntN(500)
+		_, err := r.Run(t.Context())
+		if dropped != errors.Is(err, ErrDropped) {
+			t.Fatalf("seed %d: dropped: %v, but the rebuild says %v", seed, dropped, err)
+		}
+		if v := b.versions(0); dropped && (v.Live != 0 || v.Next != 2 || !v.Dropped[1]) {
+			t.Fatalf("seed %d: the checkpoints say %+v", seed, v)
+		}
+		b.settle("dropped")
+	}
+	b := newBustle(t, 1)
+	if err := DropVersion(t.Context(), &b.to(b.m.by(always), 0, 0, 0).Replay, 0); err == nil {
+		t.Error("the version that is live was dropped")
+	}
+}
