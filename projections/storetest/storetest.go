@@ -76,6 +76,8 @@ var Contract = []Part{
 	{"Newest item is the one with the highest seq", newestItem},
 	{"Items are read from a seq on", itemsAreRead},
 	{"Users do not mix", usersDoNotMix},
+	{"Versions do not mix", versionsDoNotMix},
+	{"Scan visits the items of a version, each timeline's in order", itemsAreScanned},
 	{"Items that were put again are the same", itemsArePutAgain},
 	{"Many items of many users are put at once", itemsArePutAtOnce},
 	{"Bytes belong to the caller", bytesAreTheCallers},
@@ -326,6 +328,99 @@ func usersDoNotMix(ctx context.Context, s Store, _ func() (Store, error)) error 
 	return nil
 }
 
+// of returns an item in another version.
+func of(v projections.Version, i projections.Stored) projections.Stored {
+	i.Version = v
+	return i
+}
+
+func versionsDoNotMix(ctx context.Context, s Store, _ func() (Store, error)) error {
+	versions := []projections.Version{0, 1, 2, 256, 1<<32 - 1}
+	for n, v := range versions {
+		quiet := of(v, item("ann", events.Seq(10+n)))
+		quiet.Quiet = v == 1 // makes no difference here
+		if err := s.PutItems(ctx, []projections.Stored{of(v, item("ann", 1)), quiet, of(v, item("1", 7))}); err != nil {
+			return err
+		}
+	}
+	if _, err := s.Commit(ctx, 0, 1, checkpoint(1), []projections.Stored{of(2, item("ann", 50))}); err != nil {
+		return err
+	}
+	for n, v := range versions {
+		want := []projections.Stored{of(v, item("ann", 1)), of(v, item("ann", events.Seq(10+n)))}
+		if v == 2 {
+			want = append(want, of(2, item("ann", 50)))
+		}
+		t := projections.Timeline{Version: v, User: "ann"}
+		got, err := s.ReadItems(ctx, t, 0, 1<<20, events.Strong)
+		if err != nil {
+			return err
+		}
+		if err := equal("items of "+t.String(), want, got); err != nil {
+			return err
+		}
+		newest, err := s.NewestItem(ctx, t, events.Strong)
+		if err != nil {
+			return err
+		}
+		if err := equal("newest item of "+t.String(), want[len(want)-1], newest); err != nil {
+			return err
+		}
+	}
+	_, err := s.NewestItem(ctx, projections.Timeline{Version: 3, User: "ann"}, events.Strong)
+	if !errors.Is(err, events.ErrNotFound) {
+		return fmt.Errorf("newest item in a version that nobody wrote: %v, want ErrNotFound", err)
+	}
+	return nil
+}
+
+func itemsAreScanned(ctx context.Context, s Store, _ func() (Store, error)) error {
+	want := make(map[projections.Timeline][]projections.Stored)
+	for n := range 30 {
+		var items []projections.Stored
+		for u := range 7 {
+			for _, v := range []projections.Version{0, 1, 5} {
+				i := of(v, item(events.User(fmt.Sprint("u", u)), events.Seq(n*n+u+1)))
+				i.Data = bytes.Repeat(i.Data, 300)
+				items = append(items, i)
+				want[i.Timeline] = append(want[i.Timeline], i)
+			}
+		}
+		if err := s.PutItems(ctx, items); err != nil {
+			return err
+		}
+	}
+	got := make(map[projections.Timeline][]projections.Stored)
+	for _, v := range []projections.Version{0, 1, 5} {
+		var before projections.Timeline
+		err := s.ScanItems(ctx, v, func(i projections.Stored) error {
+			if i.Timeline != before && len(got[i.Timeline]) > 0 {
+				return fmt.Errorf("items of %s, then others, then more of them", i.Timeline)
+			}
+			before = i.Timeline
+			got[before] = append(got[before], i)
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if err := equal("scanned items", want, got); err != nil {
+		return err
+	}
+	enough, visited := errors.New("enough"), 0
+	err := s.ScanItems(ctx, 1, func(projections.Stored) error {
+		if visited++; visited == 3 {
+			return enough
+		}
+		return nil
+	})
+	if !errors.Is(err, enough) || visited != 3 {
+		return fmt.Errorf("a scan that was ended at the third item visited %d, and returned %v", visited, err)
+	}
+	return nil
+}
+
 func itemsArePutAgain(ctx context.Context, s Store, again func() (Store, error)) error {
 	items := []projections.Stored{item("ann", 5), item("ben", 7)}
 	for range 2 {
@@ -441,7 +536,7 @@ func timelinesAreEmptied(ctx context.Context, s Store, again func() (Store, erro
 	if err := commitAll(ctx, s, 5); err != nil {
 		return err
 	}
-	if err := s.PutItems(ctx, []projections.Stored{item("ben", 7), item("A", 1), item("z_", 70)}); err != nil {
+	if err := s.PutItems(ctx, []projections.Stored{item("ben", 7), item("A", 1), item("z_", 70), of(3, item("ben", 7))}); err != nil {
 		return err
 	}
 	if err := s.EmptyTimelines(ctx); err != nil {
@@ -453,6 +548,12 @@ func timelinesAreEmptied(ctx context.Context, s Store, again func() (Store, erro
 	}
 	for _, u := range []events.User{"ann", "ben", "A", "z_"} {
 		if err := wantItems(ctx, s, u, 0); err != nil {
+			return err
+		}
+	}
+	for _, v := range []projections.Version{0, 3} {
+		err := s.ScanItems(ctx, v, func(i projections.Stored) error { return fmt.Errorf("%s still has items", i.Timeline) })
+		if err != nil {
 			return err
 		}
 	}

@@ -219,6 +219,23 @@ func (p patientStore) ReadItems(ctx context.Context, t projections.Timeline, fro
 	return again(func() ([]projections.Stored, error) { return p.Store.ReadItems(ctx, t, from, size, c) })
 }
 
+// ScanItems visits what a scan that came through has found.
+func (p patientStore) ScanItems(ctx context.Context, v projections.Version, visit func(projections.Stored) error) error {
+	all, err := again(func() (all []projections.Stored, err error) {
+		err = p.Store.ScanItems(ctx, v, func(i projections.Stored) error { all = append(all, i); return nil })
+		return all, err
+	})
+	if err != nil {
+		return err
+	}
+	for _, i := range all {
+		if err := visit(i); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (p patientStore) Append(ctx context.Context, j events.Journal, at events.Offset, rec events.Record) (events.Record, error) {
 	stands, err := patientLog(p).Append(ctx, j, at, rec)
 	if errors.Is(err, events.ErrConflict) && bytes.Equal(stands, rec) {

@@ -209,3 +209,37 @@ func TestIteratorsBeginBehindThePlaceOrAtTheOldest(t *testing.T) {
 		}
 	}
 }
+
+// Nobody is told of items that those who read may not see yet; and of one that was put
+// quietly and then in turn everybody is.
+func TestStreamPassesOverQuietItems(t *testing.T) {
+	p := newPlace(t)
+	s, err := p.open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	item := func(v projections.Version, u events.User, quiet bool) projections.Stored {
+		i := projections.Item{First: 1, Checkpoint: 1, Newest: events.ID{1}, Entries: []projections.Entry{{Event: []byte("event")}}}
+		stored := i.Encode(projections.Timeline{Version: v, User: u})
+		stored.Quiet = quiet
+		return stored
+	}
+	for _, i := range []projections.Stored{item(1, "ann", true), item(2, "ann", false), item(1, "ben", true), item(1, "ben", false), item(0, "zoe", false)} {
+		if err := s.PutItems(t.Context(), []projections.Stored{i}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	came, _ := readOn(t, NewStream(s), "", 3)
+	var got []projections.Timeline
+	for _, c := range came {
+		if _, err := c.Decode(); err != nil {
+			t.Error(err)
+		}
+		got = append(got, c.Timeline)
+	}
+	want := []projections.Timeline{{Version: 2, User: "ann"}, {Version: 1, User: "ben"}, {User: "zoe"}}
+	if !slices.Equal(got, want) {
+		t.Errorf("told of %v, want %v", got, want)
+	}
+}

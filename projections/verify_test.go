@@ -1,0 +1,244 @@
+package projections
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"timberline/events"
+)
+
+// CutCheckpoints implements Upkeep.
+func (m *memory) CutCheckpoints(context.Context, Shard, CheckpointNumber) error {
+	panic("not cut here")
+}
+
+// EmptyTimelines implements Upkeep.
+func (m *memory) EmptyTimelines(context.Context) error { panic("not emptied here") }
+
+// verify returns what a verification finds.
+func verify(t *testing.T, m *memory, shards uint32, repair bool) (all []Finding, p VerifyProgress) {
+	t.Helper()
+	v := Verification{Store: m.by(always), Meta: Meta{Shards: shards}, Repair: repair, Found: func(f Finding) { all = append(all, f) }}
+	p, err := v.Run(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if int(p.Found) != len(all) {
+		t.Errorf("%d found, %d told of", p.Found, len(all))
+	}
+	return all, p
+}
+
+// A damage does something to a store, and returns what the finding has to name.
+type damage func(b *bustle) (where string, repairable bool)
+
+// pick returns an item, whose checkpoint is not the last one of its shard.
+func (b *bustle) pick() (t Timeline, i int) {
+	for {
+		all := slices.SortedFunc(maps.Keys(b.m.items), func(x, y Timeline) int { return strings.Compare(x.String(), y.String()) })
+		t = all[b.r.IntN(len(all))]
+		s := ShardOf(t.User.Slot(), b.shards)
+		if t.Version != b.versions(s).Live {
+			continue
+		}
+		i = b.r.IntN(len(b.m.items[t]))
+		if item, err := b.m.items[t][i].Decode(); err == nil && int(item.Checkpoint) < len(b.m.checkpoints[s]) {
+			return t, i
+		}
+	}
+}
+
+func (b *bustle) flip(data []byte) []byte {
+	data = bytes.Clone(data)
+	data[b.r.IntN(len(data))] ^= 1 << b.r.IntN(8)
+	return data
+}
+
+func (b *bustle) record() (events.Journal, int) {
+	for {
+		j := events.JournalNumbered(1 + uint64(b.r.IntN(len(b.m.rows))))
+		if n := len(b.m.records[j]); n >= 3 {
+			return j, b.r.IntN(n)
+		}
+	}
+}
+
+var damages = map[string]damage{
+	"a bit of an item": func(b *bustle) (string, bool) {
+		t, i := b.pick()
+		b.m.items[t][i].Data = b.flip(b.m.items[t][i].Data)
+		return fmt.Sprintf("timeline of %s, seqs", t), true
+	},
+	"an item is gone": func(b *bustle) (string, bool) {
+		t, i := b.pick()
+		last := b.m.items[t][i].Last
+		b.m.items[t] = slices.Delete(b.m.items[t], i, i+1)
+		return fmt.Sprintf("to %d", last), true
+	},
+	"a timeline is gone": func(b *bustle) (string, bool) {
+		t, _ := b.pick()
+		delete(b.m.items, t)
+		return fmt.Sprintf("timeline of %s, seqs 1 to", t), true
+	},
+	"an item of another's": func(b *bustle) (string, bool) {
+		t, i := b.pick()
+		item, _ := b.m.items[t][i].Decode()
+		item.Entries[0].Event = anEvent("never sent")
+		b.m.items[t][i] = item.Encode(t)
+		return fmt.Sprintf("timeline of %s, seqs %d to %d", t, item.First, item.Last()), true
+	},
+	"an item that nobody wrote": func(b *bustle) (string, bool) {
+		t, _ := b.pick()
+		end := b.m.items[t][len(b.m.items[t])-1]
+		item := Item{First: end.Last + 1, Checkpoint: 1, Entries: []Entry{{Event: anEvent("never sent")}}}
+		b.m.items[t] = append(b.m.items[t], item.Encode(t))
+		return fmt.Sprintf("ends at seq %d", end.Last+1), false
+	},
+	"a user that nobody wrote to": func(b *bustle) (string, bool) {
+		t := Timeline{b.versions(ShardOf(events.User("eve").Slot(), b.shards)).Live, "eve"}
+		item := Item{First: 1, Checkpoint: 1, Entries: []Entry{{Event: anEvent("never sent")}}}
+		b.m.items[t] = []Stored{item.Encode(t)}
+		return "timeline of " + t.String(), false
+	},
+	"a bit of a record": func(b *bustle) (string, bool) {
+		j, i := b.record()
+		b.m.records[j][i] = b.flip(b.m.records[j][i])
+		return fmt.Sprintf("journal %s, record %d", j, i+1), false
+	},
+	"two records are exchanged": func(b *bustle) (string, bool) {
+		j, i := b.record()
+		i = max(i, 1)
+		b.m.records[j][i-1], b.m.records[j][i] = b.m.records[j][i], b.m.records[j][i-1]
+		return fmt.Sprintf("journal %s, record %d", j, i), false
+	},
+	"ids that do not rise": func(b *bustle) (string, bool) {
+		j := events.JournalNumbered(uint64(len(b.m.rows)))
+		b.m.records[j] = append(b.m.records[j], events.NewRecord(j, events.Offset(len(b.m.records[j])+1), [][]byte{anEvent("old"), anEvent("old")}))
+		return fmt.Sprintf("journal %s, record %d, event 1", j, len(b.m.records[j])), false
+	},
+	"the end of a journal is gone": func(b *bustle) (string, bool) {
+		j, _ := b.record()
+		b.m.records[j] = b.m.records[j][:1]
+		return "shard", false
+	},
+	"a row is gone": func(b *bustle) (string, bool) {
+		n := len(b.m.rows)
+		b.append(events.JournalNumbered(uint64(n)), b.other(events.KindSessionClosed))
+		b.m.rows = b.m.rows[:n-1]
+		return fmt.Sprintf("journal j:%d", n), false
+	},
+	"a bit of a checkpoint": func(b *bustle) (string, bool) {
+		all := b.m.checkpoints[0]
+		i := b.r.IntN(len(all))
+		all[i] = b.flip(all[i])
+		return "shard 0, ", false
+	},
+	"a checkpoint that goes back": func(b *bustle) (string, bool) {
+		all := b.m.checkpoints[0]
+		n := CheckpointNumber(len(all) + 1)
+		cp := Checkpoint{Rules: RulesVersion, Version: b.versions(0).Live, Full: 1, Moved: []Position{{Journal: 1, Offset: 0}}}
+		b.m.checkpoints[0] = append(all, cp.Encode(0, n))
+		return fmt.Sprintf("shard 0, checkpoint %d", n), false
+	},
+}
+
+func TestVerificationFindsWhateverIsDamaged(t *testing.T) {
+	for what, do := range damages {
+		for seed := range uint64(40) {
+			b := newBustle(t, seed)
+			for range 150 {
+				b.act()
+			}
+			if seed%2 == 0 {
+				if _, err := b.rebuild(0, 1, 0); err != nil {
+					t.Fatal(err)
+				}
+			}
+			b.settle("before")
+			if all, p := verify(t, b.m, b.shards, true); len(all) > 0 || p.Items == 0 || p.Records == 0 || p.Events == 0 {
+				t.Fatalf("%s, seed %d: nothing is damaged yet, and found is %v; %+v", what, seed, all, p)
+			}
+			whole := maps.Clone(b.m.items)
+			for u, items := range whole {
+				whole[u] = slices.Clone(items)
+			}
+			where, repairable := do(b)
+			all, _ := verify(t, b.m, b.shards, false)
+			if !slices.ContainsFunc(all, func(f Finding) bool { return strings.Contains(f.Where, where) && !f.Repaired }) {
+				t.Fatalf("%s, seed %d: found is %v, want something at %q", what, seed, all, where)
+			}
+			if !repairable {
+				continue
+			}
+			if all, _ = verifyOver(t, b); slices.ContainsFunc(all, func(f Finding) bool { return !f.Repaired }) {
+				t.Fatalf("%s, seed %d: not repaired: %v", what, seed, all)
+			}
+			if !reflect.DeepEqual(whole, b.m.items) {
+				t.Fatalf("%s, seed %d: repaired, but not as it was", what, seed)
+			}
+		}
+	}
+}
+
+// verifyOver repairs in a memory that takes other bytes in place of damaged ones.
+func verifyOver(t *testing.T, b *bustle) ([]Finding, VerifyProgress) {
+	t.Helper()
+	b.m.over = true
+	defer func() { b.m.over = false }()
+	return verify(t, b.m, b.shards, true)
+}
+
+// What is written meanwhile is no finding, nor is what the last checkpoint still has to
+// give.
+func TestVerificationBesideProjectorsFindsNothing(t *testing.T) {
+	due := uint64(0)
+	for seed := range uint64(150) {
+		b := newBustle(t, seed)
+		for range 100 {
+			b.act()
+		}
+		v := Verification{Store: b.m.by(func(string) (bool, error) {
+			b.act()
+			return true, nil
+		}), Meta: Meta{Shards: b.shards}, Found: func(f Finding) { t.Errorf("seed %d: %+v", seed, f) }}
+		p, err := v.Run(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		due += p.Due
+	}
+	if due == 0 {
+		t.Error("no item was missing behind a last checkpoint: that proves little")
+	}
+}
+
+func TestVerificationEndsWithItsContextOrTheStoresErrors(t *testing.T) {
+	b := newBustle(t, 3)
+	for range 100 {
+		b.act()
+	}
+	b.settle("before")
+	steps := rand.New(rand.NewPCG(1, 1))
+	failed := 0
+	for range 30 {
+		v := Verification{Store: b.m.by(func(string) (bool, error) {
+			if steps.IntN(4) == 0 {
+				return false, fmt.Errorf("throttled")
+			}
+			return true, nil
+		}), Meta: Meta{Shards: b.shards}, Found: func(f Finding) { t.Errorf("found %+v", f) }}
+		if _, err := v.Run(t.Context()); err != nil {
+			failed++
+		}
+	}
+	if failed == 0 {
+		t.Error("no verification failed, though the store did")
+	}
+}
