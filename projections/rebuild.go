@@ -118,20 +118,46 @@ func (r *Rebuild) switchAt(ctx context.Context, last CheckpointNumber) (Checkpoi
 	return s.n, err
 }
 
-// DropVersion appends a checkpoint that says that a version, which is not live, is never
-// read again. Its items may be removed then.
-func DropVersion(ctx context.Context, r *Replay, v Version) error {
-	for {
-		s := newShard(&Config{Log: r.Log, Checkpoints: r.Checkpoints, Items: r.Items, Meta: r.Meta}, newMetrics(nil), r.Shard)
-		if err := s.load(ctx); err != nil && !errors.Is(err, errOvertaken) {
+// ErrIsLive says that a version of timelines is read, and cannot be dropped.
+var ErrIsLive = errors.New("this version of the timelines is live")
+
+// Drop appends a checkpoint that says that the version is never read again, and removes
+// its items. It may be called again, as is due if a rebuild of the version went on
+// meanwhile: that ends when it meets the checkpoint.
+func (r *Replay) Drop(ctx context.Context, k Upkeep) error {
+	v, err := ReadVersions(ctx, r.Checkpoints, r.Shard)
+	if err != nil {
+		return err
+	}
+	if !v.Dropped[r.Version] {
+		if err := r.giveUp(ctx); err != nil {
 			return err
 		}
-		if s.version == v {
-			return fmt.Errorf("version %d of shard %d is live", v, r.Shard)
+	}
+	var gone Timeline
+	return r.Items.ScanItems(ctx, r.Version, func(i Stored) error {
+		if i.Timeline == gone || ShardOf(i.User.Slot(), r.Meta.Shards) != r.Shard {
+			return nil
 		}
-		cp := s.next()
-		cp.Drops, cp.Dropped = true, v
-		if err := s.append(ctx, cp); !errors.Is(err, errOvertaken) {
+		gone = i.Timeline
+		return k.DeleteItems(ctx, gone, math.MaxUint64)
+	})
+}
+
+// giveUp appends the checkpoint that drops the version.
+func (r *Replay) giveUp(ctx context.Context) error {
+	for {
+		s := newShard(&Config{Log: r.Log, Checkpoints: r.Checkpoints, Items: r.Items, Meta: r.Meta}, newMetrics(nil), r.Shard)
+		err := s.load(ctx)
+		if err == nil && s.version == r.Version {
+			return fmt.Errorf("version %d of shard %d: %w", r.Version, r.Shard, ErrIsLive)
+		}
+		if err == nil {
+			cp := s.next()
+			cp.Drops, cp.Dropped = true, r.Version
+			err = s.append(ctx, cp)
+		}
+		if !errors.Is(err, errOvertaken) {
 			return err
 		}
 	}

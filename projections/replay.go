@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"time"
 
 	"timberline/events"
 )
@@ -18,8 +19,13 @@ type Replay struct {
 	Meta        Meta
 	Shard       Shard
 	Version     Version // of the timelines made
+	// User limits the replay to one user of the shard. Every item is put again then, over
+	// what stands in its place, also where projectors go on: it is the same, or damaged.
+	User events.User
 	// Empty says that the shard's timelines are: so none has to be read first.
 	Empty bool
+	// Rate limits the events gone through in a second; 0: as many as can be.
+	Rate float64
 	// Told is called now and then with how far the replay is; nil: nobody is.
 	Told func(ReplayProgress)
 
@@ -34,8 +40,12 @@ type ReplayProgress struct {
 	Items      uint64           // put since then
 }
 
-// putBytes is how many bytes of items are gathered for one put.
-const putBytes = 4 << 20
+// putBytes is how many bytes of items are gathered for one put, and pacedBytes if others
+// are not to be held up.
+const (
+	putBytes   = 4 << 20
+	pacedBytes = 256 << 10
+)
 
 // Run puts the items that follow from the checkpoints. What a replay that was interrupted
 // has put is left as it is: of each user that is the beginning of the timeline, as items
@@ -58,7 +68,13 @@ func (r *Replay) begin(ctx context.Context, behind CheckpointNumber) (*filler, e
 	f := &filler{
 		Replay: r, maxTails: cmp.Or(r.maxTails, maxTails), putBytes: cmp.Or(r.putBytes, putBytes),
 		walk:     walk{log: r.Log, checkpoints: r.Checkpoints, shard: r.Shard, mine: usersOf(r.Shard, r.Meta.Shards)},
-		progress: ReplayProgress{Last: last}, tails: make(map[events.User]tail), empty: r.Empty,
+		progress: ReplayProgress{Last: last}, tails: make(map[events.User]tail), empty: r.Empty, began: time.Now(),
+	}
+	if r.Rate > 0 {
+		f.putBytes = min(f.putBytes, pacedBytes)
+	}
+	if r.User != "" {
+		f.empty, f.walk.mine = true, func(u events.User) bool { return u == r.User }
 	}
 	return f, f.walk.from(ctx, behind)
 }
@@ -72,6 +88,7 @@ type filler struct {
 	// for them would not find them where one reads yet.
 	beside bool
 
+	began    time.Time
 	progress ReplayProgress
 	tails    map[events.User]tail // as of the walk, or later where they are put already
 	empty    bool                 // whoever is not in tails has no items
@@ -151,5 +168,20 @@ func (f *filler) flush(ctx context.Context) error {
 	if f.progress.Checkpoint = f.walk.n; f.Told != nil {
 		f.Told(f.progress)
 	}
-	return nil
+	return f.pause(ctx)
+}
+
+// pause waits until as much time has gone by as the rate gives to what was gone through.
+func (f *filler) pause(ctx context.Context) error {
+	if f.Rate <= 0 {
+		return nil
+	}
+	wait := time.NewTimer(time.Duration(float64(f.progress.Events)/f.Rate*float64(time.Second)) - time.Since(f.began))
+	defer wait.Stop()
+	select {
+	case <-wait.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }

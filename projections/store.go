@@ -90,6 +90,9 @@ type Upkeep interface {
 	// first: after an error those that are left follow each other.
 	CutCheckpoints(ctx context.Context, s Shard, from CheckpointNumber) error
 
+	// DeleteItems removes the items of a timeline whose last seq is below a seq.
+	DeleteItems(ctx context.Context, t Timeline, below events.Seq) error
+
 	// EmptyTimelines removes all items of all users, in all versions.
 	EmptyTimelines(ctx context.Context) error
 }

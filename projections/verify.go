@@ -48,11 +48,12 @@ type Finding struct {
 
 // VerifyProgress is how far a Verification is.
 type VerifyProgress struct {
-	Records uint64 // of the log, read
-	Events  uint64 // in them
-	Items   uint64 // of the timelines, held against what they should be
-	Due     uint64 // items of a shard's last checkpoint that are not there: its next projector writes them (R7)
-	Found   uint64 // differences
+	Records  uint64 // of the log, read
+	Events   uint64 // in them
+	Replayed uint64 // events, for what should stand in the timelines of the shards, one after the other
+	Items    uint64 // of the timelines, held against what they should be
+	Due      uint64 // items of a shard's last checkpoint that are not there: its next projector writes them (R7)
+	Found    uint64 // differences
 }
 
 // Run verifies, and returns what it went through. The error is one that kept it from
@@ -291,6 +292,8 @@ func (r *verifier) replay(ctx context.Context, sc *scope, wanted func(*cover) bo
 		if n > sc.last {
 			return errEnough
 		}
+		r.progress.Replayed += uint64(len(c.events))
+		r.tell()
 		pick := wanted(c)
 		for _, g := range c.gifts(n, tails) {
 			tails[g.user] = tailOf(&g.item)

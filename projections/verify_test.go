@@ -19,6 +19,14 @@ func (m *memory) CutCheckpoints(context.Context, Shard, CheckpointNumber) error 
 	panic("not cut here")
 }
 
+// DeleteItems implements Upkeep.
+func (m *memory) DeleteItems(_ context.Context, t Timeline, below events.Seq) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.items[t] = slices.DeleteFunc(m.items[t], func(s Stored) bool { return s.Last < below })
+	return nil
+}
+
 // EmptyTimelines implements Upkeep.
 func (m *memory) EmptyTimelines(context.Context) error { panic("not emptied here") }
 

@@ -25,6 +25,7 @@ import (
 //	GET /revocations                            the path of the list of revocations
 //	POST /reload?what=server|token|revocations  read again what a command has changed
 //	POST /collect                               give memory that is not used back to the system
+//	POST /verify, /rebuild                      a work, as JSON; reports, a line of JSON each
 
 // maxSocketPath is the longest path of a Unix socket, in bytes.
 const maxSocketPath = 107
@@ -58,7 +59,7 @@ func listenAdmin(data string) (net.Listener, error) {
 }
 
 // serveAdmin answers other commands until ctx ends.
-func serveAdmin(ctx context.Context, l net.Listener, data string, log logReader, keys *keyring, logger *slog.Logger) error {
+func serveAdmin(ctx context.Context, l net.Listener, data string, store wholeStore, keys *keyring, logger *slog.Logger) error {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /log", func(w http.ResponseWriter, r *http.Request) {
 		q, err := parseLogQuery(r.URL.Query())
@@ -67,13 +68,15 @@ func serveAdmin(ctx context.Context, l net.Listener, data string, log logReader,
 			return
 		}
 		w.Header().Set("Content-Type", "application/x-ndjson")
-		if err := logError(data, writeLog(r.Context(), w, log, q)); err != nil {
+		if err := logError(data, writeLog(r.Context(), w, store, q)); err != nil {
 			fmt.Fprintf(w, "%s%v\n", errorLine, err)
 		}
 	})
 	mux.HandleFunc("GET /revocations", keys.tellList)
 	mux.HandleFunc("POST /reload", keys.reload)
 	mux.HandleFunc("POST /collect", func(http.ResponseWriter, *http.Request) { debug.FreeOSMemory() })
+	mux.HandleFunc("POST /verify", serveWork[verifyWork](store, data))
+	mux.HandleFunc("POST /rebuild", serveWork[rebuildWork](store, data))
 	return serveHTTP(ctx, l, mux, logger)
 }
 
@@ -111,13 +114,13 @@ var errNoServer = errors.New("no server runs here")
 
 // askAdmin asks the server that runs on a data folder. The error is errNoServer
 // if there is none. The caller closes the answer.
-func askAdmin(ctx context.Context, method, data, path string, q url.Values) (io.ReadCloser, error) {
+func askAdmin(ctx context.Context, method, data, path string, q url.Values, body io.Reader) (io.ReadCloser, error) {
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
 		var d net.Dialer
 		return d.DialContext(ctx, "unix", adminPath(data))
 	}
 	client := http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}
-	r, err := http.NewRequestWithContext(ctx, method, "http://admin"+path+"?"+q.Encode(), nil)
+	r, err := http.NewRequestWithContext(ctx, method, "http://admin"+path+"?"+q.Encode(), body)
 	if err != nil {
 		return nil, err
 	}
@@ -138,7 +141,7 @@ func askAdmin(ctx context.Context, method, data, path string, q url.Values) (io.
 // tellServer makes the server that runs on a data folder read something again, so
 // that it counts at once. It reports whether there is one.
 func tellServer(ctx context.Context, data, what string) (bool, error) {
-	answer, err := askAdmin(ctx, http.MethodPost, data, "/reload", url.Values{"what": {what}})
+	answer, err := askAdmin(ctx, http.MethodPost, data, "/reload", url.Values{"what": {what}}, nil)
 	switch {
 	case errors.Is(err, errNoServer):
 		return false, nil

@@ -330,7 +330,7 @@ func (b *benchConfig) sync(ctx context.Context, c *call, cfg bench.Config) error
 
 // collectServer makes a server give back to the system what memory it can.
 func collectServer(ctx context.Context, data string) error {
-	answer, err := askAdmin(ctx, http.MethodPost, data, "/collect", nil)
+	answer, err := askAdmin(ctx, http.MethodPost, data, "/collect", nil, nil)
 	if err != nil {
 		return err
 	}

@@ -63,7 +63,7 @@ func parseLogQuery(v url.Values) (q logQuery, err error) {
 
 // printLog prints the log of a server that runs, or else of the folder itself.
 func printLog(ctx context.Context, c *call, data string, q logQuery) error {
-	answer, err := askAdmin(ctx, http.MethodGet, data, "/log", q.values())
+	answer, err := askAdmin(ctx, http.MethodGet, data, "/log", q.values(), nil)
 	if errors.Is(err, errNoServer) {
 		return printClosedLog(ctx, c, data, q)
 	}

@@ -158,7 +158,7 @@ func (v *revocation) add(ctx context.Context, c *call, r auth.Revocation) error 
 
 // path returns where the list stands: where the server reads it, if one runs.
 func (v *revocation) path(ctx context.Context) (string, error) {
-	answer, err := askAdmin(ctx, http.MethodGet, v.data, "/revocations", nil)
+	answer, err := askAdmin(ctx, http.MethodGet, v.data, "/revocations", nil, nil)
 	switch {
 	case errors.Is(err, errNoServer) && v.file != "":
 		return v.file, nil

@@ -140,7 +140,7 @@ func serveRoles(ctx context.Context, c *call, cfg *config, watch *monitor, logge
 	g.Go(func() error { return line.run(connected) })
 	g.Go(func() error { return back.watchClock(ctx) })
 	if front != nil {
-		g.Go(func() error { return front.run(ctx, cfg.data, back, logger) })
+		g.Go(func() error { return front.run(ctx, cfg.data, back.whole, logger) })
 	}
 	g.Go(func() error {
 		defer hangUp()
@@ -186,9 +186,9 @@ func (f *front) listen(cfg *config, tag events.EdgeTag) error {
 }
 
 // run does what the edge itself does not, until ctx ends.
-func (f *front) run(ctx context.Context, data string, log logReader, logger *slog.Logger) error {
+func (f *front) run(ctx context.Context, data string, store wholeStore, logger *slog.Logger) error {
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return serveAdmin(ctx, f.admin, data, log, f.keys, logger) })
+	g.Go(func() error { return serveAdmin(ctx, f.admin, data, store, f.keys, logger) })
 	g.Go(func() error { return f.keys.run(ctx, logger) })
 	return g.Wait()
 }

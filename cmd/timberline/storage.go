@@ -79,6 +79,7 @@ func (s *storage) checkShared() error {
 // A backend is a store as a process has it.
 type backend struct {
 	node.Engine
+	whole  wholeStore // the same
 	meta   projections.Meta
 	tag    events.EdgeTag // of Pebble's edge; else zero
 	leases lease.Leases   // nil: no other process uses the store
@@ -105,7 +106,7 @@ func (s *storage) openPebble(c *call, data string, logger *slog.Logger, metrics 
 		return nil, errors.Join(wrong("shards", "is %d, but the store in %s was created with %d, which it keeps", s.shards, data, has), store.Close())
 	}
 	return &backend{
-		Engine: store, meta: store.Meta(), tag: store.Tag(),
+		Engine: store, whole: store, meta: store.Meta(), tag: store.Tag(),
 		clock: func() error { return nil }, // there is no other
 		close: store.Close,
 		advise: func(err error) error {
@@ -123,7 +124,7 @@ func (s *storage) openDynamo(ctx context.Context, logger *slog.Logger, metrics p
 		return nil, err
 	}
 	return &backend{
-		Engine: store, meta: store.Meta(), leases: store, stream: dynamo.NewStream(store),
+		Engine: store, whole: store, meta: store.Meta(), leases: store, stream: dynamo.NewStream(store),
 		clock: func() error { return clockError(store) }, close: store.Close, advise: func(err error) error { return err },
 	}, nil
 }

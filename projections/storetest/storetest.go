@@ -83,6 +83,7 @@ var Contract = []Part{
 	{"Bytes belong to the caller", bytesAreTheCallers},
 	{"Ends of journals are those of the log", journalsEnd},
 	{"Cut checkpoints are gone, others stand", checkpointsAreCut},
+	{"Deleted items are gone, others stand", itemsAreDeleted},
 	{"Emptied timelines are written anew", timelinesAreEmptied},
 }
 
@@ -527,6 +528,39 @@ func checkpointsAreCut(ctx context.Context, s Store, again func() (Store, error)
 		return err
 	}
 	return errors.Join(s.CutCheckpoints(ctx, 0, 1), wantLast(ctx, s, 0, 0), wantLast(ctx, s, 1, 1))
+}
+
+func itemsAreDeleted(ctx context.Context, s Store, again func() (Store, error)) error {
+	if err := s.DeleteItems(ctx, timeline("ann"), 10); err != nil {
+		return fmt.Errorf("delete what is not there: %w", err)
+	}
+	var items []projections.Stored
+	for n := range 60 {
+		items = append(items, item("ann", events.Seq(2*n+1)))
+	}
+	others := []projections.Stored{of(1, item("ann", 5)), item("an", 5), item("ann_", 5)}
+	if err := s.PutItems(ctx, append(others, items...)); err != nil {
+		return err
+	}
+	if err := s.DeleteItems(ctx, timeline("ann"), 101); err != nil {
+		return err
+	}
+	s, err := again()
+	if err != nil {
+		return err
+	}
+	if err := wantItems(ctx, s, "ann", 0, items[50:]...); err != nil {
+		return err
+	}
+	for _, i := range others {
+		if got, err := s.NewestItem(ctx, i.Timeline, events.Strong); err != nil || got.Last != i.Last {
+			return fmt.Errorf("newest item of %s is %+v, %v, though only ann's were deleted", i.Timeline, got, err)
+		}
+	}
+	if err := s.DeleteItems(ctx, timeline("ann"), 1<<64-1); err != nil {
+		return err
+	}
+	return wantItems(ctx, s, "ann", 0)
 }
 
 func timelinesAreEmptied(ctx context.Context, s Store, again func() (Store, error)) error {

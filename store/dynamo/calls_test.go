@@ -38,7 +38,10 @@ func calls(s *Store) map[string]func(context.Context) error {
 		"put": func(ctx context.Context) error {
 			return s.PutItems(ctx, []projections.Stored{{Timeline: projections.Timeline{User: "ann"}, Last: 1, Data: []byte("x")}})
 		},
-		"newest": func(ctx context.Context) error { _, err := s.NewestItem(ctx, projections.Timeline{User: "ann"}, events.Strong); return err },
+		"newest": func(ctx context.Context) error {
+			_, err := s.NewestItem(ctx, projections.Timeline{User: "ann"}, events.Strong)
+			return err
+		},
 		"leases": func(ctx context.Context) error { _, err := s.ListLeases(ctx, "shard"); return err },
 	}
 }

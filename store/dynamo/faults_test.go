@@ -253,6 +253,11 @@ func (p patientStore) CutCheckpoints(ctx context.Context, shard projections.Shar
 	return err
 }
 
+func (p patientStore) DeleteItems(ctx context.Context, t projections.Timeline, below events.Seq) error {
+	_, err := again(func() (none struct{}, err error) { return none, p.Store.DeleteItems(ctx, t, below) })
+	return err
+}
+
 func (p patientStore) EmptyTimelines(ctx context.Context) error {
 	_, err := again(func() (none, error) { return none{}, p.Store.EmptyTimelines(ctx) })
 	return err

@@ -96,6 +96,10 @@ func (m *metrics) wroteBatch(batch, left []types.WriteRequest) {
 
 func tally(batch []types.WriteRequest) (bytes, units int) {
 	for _, w := range batch {
+		if w.PutRequest == nil { // how large what it deletes is DynamoDB does not tell
+			units++
+			continue
+		}
 		size := ItemSize(w.PutRequest.Item)
 		bytes += size
 		units += WriteUnits(size)

@@ -91,6 +91,36 @@ func (s *Store) remove(ctx context.Context, p place, was []byte) error {
 	return err
 }
 
+// DeleteItems implements projections.Upkeep: some are read, and then deleted in batches.
+func (s *Store) DeleteItems(ctx context.Context, t projections.Timeline, below events.Seq) error {
+	for {
+		all, err := s.scan(ctx, itemPlace(t, 0), deleteBytes, events.Strong)
+		if err != nil {
+			return fmt.Errorf("delete items of %s below %d: %w", t, below, err)
+		}
+		var batches [][]types.WriteRequest
+		for _, f := range all {
+			if f.number >= uint64(below) {
+				break
+			}
+			if n := len(batches); n == 0 || len(batches[n-1]) == batchItems {
+				batches = append(batches, nil)
+			}
+			last := &batches[len(batches)-1]
+			*last = append(*last, types.WriteRequest{DeleteRequest: &types.DeleteRequest{Key: itemPlace(t, events.Seq(f.number)).key()}})
+		}
+		if len(batches) == 0 {
+			return nil
+		}
+		if err := s.write(ctx, batches); err != nil {
+			return fmt.Errorf("delete items of %s below %d: %w", t, below, err)
+		}
+	}
+}
+
+// deleteBytes is how many bytes of items are read to be deleted together.
+const deleteBytes = 1 << 20
+
 // EmptyTimelines implements projections.Upkeep. Where there are items it deletes the table
 // and creates it anew: to delete them one by one costs as much as to write them.
 func (s *Store) EmptyTimelines(ctx context.Context) error {

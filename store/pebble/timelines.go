@@ -199,6 +199,14 @@ func (s *Store) CutCheckpoints(_ context.Context, shard projections.Shard, from 
 	return nil
 }
 
+// DeleteItems implements projections.Upkeep: all in one batch.
+func (s *Store) DeleteItems(_ context.Context, t projections.Timeline, below events.Seq) error {
+	if err := s.remove(timelinePrefix(t), itemKey(t, below)); err != nil {
+		return fmt.Errorf("delete items of %s below %d: %w", t, below, err)
+	}
+	return nil
+}
+
 // EmptyTimelines implements projections.Upkeep.
 func (s *Store) EmptyTimelines(context.Context) error {
 	for _, prefix := range []string{"t", "T"} {

@@ -1,0 +1,264 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"timberline/events"
+	"timberline/projections"
+)
+
+var rebuildCommand = &command{
+	name:    "rebuild",
+	summary: "make timelines again from the log",
+	about: `
+It replays the log along the checkpoints into new timelines, a version beside the one that
+is read, while servers and projectors go on. When all is there a checkpoint makes the new
+version the one that is read: from one moment to the next, with the same entries at the
+same seqs, so clients notice nothing. The old one stays until it is dropped.
+
+  timberline rebuild               all shards
+  timberline rebuild --shard 3     one
+  timberline rebuild --user bob    one user: his items are written again in their places
+  timberline rebuild --status      which versions there are
+  timberline rebuild --back        read the version before again, after adding what it lacks
+  timberline rebuild --drop 0      give a version up that is not read, and delete its items
+
+Interrupted, it goes on where it was when it is run again.`,
+	example: "timberline rebuild --rate 20000",
+	run: func(ctx context.Context, c *call) error {
+		var w worker
+		var do rebuildWork
+		w.define(c)
+		shard := c.flags.Int("shard", -1, "only the shard with that `number`, counted from 0; all if it is missing")
+		c.flags.StringVar(&do.User, "user", "", "only that `user`'s timeline, in its place")
+		c.flags.Float64Var(&do.Rate, "rate", 0, "`events` to go through in a second at most; 0: as many as can be")
+		c.flags.BoolVar(&do.Back, "back", false, "go back to the version that was read before")
+		drop := c.flags.Int("drop", -1, "`version` to be given up, and its items deleted; none if it is missing")
+		status := c.flags.Bool("status", false, "tell which versions there are, and do nothing")
+		if err := c.parse(0); err != nil {
+			return err
+		}
+		if c.given["shard"] {
+			do.Shard = shard
+		}
+		if c.given["drop"] {
+			do.Drop = drop
+		}
+		do.Status = *status
+		if err := do.check(c.given); err != nil {
+			return err
+		}
+		if err := w.check(); err != nil {
+			return err
+		}
+		return w.run(ctx, "rebuild", &do, nil)
+	},
+}
+
+// A rebuildWork is what rebuild does to a store.
+type rebuildWork struct {
+	User   string  `json:"user,omitempty"`
+	Shard  *int    `json:"shard,omitempty"` // nil: all
+	Rate   float64 `json:"rate"`
+	Back   bool    `json:"back"`
+	Drop   *int    `json:"drop,omitempty"` // nil: none
+	Status bool    `json:"status"`
+}
+
+func (w *rebuildWork) check(given map[string]bool) error {
+	var what []string
+	for _, flag := range []string{"user", "back", "drop", "status"} {
+		if given[flag] {
+			what = append(what, "--"+flag)
+		}
+	}
+	switch {
+	case len(what) > 1:
+		return &usageError{fmt.Errorf("%s are different things to do: choose one", strings.Join(what, " and "))}
+	case given["user"] && w.Shard != nil:
+		return wrong("shard", "is of no use with --user: a user is in one shard")
+	case w.Shard != nil && *w.Shard < 0:
+		return wrong("shard", "is %d, want 0 or more", *w.Shard)
+	case w.Drop != nil && *w.Drop < 0:
+		return wrong("drop", "is %d, want a version, 0 or more", *w.Drop)
+	case w.Rate < 0:
+		return wrong("rate", "is %v, want events per second, or 0 for no limit", w.Rate)
+	}
+	if given["user"] {
+		if err := events.User(w.User).Validate(); err != nil {
+			return wrong("user", "is %q: %v", w.User, err)
+		}
+	}
+	return nil
+}
+
+// A rebuilt is a shard, or a user, whose timelines were made again.
+type rebuilt struct {
+	Shard      uint32  `json:"shard"`
+	User       string  `json:"user,omitempty"`
+	Version    uint32  `json:"version"`
+	Checkpoint uint64  `json:"checkpoint,omitempty,string"` // that made the version the one that is read
+	Events     uint64  `json:"events,string"`
+	Items      uint64  `json:"items,string"`
+	Seconds    float64 `json:"seconds"`
+	Dropped    bool    `json:"dropped,omitempty"`
+}
+
+// String is the result for people.
+func (r *rebuilt) String() string {
+	switch {
+	case r.Dropped:
+		return fmt.Sprintf("shard %d: version %d is dropped", r.Shard, r.Version)
+	case r.User != "":
+		return fmt.Sprintf("timeline of %s: %d items written again", r.User, r.Items)
+	}
+	return fmt.Sprintf("shard %d: version %d is read from checkpoint %d on; %d events, %d items, %.1f s", r.Shard, r.Version, r.Checkpoint, r.Events, r.Items, r.Seconds)
+}
+
+// A versions is what versions a shard has.
+type versions struct {
+	Shard   uint32   `json:"shard"`
+	Live    uint32   `json:"live"`
+	Since   uint64   `json:"since,omitempty,string"`
+	Before  *uint32  `json:"before,omitempty"` // to which --back leads
+	Dropped []uint32 `json:"dropped,omitempty"`
+	Next    uint32   `json:"next"`
+}
+
+// String is the shard's state for people.
+func (v *versions) String() string {
+	s := fmt.Sprintf("shard %d: version %d is read", v.Shard, v.Live)
+	if v.Since > 0 {
+		s += fmt.Sprintf(" since checkpoint %d", v.Since)
+	}
+	if v.Before != nil {
+		s += fmt.Sprintf("; --back leads to %d", *v.Before)
+	}
+	if len(v.Dropped) > 0 {
+		var all []string
+		for _, d := range v.Dropped {
+			all = append(all, strconv.Itoa(int(d)))
+		}
+		s += "; dropped: " + strings.Join(all, ", ")
+	}
+	return s + fmt.Sprintf("; the next rebuild makes %d", v.Next)
+}
+
+func (w *rebuildWork) do(ctx context.Context, s wholeStore, tell func(report)) error {
+	shards := s.Meta().Shards
+	if w.User != "" {
+		return w.user(ctx, s, projections.ShardOf(events.User(w.User).Slot(), shards), tell)
+	}
+	if w.Shard != nil && *w.Shard >= int(shards) {
+		return fmt.Errorf("there is no shard %d: the store has 0 to %d", *w.Shard, shards-1)
+	}
+	for shard := range projections.Shard(shards) {
+		if w.Shard != nil && projections.Shard(*w.Shard) != shard {
+			continue
+		}
+		v, err := projections.ReadVersions(ctx, s, shard)
+		if err != nil {
+			return err
+		}
+		switch {
+		case w.Status:
+			tell(report{Versions: statusOf(shard, &v)})
+		case w.Drop != nil:
+			err = w.drop(ctx, s, shard, tell)
+		default:
+			err = w.shard(ctx, s, shard, &v, tell)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func statusOf(shard projections.Shard, v *projections.Versions) *versions {
+	st := &versions{Shard: uint32(shard), Live: uint32(v.Live), Since: uint64(v.Since), Next: uint32(v.Next)}
+	if before := uint32(v.Before); v.Since > 0 && !v.Dropped[v.Before] {
+		st.Before = &before
+	}
+	for _, d := range slices.Sorted(maps.Keys(v.Dropped)) {
+		st.Dropped = append(st.Dropped, uint32(d))
+	}
+	return st
+}
+
+// replay returns what makes timelines of a shard again, in a version.
+func (w *rebuildWork) replay(s wholeStore, shard projections.Shard, v projections.Version) projections.Replay {
+	return projections.Replay{Log: s, Checkpoints: s, Items: s, Meta: s.Meta(), Shard: shard, Version: v, Rate: w.Rate}
+}
+
+// shard makes the timelines of a shard again, and has them read.
+func (w *rebuildWork) shard(ctx context.Context, s wholeStore, shard projections.Shard, v *projections.Versions, tell func(report)) error {
+	r := projections.Rebuild{Replay: w.replay(s, shard, v.Next)}
+	if w.Back {
+		switch {
+		case v.Since == 0:
+			return fmt.Errorf("shard %d: no version was read before %d", shard, v.Live)
+		case v.Dropped[v.Before]:
+			return fmt.Errorf("shard %d: version %d is dropped, so nothing leads back to it: make another, without --back", shard, v.Before)
+		}
+		r.Version, r.Behind = v.Before, v.Since-1
+	}
+	done := w.tellOf(&r.Replay, tell)
+	n, err := r.Run(ctx)
+	if err != nil {
+		return fmt.Errorf("rebuild shard %d: %w", shard, err)
+	}
+	done.Checkpoint = uint64(n)
+	tell(report{Rebuilt: done})
+	return nil
+}
+
+// user writes a user's items again.
+func (w *rebuildWork) user(ctx context.Context, s wholeStore, shard projections.Shard, tell func(report)) error {
+	v, err := projections.ReadVersions(ctx, s, shard)
+	if err != nil {
+		return err
+	}
+	r := w.replay(s, shard, v.Live)
+	r.User = events.User(w.User)
+	done := w.tellOf(&r, tell)
+	if err := r.Run(ctx); err != nil {
+		return fmt.Errorf("rebuild the timeline of %s: %w", w.User, err)
+	}
+	tell(report{Rebuilt: done})
+	return nil
+}
+
+func (w *rebuildWork) drop(ctx context.Context, s wholeStore, shard projections.Shard, tell func(report)) error {
+	r := w.replay(s, shard, projections.Version(*w.Drop))
+	if err := r.Drop(ctx, s); err != nil {
+		return fmt.Errorf("drop: %w", err)
+	}
+	tell(report{Rebuilt: &rebuilt{Shard: uint32(shard), Version: uint32(*w.Drop), Dropped: true}})
+	return nil
+}
+
+// tellOf has a replay tell how far it is, and returns what it comes to.
+func (w *rebuildWork) tellOf(r *projections.Replay, tell func(report)) *rebuilt {
+	var p pace
+	p.due()
+	done := &rebuilt{Shard: uint32(r.Shard), User: string(r.User), Version: uint32(r.Version)}
+	r.Told = func(at projections.ReplayProgress) {
+		done.Events, done.Items, done.Seconds = at.Events, at.Items, time.Since(p.began).Seconds()
+		if !p.due() {
+			return
+		}
+		left := "?"
+		if at.Checkpoint > 0 && at.Last >= at.Checkpoint {
+			left = (time.Since(p.began) * time.Duration(at.Last-at.Checkpoint) / time.Duration(at.Checkpoint)).Round(time.Second).String()
+		}
+		tell(report{Progress: fmt.Sprintf("shard %d: checkpoint %d of %d, %d events, %.0f a second, %s left", r.Shard, at.Checkpoint, at.Last, at.Events, p.perSecond(at.Events), left)})
+	}
+	return done
+}
