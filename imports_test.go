@@ -47,6 +47,7 @@ var permitted = map[string][]string{
 	"cmd/bench":         {"events", "sim/corpus", "sim/proxy", "wire", "wire/sealed", "wire/udp"},
 	"cmd/node":          {"bus", "edge", "events", "ingest", "projections", "projections/lease", "projections/relay"},
 	"cmd/timberline":    {anything},
+	"cmd/replay":        {"bus", "bus/local", "events", "projections", "store/pebble"},
 	"cmd/units":         {"bus", "bus/local", "events", "ingest", "projections", "store/dynamo", "store/pebble"},
 
 	// For the tests of others.

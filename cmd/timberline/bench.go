@@ -30,7 +30,7 @@ import (
 
 var benchCommand = &command{
 	name:    "bench",
-	args:    "[idle|sync|units|all]",
+	args:    "[idle|sync|units|replay|all]",
 	summary: "load a server with simulated clients, and measure it beside the machine's limits",
 	about: `
 It starts a server as a process of its own on a folder of its own, has simulated
@@ -52,6 +52,8 @@ What was due and found no room in its window until then is told as unsent.
   bench units  what messages cost on DynamoDB, in write and read units: writer and
                projector at --rate (default 10,000 a second) on a store in memory that
                takes as long as DynamoDB and counts what that would charge
+  bench replay how fast the timelines of --messages are made again from the log, and
+               verified, beside what Pebble alone writes of the same items
   bench all    what a server is held to, medians of three runs, in one table: some
                ten minutes
 
@@ -62,7 +64,7 @@ Progress goes to the standard error.`,
 
 // A benchConfig is what a bench can be told.
 type benchConfig struct {
-	mode        string // "", idle, sync, units, all, echo
+	mode        string // "", idle, sync, units, replay, all, echo
 	sessions    int
 	sockets     int
 	window      int
@@ -76,6 +78,7 @@ type benchConfig struct {
 	serverCores int
 	cores       bench.Cores
 	entries     int
+	messages    int
 	rest        time.Duration
 	folder      string
 	profile     string
@@ -102,6 +105,7 @@ func (b *benchConfig) define(c *call) {
 	c.flags.DurationVar(&b.duration, "duration", 10*time.Second, "how long to measure, after a quarter of it, at most 2 s, of warming up")
 	c.flags.IntVar(&b.serverCores, "server-cores", 0, "`number` of cores that the server has for itself, the clients having the others (Linux); 0: all share all")
 	c.flags.IntVar(&b.entries, "entries", 10_000, "bench sync: `number` of messages that a device is behind")
+	c.flags.IntVar(&b.messages, "messages", 1_000_000, "bench replay: `number` of messages in the log")
 	c.flags.DurationVar(&b.rest, "idle", 20*time.Second, "bench idle: how long sessions are left alone before their memory is measured")
 	c.flags.StringVar(&b.folder, "folder", "", "`folder` in which to make the server's; default: the system's for temporary files. It should be on a real disk")
 	c.flags.StringVar(&b.profile, "profile", "", "write CPU profiles of the measured part to `PREFIX`-server.pprof and PREFIX-clients.pprof")
@@ -152,8 +156,8 @@ func runBench(ctx context.Context, c *call) error {
 		return err
 	}
 	b.mode = strings.Join(append(words, c.args...), " ")
-	if !slices.Contains([]string{"", "idle", "sync", "units", "all", "echo"}, b.mode) {
-		return &usageError{fmt.Errorf("there is no bench %q: want idle, sync, units, all or none", b.mode)}
+	if !slices.Contains([]string{"", "idle", "sync", "units", "replay", "all", "echo"}, b.mode) {
+		return &usageError{fmt.Errorf("there is no bench %q: want idle, sync, units, replay, all or none", b.mode)}
 	}
 	if !c.given["sockets"] {
 		b.sockets = min(b.sockets, b.sessions)
@@ -173,6 +177,8 @@ func runBench(ctx context.Context, c *call) error {
 		return b.benchAll(ctx, c)
 	case "units":
 		return b.units(ctx, c, payload)
+	case "replay":
+		return b.replay(ctx, c, payload)
 	}
 	return b.run(ctx, c, payload)
 }

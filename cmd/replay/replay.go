@@ -1,0 +1,266 @@
+package replay
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	mathrand "math/rand/v2"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"time"
+
+	raw "github.com/cockroachdb/pebble/v2"
+
+	"timberline/bus"
+	"timberline/bus/local"
+	"timberline/events"
+	"timberline/projections"
+	"timberline/store/pebble"
+)
+
+// Config says what is measured.
+type Config struct {
+	Folder   string   // in which the stores are made
+	Messages int      // in the log
+	Users    int      // who write to each other, all pairs as likely
+	Bodies   [][]byte // of the messages, one after the other, again and again
+	Progress func(string)
+}
+
+// A Report says how long things took.
+type Report struct {
+	Messages int    `json:"messages"`
+	Users    int    `json:"users"`
+	Items    uint64 `json:"items"`
+	Bytes    uint64 `json:"bytes"` // of the items
+
+	FillSeconds    float64 `json:"fill_seconds"`    // the log
+	ProjectSeconds float64 `json:"project_seconds"` // by a projector
+	RebuildSeconds float64 `json:"rebuild_seconds"`
+	VerifySeconds  float64 `json:"verify_seconds"`
+	BulkSeconds    float64 `json:"bulk_seconds"` // Pebble alone, the same items in the same order
+
+	// Ratio is BulkSeconds by RebuildSeconds.
+	Ratio   float64 `json:"ratio"`
+	PeakMiB uint64  `json:"peak_mib"` // of the process's memory while it rebuilt and verified
+}
+
+// Run fills a store and measures. If a rebuilt timeline is not as it was, that is an error.
+func Run(ctx context.Context, c Config) (*Report, error) {
+	r := &run{cfg: c, report: &Report{Messages: c.Messages, Users: c.Users}}
+	return r.report, r.all(ctx)
+}
+
+type run struct {
+	cfg    Config
+	report *Report
+	store  *pebble.Store
+}
+
+func (r *run) all(ctx context.Context) (err error) {
+	if r.store, err = pebble.Open(filepath.Join(r.cfg.Folder, "store"), pebble.Options{}); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, r.store.Close()) }()
+	for _, step := range []struct {
+		name    string
+		do      func(context.Context) error
+		seconds *float64
+	}{
+		{"fill the log", r.fill, &r.report.FillSeconds},
+		{"project it", r.project, &r.report.ProjectSeconds},
+		{"rebuild", r.rebuild, &r.report.RebuildSeconds},
+		{"verify", r.verify, &r.report.VerifySeconds},
+		{"write the same items in bulk", r.bulk, &r.report.BulkSeconds},
+	} {
+		r.cfg.Progress(step.name)
+		began := time.Now()
+		if err := step.do(ctx); err != nil {
+			return fmt.Errorf("%s: %w", step.name, err)
+		}
+		if *step.seconds == 0 { // else it has measured itself
+			*step.seconds = time.Since(began).Seconds()
+		}
+	}
+	r.report.Ratio = r.report.BulkSeconds / r.report.RebuildSeconds
+	return nil
+}
+
+// fill writes the log: a journal, in records as large as they may be.
+func (r *run) fill(ctx context.Context) error {
+	clock, err := events.NewClock(time.Now, rand.Reader)
+	if err != nil {
+		return err
+	}
+	var writer [16]byte
+	if _, err := rand.Read(writer[:]); err != nil {
+		return err
+	}
+	row, err := events.OpenJournal(ctx, r.store, r.store.Tag(), writer)
+	if err != nil {
+		return err
+	}
+	draw := mathrand.New(mathrand.NewPCG(1, 1))
+	at := events.Offset(1)
+	var raws [][]byte
+	size := 0
+	flush := func() error {
+		_, err := r.store.Append(ctx, row.Journal(), at, events.NewRecord(row.Journal(), at, raws))
+		at, raws, size = at+1, raws[:0], 0
+		return err
+	}
+	for n := range r.cfg.Messages {
+		a, b := user(draw.IntN(r.cfg.Users)), user(draw.IntN(r.cfg.Users))
+		e := events.Event{
+			ID: clock.Next(), Kind: events.KindMessage, Conversation: events.Direct(a, b), Sender: a, Device: "phone",
+			Number: events.Number(n + 1), Body: r.cfg.Bodies[n%len(r.cfg.Bodies)],
+		}
+		copy(e.Session[:], writer[:])
+		raw := e.Encode()
+		if size+events.RecordSize(raw) > events.MaxRecordBytes-256 || 2*len(raws) >= events.MaxRecordRecipients-2 {
+			if err := flush(); err != nil {
+				return err
+			}
+		}
+		raws, size = append(raws, raw), size+events.RecordSize(raw)
+	}
+	return flush()
+}
+
+func user(n int) events.User { return events.User("user" + strconv.Itoa(n)) }
+
+// project has a projector make the timelines.
+func (r *run) project(ctx context.Context) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	entries, want := 0, r.entries()
+	p, err := projections.NewProjector(projections.Config{
+		Log: r.store, Journals: r.store, Checkpoints: r.store, Items: r.store, Meta: r.store.Meta(), Bus: new(local.Bus),
+		Random: rand.Reader, Logger: slog.New(slog.DiscardHandler),
+		Publish: func(ps []bus.Push) {
+			for _, p := range ps {
+				entries += len(p.Events)
+			}
+			if entries >= want {
+				stop()
+			}
+		},
+	})
+	if err != nil {
+		return err
+	}
+	return p.Run(ctx)
+}
+
+// entries returns how many entries the messages come to: one for whoever writes to
+// themselves, else two.
+func (r *run) entries() (n int) {
+	draw := mathrand.New(mathrand.NewPCG(1, 1))
+	for range r.cfg.Messages {
+		if n++; draw.IntN(r.cfg.Users) != draw.IntN(r.cfg.Users) {
+			n++
+		}
+	}
+	return n
+}
+
+// rebuild makes the timelines again, beside those that are read.
+func (r *run) rebuild(ctx context.Context) error {
+	rebuild := projections.Rebuild{Replay: r.replay(1)}
+	rebuild.Told = func(p projections.ReplayProgress) {
+		r.report.Items = p.Items
+		r.report.PeakMiB = max(r.report.PeakMiB, residentMiB())
+	}
+	debug.FreeOSMemory()
+	_, err := rebuild.Run(ctx)
+	return err
+}
+
+func (r *run) replay(v projections.Version) projections.Replay {
+	return projections.Replay{Log: r.store, Checkpoints: r.store, Items: r.store, Meta: r.store.Meta(), Version: v, Empty: v > 0}
+}
+
+// verify holds what was rebuilt, which is live by now, against log and checkpoints.
+func (r *run) verify(ctx context.Context) error {
+	var first error
+	v := projections.Verification{
+		Store: r.store, Meta: r.store.Meta(),
+		Found: func(f projections.Finding) {
+			if first == nil {
+				first = fmt.Errorf("%s: expected %s, found %s", f.Where, f.Expected, f.Found)
+			}
+		},
+		Told: func(projections.VerifyProgress) { r.report.PeakMiB = max(r.report.PeakMiB, residentMiB()) },
+	}
+	done, err := v.Run(ctx)
+	if err == nil && done.Items != r.report.Items {
+		err = fmt.Errorf("%d items were verified, %d rebuilt", done.Items, r.report.Items)
+	}
+	return errors.Join(err, first)
+}
+
+// bulk writes the items into another Pebble, in the order in which the rebuild did, and
+// measures what that alone takes.
+func (r *run) bulk(ctx context.Context) error {
+	db, err := raw.Open(filepath.Join(r.cfg.Folder, "bulk"), &raw.Options{MemTableSize: 64 << 20, MemTableStopWritesThreshold: 4, Logger: silent{}})
+	if err != nil {
+		return err
+	}
+	b := &bulk{db: db, report: r.report}
+	replay := r.replay(2)
+	replay.Items = b
+	err = replay.Run(ctx)
+	began := time.Now()
+	err = errors.Join(err, db.LogData(nil, raw.Sync))
+	r.report.BulkSeconds += time.Since(began).Seconds()
+	return errors.Join(err, db.Close())
+}
+
+// A bulk is the items of a replay as Pebble alone takes them.
+type bulk struct {
+	projections.Items
+	db     *raw.DB
+	report *Report
+}
+
+// PutItems implements projections.Items.
+func (b *bulk) PutItems(_ context.Context, items []projections.Stored) error {
+	began := time.Now()
+	batch := b.db.NewBatch()
+	for i := range items {
+		key := strconv.AppendUint(append([]byte(items[i].User), 0), uint64(items[i].Last), 36)
+		if err := batch.Set(key, items[i].Data, nil); err != nil {
+			return err
+		}
+		b.report.Bytes += uint64(len(items[i].Data))
+	}
+	err := batch.Commit(raw.NoSync)
+	b.report.BulkSeconds += time.Since(began).Seconds()
+	return err
+}
+
+// silent is a logger of Pebble's.
+type silent struct{}
+
+func (silent) Infof(string, ...any)  {}
+func (silent) Errorf(string, ...any) {}
+func (silent) Fatalf(format string, args ...any) {
+	panic(fmt.Sprintf(format, args...))
+}
+
+// residentMiB returns the memory of the process that is in RAM, where the system tells.
+func residentMiB() uint64 {
+	status, _ := os.ReadFile("/proc/self/status")
+	for line := range strings.Lines(string(status)) {
+		if kb, is := strings.CutPrefix(line, "VmRSS:"); is {
+			n, _ := strconv.ParseUint(strings.Fields(kb)[0], 10, 64)
+			return n >> 10
+		}
+	}
+	return 0
+}
