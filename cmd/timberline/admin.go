@@ -21,11 +21,10 @@ import (
 // commands that read the store ask the server, by a socket in the data folder
 // that only the folder's owner can use.
 //
-//	GET /log?journal=NUMBER&from=OFFSET         events, a line of JSON each
 //	GET /revocations                            the path of the list of revocations
 //	POST /reload?what=server|token|revocations  read again what a command has changed
 //	POST /collect                               give memory that is not used back to the system
-//	POST /verify, /rebuild                      a work, as JSON; reports, a line of JSON each
+//	POST /log, /trace, /verify, /rebuild        a work, as JSON; reports, a line of JSON each
 
 // maxSocketPath is the longest path of a Unix socket, in bytes.
 const maxSocketPath = 107
@@ -61,20 +60,11 @@ func listenAdmin(data string) (net.Listener, error) {
 // serveAdmin answers other commands until ctx ends.
 func serveAdmin(ctx context.Context, l net.Listener, data string, store wholeStore, keys *keyring, logger *slog.Logger) error {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /log", func(w http.ResponseWriter, r *http.Request) {
-		q, err := parseLogQuery(r.URL.Query())
-		if err != nil {
-			http.Error(w, err.Error(), http.StatusBadRequest)
-			return
-		}
-		w.Header().Set("Content-Type", "application/x-ndjson")
-		if err := logError(data, writeLog(r.Context(), w, store, q)); err != nil {
-			fmt.Fprintf(w, "%s%v\n", errorLine, err)
-		}
-	})
 	mux.HandleFunc("GET /revocations", keys.tellList)
 	mux.HandleFunc("POST /reload", keys.reload)
 	mux.HandleFunc("POST /collect", func(http.ResponseWriter, *http.Request) { debug.FreeOSMemory() })
+	mux.HandleFunc("POST /log", serveWork[logWork](store, data))
+	mux.HandleFunc("POST /trace", serveWork[traceWork](store, data))
 	mux.HandleFunc("POST /verify", serveWork[verifyWork](store, data))
 	mux.HandleFunc("POST /rebuild", serveWork[rebuildWork](store, data))
 	return serveHTTP(ctx, l, mux, logger)

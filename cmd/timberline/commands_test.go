@@ -111,7 +111,7 @@ func TestLogIsReadWhileTheServerRunsAndAfter(t *testing.T) {
 	if got := texts("--journal", "1"); fmt.Sprint(got) != "[one two three]" {
 		t.Errorf("after it: %v", got)
 	}
-	if got := texts("--from", "2"); len(got) != 2 || got[1] != "three" {
+	if got := texts("--offset", "2"); len(got) != 2 || got[1] != "three" {
 		t.Errorf("from record 2: %v", got)
 	}
 	tl(t, "log", "--data", filepath.Join(p.Data, "nothing")).want(t, exitFailed, "", "there is no store in")

@@ -18,7 +18,10 @@ var inboxCommand = &command{
 It syncs from the cursor given by --after and prints what it gets, oldest first. What
 was acknowledged just now may need another moment to be there. It logs in as a device
 of its own, so the user's other devices are not disturbed. With --json a line is
-{"seq", "event"}.`,
+{"seq", "event"}.
+
+With --as-of it prints the timeline as it was at a time: what was appended by then. A time
+is ` + momentHelp + `.`,
 	example: "timberline inbox --as bob --after 100 --follow --json",
 	run: func(ctx context.Context, c *call) error {
 		var d deviceConfig
@@ -27,15 +30,20 @@ of its own, so the user's other devices are not disturbed. With --json a line is
 		after := c.flags.Uint64("after", 0, "print only what stands above this `seq`")
 		follow := c.flags.Bool("follow", false, "go on with what comes, until interrupted")
 		timeout := c.flags.Duration("timeout", 10*time.Second, "how long to wait while nothing comes, without --follow")
+		var asOf moment
+		c.flags.Var(&asOf, "as-of", "print what was there at that `time`")
 		asJSON := c.flags.Bool("json", false, "print a line of JSON for each entry")
 		if err := c.parse(0); err != nil {
 			return err
+		}
+		if *follow && !asOf.IsZero() {
+			return wrong("follow", "is of no use with --as-of: nothing comes to what was")
 		}
 		o, _, err := d.options(passing("inbox"))
 		if err != nil {
 			return err
 		}
-		r := &inboxReader{c: c, after: events.Seq(*after), follow: *follow, json: *asJSON, timeout: *timeout, server: d.server}
+		r := &inboxReader{c: c, after: events.Seq(*after), follow: *follow, json: *asJSON, timeout: *timeout, server: d.server, asOf: asOf.Time}
 		return r.run(ctx, o)
 	},
 }
@@ -48,6 +56,7 @@ type inboxReader struct {
 	json    bool
 	timeout time.Duration
 	server  string
+	asOf    time.Time // zero: now
 }
 
 // A startAt is a Store whose cursor is given.
@@ -93,6 +102,9 @@ func (r *inboxReader) run(ctx context.Context, o client.Options) (err error) {
 			return ctx.Err()
 		}
 		late.Reset(r.timeout)
+		if !r.asOf.IsZero() && m.Event.ID.Time().After(r.asOf) {
+			return nil // entries are not in the order of their ids alone, so more may come
+		}
 		err := r.print(m)
 		if err != nil {
 			cancel(err)

@@ -1,19 +1,16 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"net/http"
-	"net/url"
-	"os"
-	"strconv"
+	"maps"
+	"slices"
+	"sort"
 	"strings"
+	"time"
 
 	"timberline/events"
-	"timberline/store/pebble"
 )
 
 var logCommand = &command{
@@ -22,125 +19,142 @@ var logCommand = &command{
 	about: `
 A line is {"journal", "offset", "index", "event"}: which journal, which record of
 it, and which event of that record. Journals come in the order they were opened,
-each from --from on. It works while a server runs on the folder, and without.`,
-	example: "timberline log --journal 1 --from 2 | head",
+each from --offset on. It works while a server runs on the folder, and without.
+
+With --user only events that the user sent or got are printed, with --conversation those
+between two users, with --from and --to those of a time: that of their ids, when they were
+appended. A time is ` + momentHelp + `.`,
+	example: "timberline log --conversation alice,bob --from 36h --to 2026-01-31T15:04",
 	run: func(ctx context.Context, c *call) error {
-		data := c.flags.String("data", defaultData, "the server's data `folder`")
-		var q logQuery
-		c.flags.Uint64Var(&q.journal, "journal", 0, "only the journal with that `number` (j:2 is number 2); all if 0")
-		c.flags.Uint64Var((*uint64)(&q.from), "from", 1, "first `offset`, in each journal")
+		var w worker
+		var do logWork
+		var from, to moment
+		w.defineStore(c)
+		c.flags.Uint64Var(&do.Journal, "journal", 0, "only the journal with that `number` (j:2 is number 2); all if 0")
+		c.flags.Uint64Var((*uint64)(&do.Offset), "offset", 1, "first `offset`, in each journal")
+		c.flags.StringVar((*string)(&do.User), "user", "", "only events that this `user` sent or got")
+		pair := c.flags.String("conversation", "", "only events of the conversation of two `users`: alice,bob")
+		c.flags.Var(&from, "from", "only events from that `time` on")
+		c.flags.Var(&to, "to", "only events up to that `time`")
 		if err := c.parse(0); err != nil {
 			return err
 		}
-		return printLog(ctx, c, *data, q)
+		do.From, do.To = from.Time, to.Time
+		if err := do.read(*pair); err != nil {
+			return err
+		}
+		if err := w.check(); err != nil {
+			return err
+		}
+		return w.run(ctx, "log", &do, nil)
 	},
 }
 
-// A logQuery says which part of the log.
-type logQuery struct {
-	journal uint64 // 0: all
-	from    events.Offset
+// A logWork says which part of the log is printed.
+type logWork struct {
+	Journal      uint64              `json:"journal"` // 0: all
+	Offset       events.Offset       `json:"offset"`
+	User         events.User         `json:"user,omitempty"`
+	Conversation events.Conversation `json:"conversation,omitempty"`
+	From         time.Time           `json:"from,omitzero"`
+	To           time.Time           `json:"to,omitzero"`
 }
 
-func (q logQuery) values() url.Values {
-	return url.Values{
-		"journal": {strconv.FormatUint(q.journal, 10)},
-		"from":    {strconv.FormatUint(uint64(q.from), 10)},
+// read takes in what was given for the conversation, and finds what is wrong.
+func (w *logWork) read(pair string) error {
+	if pair != "" {
+		a, b, _ := strings.Cut(pair, ",")
+		for _, u := range []string{a, b} {
+			if err := events.User(u).Validate(); err != nil {
+				return wrong("conversation", "is %q, want two users, such as alice,bob: %v", pair, err)
+			}
+		}
+		w.Conversation = events.Direct(events.User(a), events.User(b))
 	}
+	if w.User != "" {
+		if err := w.User.Validate(); err != nil {
+			return wrong("user", "is %q: %v", w.User, err)
+		}
+	}
+	if !w.From.IsZero() && !w.To.IsZero() && w.To.Before(w.From) {
+		return wrong("to", "is %s, before --from, which is %s", w.To.Format(time.RFC3339), w.From.Format(time.RFC3339))
+	}
+	return nil
 }
 
-func parseLogQuery(v url.Values) (q logQuery, err error) {
-	if q.journal, err = strconv.ParseUint(v.Get("journal"), 10, 64); err != nil {
-		return q, fmt.Errorf("journal: %w", err)
-	}
-	from, err := strconv.ParseUint(v.Get("from"), 10, 64)
-	if err != nil {
-		return q, fmt.Errorf("from: %w", err)
-	}
-	q.from = events.Offset(from)
-	return q, nil
-}
-
-// printLog prints the log of a server that runs, or else of the folder itself.
-func printLog(ctx context.Context, c *call, data string, q logQuery) error {
-	answer, err := askAdmin(ctx, http.MethodGet, data, "/log", q.values(), nil)
-	if errors.Is(err, errNoServer) {
-		return printClosedLog(ctx, c, data, q)
-	}
+func (w *logWork) do(ctx context.Context, s wholeStore, tell func(report)) error {
+	ends, err := s.JournalEnds(ctx)
 	if err != nil {
 		return err
 	}
-	defer answer.Close()
-	lines := bufio.NewReader(answer)
-	for {
-		line, err := lines.ReadString('\n')
-		if text, is := strings.CutPrefix(line, errorLine); is {
-			return errors.New(strings.TrimSpace(text))
-		}
-		if err == io.EOF && line == "" {
-			return nil
-		}
+	numbers := slices.Sorted(maps.Keys(ends))
+	if w.Journal > 0 {
+		rows, err := s.ListJournals(ctx, 0, events.Strong)
 		if err != nil {
-			return fmt.Errorf("the server's answer ends in the middle: %w", err)
+			return err
 		}
-		if err := c.print("%s", line); err != nil {
+		if w.Journal > uint64(len(rows)) {
+			return fmt.Errorf("there is no journal %d, the last one is %d", w.Journal, len(rows))
+		}
+		numbers = []uint64{w.Journal}
+	}
+	for _, number := range numbers {
+		if err := w.journal(ctx, s, events.JournalNumbered(number), ends[number], tell); err != nil {
 			return err
 		}
 	}
+	return nil
 }
 
-func printClosedLog(ctx context.Context, c *call, data string, q logQuery) (err error) {
-	if _, err := os.Stat(storePath(data)); err != nil {
-		return fmt.Errorf("there is no store in %s: name the folder of a server with --data (%w)", data, err)
-	}
-	store, err := pebble.Open(storePath(data), pebble.Options{})
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, store.Close()) }()
-	return logError(data, writeLog(ctx, c.stdout, store, q))
-}
+// errEnough ends the reading of a journal.
+var errEnough = errors.New("no more is wanted")
 
-// logError says what to do about damage.
-func logError(data string, err error) error {
-	if events.Final(err) {
-		return folderError(data, err)
+// journal prints what is wanted of a journal.
+func (w *logWork) journal(ctx context.Context, s wholeStore, j events.Journal, end events.Offset, tell func(report)) error {
+	at := max(w.Offset, 1)
+	if !w.From.IsZero() {
+		first, err := firstSince(ctx, s, j, end, w.From)
+		if err != nil {
+			return err
+		}
+		at = max(at, first)
+	}
+	err := eachEvent(ctx, s, j, at, func(at events.Offset, i int, raw events.Raw) error {
+		e, err := raw.Decode()
+		if err != nil {
+			return fmt.Errorf("record %d of journal %s: %w", at, j, err)
+		}
+		if !w.To.IsZero() && e.ID.Time().After(w.To) {
+			return errEnough // ids rise
+		}
+		if w.wants(&e) {
+			line := fmt.Appendf(nil, `{"journal":%q,"offset":"%d","index":%d,"event":`, j, at, i)
+			tell(report{Line: append(e.AppendJSON(line), '}')})
+		}
+		return nil
+	})
+	if errors.Is(err, errEnough) {
+		return nil
 	}
 	return err
+}
+
+func (w *logWork) wants(e *events.Event) bool {
+	if w.Conversation != "" && e.Conversation != w.Conversation || e.ID.Time().Before(w.From) {
+		return false
+	}
+	if w.User == "" || e.Sender == w.User {
+		return true
+	}
+	a, b, direct := e.Conversation.Users()
+	return direct && (a == w.User || b == w.User)
 }
 
 // readBytes is how much of the log is read at a time.
 const readBytes = 1 << 20
 
-// A logReader is a store whose log is read.
-type logReader interface {
-	events.Log
-	events.Journals
-}
-
-// writeLog writes events as lines of JSON.
-func writeLog(ctx context.Context, w io.Writer, log logReader, q logQuery) error {
-	rows, err := log.ListJournals(ctx, 0, events.Strong)
-	if err != nil {
-		return err
-	}
-	if q.journal > uint64(len(rows)) {
-		return fmt.Errorf("there is no journal %d, the last one is %d", q.journal, len(rows))
-	}
-	if q.journal > 0 {
-		rows = rows[q.journal-1 : q.journal]
-	}
-	out := bufio.NewWriter(w)
-	for _, row := range rows {
-		if err = writeJournal(ctx, out, log, row.Journal(), max(q.from, 1)); err != nil {
-			break
-		}
-	}
-	return errors.Join(err, out.Flush())
-}
-
-func writeJournal(ctx context.Context, w *bufio.Writer, log events.Log, j events.Journal, at events.Offset) error {
-	var line []byte
+// eachEvent calls visit with the events of a journal, from a record on.
+func eachEvent(ctx context.Context, log events.Log, j events.Journal, at events.Offset, visit func(at events.Offset, index int, raw events.Raw) error) error {
 	for {
 		records, err := log.ReadLog(ctx, j, at, readBytes, events.Strong)
 		if err != nil || len(records) == 0 {
@@ -152,14 +166,8 @@ func writeJournal(ctx context.Context, w *bufio.Writer, log events.Log, j events
 				return err
 			}
 			for i, raw := range raws {
-				e, err := events.Raw(raw).Decode()
-				if err != nil {
-					return fmt.Errorf("record %d of journal %s: %w", at, j, err)
-				}
-				line = fmt.Appendf(line[:0], `{"journal":%q,"offset":"%d","index":%d,"event":`, j, at, i)
-				line = append(e.AppendJSON(line), "}\n"...)
-				if _, err := w.Write(line); err != nil {
-					return fmt.Errorf("print: %w", err)
+				if err := visit(at, i, raw); err != nil {
+					return err
 				}
 			}
 			at++
@@ -168,4 +176,26 @@ func writeJournal(ctx context.Context, w *bufio.Writer, log events.Log, j events
 			return err
 		}
 	}
+}
+
+// firstSince returns the first record of a journal whose last event is of a time or later:
+// ids rise, so half of what is left falls away with each record that is looked at.
+func firstSince(ctx context.Context, log events.Log, j events.Journal, end events.Offset, t time.Time) (events.Offset, error) {
+	var failed error
+	n := sort.Search(int(end), func(i int) bool {
+		at := events.Offset(i + 1)
+		records, err := log.ReadLog(ctx, j, at, 0, events.Strong)
+		if err != nil || len(records) == 0 {
+			failed = errors.Join(failed, err)
+			return true
+		}
+		raws, err := records[0].Events(j, at)
+		if err != nil || len(raws) == 0 {
+			failed = errors.Join(failed, err)
+			return true
+		}
+		// Ids have milliseconds only.
+		return !events.Raw(raws[len(raws)-1]).EventID().Time().Before(t.Truncate(time.Millisecond))
+	})
+	return events.Offset(n + 1), failed
 }

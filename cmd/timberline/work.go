@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/term"
 
+	"timberline/events"
 	"timberline/projections"
 	"timberline/store/pebble"
 )
@@ -35,16 +36,20 @@ type wholeStore interface {
 
 // A report is one thing that a work tells. One of its fields is set.
 type report struct {
-	Progress string    `json:"progress,omitempty"` // for people
-	Found    *found    `json:"found,omitempty"`
-	Verified *verified `json:"verified,omitempty"`
-	Rebuilt  *rebuilt  `json:"rebuilt,omitempty"`
-	Versions *versions `json:"versions,omitempty"`
+	Progress string          `json:"progress,omitempty"` // for people
+	Line     json.RawMessage `json:"line,omitempty"`     // to be printed as it is
+	Traced   *traced         `json:"traced,omitempty"`
+	Found    *found          `json:"found,omitempty"`
+	Verified *verified       `json:"verified,omitempty"`
+	Rebuilt  *rebuilt        `json:"rebuilt,omitempty"`
+	Versions *versions       `json:"versions,omitempty"`
 }
 
 // String is the report for people.
 func (r report) String() string {
 	switch {
+	case r.Traced != nil:
+		return r.Traced.String()
 	case r.Found != nil:
 		return r.Found.String()
 	case r.Verified != nil:
@@ -67,11 +72,15 @@ type worker struct {
 }
 
 func (w *worker) define(c *call) {
+	w.defineStore(c)
+	c.flags.BoolVar(&w.json, "json", false, "print a line of JSON for each report")
+}
+
+func (w *worker) defineStore(c *call) {
 	w.c = c
 	defineEngine(c.flags, &w.engine)
 	c.flags.StringVar(&w.data, "data", defaultData, "the server's data `folder`, for --store pebble")
 	w.dynamoFlags.define(c.flags)
-	c.flags.BoolVar(&w.json, "json", false, "print a line of JSON for each report")
 }
 
 func (w *worker) check() error {
@@ -119,6 +128,14 @@ func (w *worker) runAnywhere(ctx context.Context, name string, do work, tell fun
 	}
 	defer answer.Close()
 	return readReports(answer, tell)
+}
+
+// logError says what to do about damage.
+func logError(data string, err error) error {
+	if events.Final(err) {
+		return folderError(data, err)
+	}
+	return err
 }
 
 // runHere does the work on the folder itself.
@@ -173,7 +190,7 @@ func serveWork[W any, P interface {
 		w.Header().Set("Content-Type", "application/x-ndjson")
 		out := json.NewEncoder(w)
 		err := do.do(r.Context(), s, func(r report) {
-			if out.Encode(r) == nil {
+			if out.Encode(r) == nil && r.Line == nil {
 				w.(http.Flusher).Flush()
 			}
 		})
@@ -200,7 +217,10 @@ func (w *worker) print(r report) error {
 		fmt.Fprintln(w.c.stderr)
 		w.narrow = false
 	}
-	if w.json {
+	switch {
+	case r.Line != nil:
+		return w.c.print("%s\n", r.Line)
+	case w.json:
 		return w.c.printJSON(r)
 	}
 	return w.c.print("%s\n", r)

@@ -1,0 +1,183 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+
+	"timberline/events"
+	"timberline/projections"
+)
+
+var traceCommand = &command{
+	name:    "trace",
+	args:    "MESSAGE",
+	summary: "tell what became of a message",
+	about: `
+MESSAGE is the id of an event, or the id that the client gave the message, as inbox --json
+and log print them ("id" and "message"). It tells in which record of the log the message
+stands, which checkpoints cover it, and at which seqs of whose timelines it is.
+
+An event's id has a time in it, and is found at once; for a client's id the log is read
+from its beginning, or from --from on. Pushes are hints, and what a device has read it
+keeps for itself: of both nothing is stored, so nothing is told.`,
+	example: "timberline trace 01M8AS3JG3000EH4BDYK4HP58M",
+	run: func(ctx context.Context, c *call) error {
+		var w worker
+		var do traceWork
+		var from moment
+		w.define(c)
+		words := c.leadingWords()
+		c.flags.Var(&from, "from", "for a client's id: appended at that `time` or later; "+momentHelp)
+		if err := c.parse(1); err != nil {
+			return err
+		}
+		if words = append(words, c.args...); len(words) != 1 {
+			return &usageError{errors.New("want one message: its id, 26 characters")}
+		}
+		id, err := ulid.ParseStrict(strings.ToUpper(words[0]))
+		if err != nil {
+			return &usageError{fmt.Errorf("%q is no id: want 26 characters, as inbox --json prints them", words[0])}
+		}
+		do.ID, do.From = id.String(), from.Time
+		if err := w.check(); err != nil {
+			return err
+		}
+		return w.run(ctx, "trace", &do, nil)
+	},
+}
+
+// A traceWork says which message is looked for.
+type traceWork struct {
+	ID   string    `json:"id"`
+	From time.Time `json:"from,omitzero"`
+}
+
+// A traced is where a message is.
+type traced struct {
+	ID           string   `json:"id"`
+	Message      string   `json:"message"`
+	Kind         string   `json:"kind"`
+	Conversation string   `json:"conversation,omitempty"`
+	Sender       string   `json:"sender"`
+	Device       string   `json:"device"`
+	Session      string   `json:"session"`
+	Number       uint64   `json:"number,string"`
+	Appended     string   `json:"appended"` // by the writer's clock
+	Journal      string   `json:"journal"`
+	Offset       uint64   `json:"offset,string"`
+	Index        int      `json:"index"`
+	Placed       []placed `json:"placed"`
+}
+
+// A placed is where a message is in a timeline.
+type placed struct {
+	User       string `json:"user"`
+	Shard      uint32 `json:"shard"`
+	Version    uint32 `json:"version"`
+	Checkpoint uint64 `json:"checkpoint,omitempty,string"`
+	Seq        uint64 `json:"seq,omitempty,string"`
+}
+
+// String is the trace for people.
+func (t *traced) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s %s, message %s\n", t.Kind, t.ID, t.Message)
+	fmt.Fprintf(&b, "  sent      by %s, device %s, session %s, as number %d\n", t.Sender, t.Device, t.Session, t.Number)
+	fmt.Fprintf(&b, "  appended  %s, journal %s, record %d, event %d", t.Appended, t.Journal, t.Offset, t.Index)
+	for _, p := range t.Placed {
+		switch {
+		case p.Checkpoint == 0:
+			fmt.Fprintf(&b, "\n  %-9s covered by no checkpoint of shard %d yet", p.User, p.Shard)
+		case p.Seq == 0:
+			fmt.Fprintf(&b, "\n  %-9s covered by checkpoint %d of shard %d; not in the timeline: trimmed, or not written yet", p.User, p.Checkpoint, p.Shard)
+		default:
+			fmt.Fprintf(&b, "\n  %-9s seq %d, by checkpoint %d of shard %d", p.User, p.Seq, p.Checkpoint, p.Shard)
+		}
+	}
+	return b.String()
+}
+
+func (w *traceWork) do(ctx context.Context, s wholeStore, tell func(report)) error {
+	id, err := ulid.ParseStrict(w.ID)
+	if err != nil {
+		return err
+	}
+	ends, err := s.JournalEnds(ctx)
+	if err != nil {
+		return err
+	}
+	found := false
+	for _, byTime := range []bool{true, false} {
+		for _, number := range slices.Sorted(maps.Keys(ends)) {
+			at, err := w.journal(ctx, s, number, ends[number], byTime, events.ID(id), tell)
+			if err != nil {
+				return err
+			}
+			found = found || at
+		}
+		if found {
+			return nil
+		}
+	}
+	return fmt.Errorf("no event of the log has the id %s, nor has a client given it to a message", w.ID)
+}
+
+// journal looks for the message in one journal: as an event's id, whose time says where it
+// is, or else as a client's.
+func (w *traceWork) journal(ctx context.Context, s wholeStore, number uint64, end events.Offset, byTime bool, id events.ID, tell func(report)) (found bool, err error) {
+	j := events.JournalNumbered(number)
+	from := w.From
+	if byTime {
+		from = id.Time()
+	}
+	at, err := firstSince(ctx, s, j, end, from)
+	if err != nil {
+		return false, err
+	}
+	var p pace
+	err = eachEvent(ctx, s, j, at, func(at events.Offset, i int, raw events.Raw) error {
+		e, err := raw.Decode()
+		switch {
+		case err != nil:
+			return fmt.Errorf("record %d of journal %s: %w", at, j, err)
+		case byTime && e.ID.Time().After(id.Time()):
+			return errEnough
+		case byTime && e.ID != id, !byTime && e.Message != events.MessageID(id):
+			if p.due() {
+				tell(report{Progress: fmt.Sprintf("journal %s, record %d of %d", j, at, end)})
+			}
+			return nil
+		}
+		found = true
+		return w.tell(ctx, s, number, at, i, raw, &e, tell)
+	})
+	if errors.Is(err, errEnough) {
+		err = nil
+	}
+	return found, err
+}
+
+// tell tells of an event that was found.
+func (w *traceWork) tell(ctx context.Context, s wholeStore, number uint64, at events.Offset, i int, raw events.Raw, e *events.Event, tell func(report)) error {
+	all, err := projections.Placements(ctx, s, s.Meta(), number, at, raw)
+	if err != nil {
+		return err
+	}
+	t := &traced{
+		ID: e.ID.String(), Message: e.Message.String(), Kind: e.Kind.String(), Conversation: string(e.Conversation),
+		Sender: string(e.Sender), Device: string(e.Device), Session: e.Session.String(), Number: uint64(e.Number),
+		Appended: e.ID.Time().Local().Format("2006-01-02 15:04:05.000"), Journal: string(events.JournalNumbered(number)), Offset: uint64(at), Index: i,
+	}
+	for _, p := range all {
+		t.Placed = append(t.Placed, placed{string(p.Timeline.User), uint32(p.Shard), uint32(p.Timeline.Version), uint64(p.Checkpoint), uint64(p.Seq)})
+	}
+	tell(report{Traced: t})
+	return nil
+}

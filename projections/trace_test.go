@@ -1,0 +1,104 @@
+package projections
+
+import (
+	"testing"
+
+	"timberline/events"
+)
+
+func TestEventsAreFoundInTheTimelinesOfTheirRecipients(t *testing.T) {
+	for seed := range uint64(20) {
+		b := newBustle(t, seed)
+		for range 200 {
+			b.act()
+		}
+		if seed%3 == 0 {
+			if _, err := b.rebuild(0, 1, 0); err != nil {
+				t.Fatal(err)
+			}
+		}
+		b.settle("before")
+		b.append(b.journals[0], b.message(6)) // covered by no checkpoint
+		s, m := b.m.by(always), Meta{Shards: b.shards}
+		uncovered := 0
+		for j, recs := range b.m.records {
+			number, _ := j.Number()
+			for i, rec := range recs {
+				at := events.Offset(i + 1)
+				raws, err := rec.Events(j, at)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, raw := range raws {
+					uncovered += wantPlaced(t, b, s, m, number, at, raw)
+				}
+			}
+		}
+		if uncovered == 0 || uncovered > 2 {
+			t.Errorf("seed %d: %d entries are covered by no checkpoint, want those of the last message", seed, uncovered)
+		}
+	}
+}
+
+// wantPlaced holds what is told of an event against the timelines, and returns for how
+// many of its recipients no checkpoint covers it.
+func wantPlaced(t *testing.T, b *bustle, s Timelines, m Meta, journal uint64, at events.Offset, raw events.Raw) (uncovered int) {
+	t.Helper()
+	placed, err := Placements(t.Context(), s, m, journal, at, raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := raw.Decode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := 0
+	if e.Kind == events.KindMessage {
+		u, v, _ := e.Conversation.Users()
+		if want = 2; u == v {
+			want = 1
+		}
+	}
+	if len(placed) != want {
+		t.Fatalf("event %s has %d placements, want %d", e.ID, len(placed), want)
+	}
+	for _, p := range placed {
+		if p.Checkpoint == 0 {
+			uncovered++
+			continue
+		}
+		run, err := b.reader.Read(t.Context(), p.Timeline.User, p.Seq-1, p.Seq, 1)
+		if err != nil || len(run.Events) != 1 || events.Raw(run.Events[0]).EventID() != e.ID {
+			t.Fatalf("event %s is not at seq %d of %s: %v", e.ID, p.Seq, p.Timeline, err)
+		}
+	}
+	return uncovered
+}
+
+func TestItemThatIsNotThereIsNowhere(t *testing.T) {
+	b := newBustle(t, 5)
+	for range 150 {
+		b.act()
+	}
+	b.settle("before")
+	s := b.m.by(always)
+	for timeline, items := range b.m.items {
+		has := make(map[CheckpointNumber]bool)
+		for _, i := range items {
+			item, err := i.Decode()
+			if err != nil {
+				t.Fatal(err)
+			}
+			has[item.Checkpoint] = true
+		}
+		for n := range CheckpointNumber(len(b.m.checkpoints[ShardOf(timeline.User.Slot(), b.shards)]) + 2) {
+			item, err := itemOf(t.Context(), s, timeline, n)
+			if err != nil || (item != nil) != has[n] || item != nil && item.Checkpoint != n {
+				t.Fatalf("%s, checkpoint %d: %+v, %v; want one: %v", timeline, n, item, err, has[n])
+			}
+		}
+	}
+	if item, err := itemOf(t.Context(), s, Timeline{User: "nobody"}, 1); item != nil || err != nil {
+		t.Errorf("nobody's timeline has %+v, %v", item, err)
+	}
+}
