@@ -406,7 +406,7 @@ func (r *verifier) item(ctx context.Context, sc *scope, want *Stored) error {
 	}
 	f := Finding{
 		Where: fmt.Sprintf("timeline of %s, seqs %d to %d", want.Timeline, should.First, want.Last), User: want.User, Seq: want.Last,
-		Expected: fmt.Sprintf("%d entries of checkpoint %d", len(should.Entries), should.Checkpoint),
+		Expected: fmt.Sprintf("the item of checkpoint %d", should.Checkpoint),
 	}
 	got, err := r.Store.ReadItems(ctx, want.Timeline, want.Last, 0, events.Strong)
 	switch {
@@ -441,7 +441,7 @@ func describe(s *Stored) string {
 	if err != nil {
 		return err.Error()
 	}
-	return fmt.Sprintf("%d entries of checkpoint %d from seq %d on, or others in their place", len(i.Entries), i.Checkpoint, i.First)
+	return fmt.Sprintf("another item, of checkpoint %d, with seqs %d to %d", i.Checkpoint, i.First, s.Last)
 }
 
 // strangers tells of the items of a user's timeline that follow from no checkpoint.

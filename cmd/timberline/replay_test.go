@@ -1,0 +1,183 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"timberline/events"
+	"timberline/projections"
+	"timberline/store/pebble"
+)
+
+// sendAll sends texts from alice to bob, and waits until they are in his timeline.
+func sendAll(t *testing.T, flags []string, texts ...string) {
+	t.Helper()
+	for _, text := range texts {
+		tl(t, with("send", flags, "--as", "alice", "--to", "bob", text)...).want(t, exitOK, "", "")
+	}
+	tlUntil(t, 1, "alice → bob\t"+texts[len(texts)-1]+"\n", with("inbox", flags, "--as", "bob")...)
+}
+
+// messageOf returns the ids of the message with a text: the event's, and the client's.
+func messageOf(t *testing.T, data, text string) (id, message string) {
+	t.Helper()
+	for _, line := range tl(t, "log", "--data", data).want(t, exitOK, text, "").lines() {
+		var l struct {
+			Event struct{ ID, Message, Text string }
+		}
+		if err := json.Unmarshal([]byte(line), &l); err != nil {
+			t.Fatalf("%s: %v", line, err)
+		}
+		if l.Event.Text == text {
+			return l.Event.ID, l.Event.Message
+		}
+	}
+	t.Fatalf("no message says %q", text)
+	return "", ""
+}
+
+// The same is told, and done, while a server has the store and when none has.
+func TestStoreIsVerifiedRebuiltAndLookedInto(t *testing.T) {
+	p, flags := newServer(t)
+	sendAll(t, flags, "one", "two", "three")
+	id, message := messageOf(t, p.Data, "two")
+	look := func(t *testing.T, version string) {
+		t.Helper()
+		tl(t, "verify", "--data", p.Data).want(t, exitOK, "6 timeline items: no difference", "")
+		var r report
+		o := tl(t, "verify", "--data", p.Data, "--json").want(t, exitOK, `"found":"0"`, "")
+		if err := json.Unmarshal([]byte(o.out), &r); err != nil || r.Verified == nil || r.Verified.Items != 6 {
+			t.Errorf("%s: %v", o.out, err)
+		}
+		for _, known := range []string{id, message, strings.ToLower(id)} {
+			tl(t, "trace", "--data", p.Data, known).
+				want(t, exitOK, "bob       seq 2, by checkpoint 2 of shard 0", "").want(t, exitOK, "record 3, event 0", "")
+		}
+		tl(t, "trace", "--data", p.Data, "--json", id).want(t, exitOK, `"user":"bob","shard":0,"version":`+version+`,"checkpoint":"2","seq":"2"`, "")
+		tl(t, "log", "--data", p.Data, "--user", "bob", "--from", "1h").wantLines(t, 3)
+		tl(t, "log", "--data", p.Data, "--user", "alice", "--to", "1h").wantLines(t, 0)
+		tl(t, "log", "--data", p.Data, "--user", "carol").wantLines(t, 0)
+		tl(t, "log", "--data", p.Data, "--conversation", "bob,alice").wantLines(t, 3)
+		tl(t, "log", "--data", p.Data, "--conversation", "bob,carol").wantLines(t, 0)
+	}
+	look(t, "0")
+	tl(t, "rebuild", "--data", p.Data, "--status").want(t, exitOK, "shard 0: version 0 is read; the next rebuild makes 1", "")
+	tl(t, "rebuild", "--data", p.Data).want(t, exitOK, "shard 0: version 1 is read from checkpoint 4 on; 3 events, 6 items", "")
+	tl(t, "rebuild", "--data", p.Data, "--user", "bob").want(t, exitOK, "timeline of bob: 3 items written again", "")
+	look(t, "1")
+	tlUntil(t, 3, "alice → bob", with("inbox", flags, "--as", "bob")...)
+	p.end(os.Interrupt)
+
+	look(t, "1")
+	tl(t, "rebuild", "--data", p.Data, "--back", "--json").want(t, exitOK, `{"rebuilt":{"shard":0,"version":0,"checkpoint":"5"`, "")
+	look(t, "0")
+	tl(t, "rebuild", "--data", p.Data, "--drop", "0").want(t, exitFailed, "", "version 0 of shard 0: this version of the timelines is live")
+	tl(t, "rebuild", "--data", p.Data, "--drop", "1").want(t, exitOK, "shard 0: version 1 is dropped", "")
+	tl(t, "rebuild", "--data", p.Data, "--back").want(t, exitFailed, "", "version 1 is dropped, so nothing leads back to it")
+	tl(t, "rebuild", "--data", p.Data, "--status").want(t, exitOK, "version 0 is read since checkpoint 5; dropped: 1; the next rebuild makes 2", "")
+	tl(t, "rebuild", "--data", p.Data, "--shard", "0", "--rate", "1000").want(t, exitOK, "version 2 is read from checkpoint 7 on", "")
+	look(t, "2")
+}
+
+func (o outcome) wantLines(t *testing.T, n int) {
+	t.Helper()
+	if got := len(strings.Fields(o.out)); o.status != exitOK || strings.Count(o.out, "\n") != n {
+		t.Errorf("status %d, %d words in %d lines, want %d lines\n%s%s", o.status, got, strings.Count(o.out, "\n"), n, o.out, o.stderr)
+	}
+}
+
+func TestInboxShowsWhatWasThereAtATime(t *testing.T) {
+	p, flags := newServer(t)
+	sendAll(t, flags, "one")
+	time.Sleep(20 * time.Millisecond)
+	between := time.Now().Format(time.RFC3339Nano)
+	time.Sleep(20 * time.Millisecond)
+	sendAll(t, flags, "two", "three")
+	as := func(when string) outcome { return tl(t, with("inbox", flags, "--as", "bob", "--as-of", when)...) }
+	as(between).want(t, exitOK, "one", "").wantLines(t, 1)
+	as("0s").wantLines(t, 3)
+	as("2020-01-01").wantLines(t, 0)
+	as("yesterday").want(t, exitUsage, "", "or how long ago: 90m, 36h")
+	tl(t, with("inbox", flags, "--as", "bob", "--as-of", "1h", "--follow")...).want(t, exitUsage, "", "--follow is of no use with --as-of")
+	tl(t, "log", "--data", p.Data, "--from", between).want(t, exitOK, "two", "")
+	tl(t, "log", "--data", p.Data, "--user", "bob", "--to", between).want(t, exitOK, "one", "").wantLines(t, 1)
+}
+
+// What differs is told, ends with exit code 1, and is repaired.
+func TestVerifyNamesWhatDiffersAndRepairsIt(t *testing.T) {
+	p, flags := newServer(t)
+	sendAll(t, flags, "one", "two", "three")
+	p.end(os.Interrupt)
+	s, err := pebble.Open(storePath(p.Data), pebble.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	bob := projections.Timeline{User: "bob"}
+	if err := s.DeleteItems(t.Context(), bob, 2); err != nil {
+		t.Fatal(err)
+	}
+	items, err := s.ReadItems(t.Context(), bob, 2, 0, events.Strong)
+	if err != nil {
+		t.Fatal(err)
+	}
+	items[0].Data[7] ^= 4
+	if err := errors.Join(s.PutItems(t.Context(), items), s.Close()); err != nil {
+		t.Fatal(err)
+	}
+	tl(t, "verify", "--data", p.Data).want(t, exitFailed, "timeline of bob, seqs 1 to 1: expected the item of checkpoint 1, found nothing\n", "2 differences are left").
+		want(t, exitFailed, "timeline of bob, seqs 2 to 2: expected the item of checkpoint 2, found stored data is damaged: timeline of bob, item ending at 2: ", "")
+	tl(t, "verify", "--data", p.Data, "--json").want(t, exitFailed, `{"found":{"where":"timeline of bob, seqs 1 to 1","user":"bob","seq":"1","expected":"the item of checkpoint 1","found":"nothing","repaired":false}}`, "2 differences are left")
+	again := startProcess(t, "--data", p.Data, "--listen", p.Listen[0])
+	tl(t, "verify", "--data", p.Data, "--repair").want(t, exitOK, "2 differences, 2 repaired", "")
+	tl(t, "verify", "--data", p.Data).want(t, exitOK, "no difference", "")
+	tlUntil(t, 3, "alice → bob", with("inbox", flags, "--as", "bob")...)
+	again.end(os.Interrupt)
+}
+
+func TestReplayCommandsSayWhatIsWrong(t *testing.T) {
+	nothing := filepath.Join(t.TempDir(), "nothing")
+	for _, cmd := range []string{"verify", "rebuild", "log"} {
+		tl(t, cmd, "--data", nothing).want(t, exitFailed, "", "there is no store in "+nothing)
+		tl(t, cmd, "--store", "mysql").want(t, exitUsage, "", `--store is "mysql", want pebble or dynamodb`)
+	}
+	for args, want := range map[string]string{
+		"rebuild --user bob --back":                 "--user and --back are different things to do",
+		"rebuild --user bob --shard 0":              "--shard is of no use with --user",
+		"rebuild --user b/b":                        "--user is",
+		"rebuild --shard -2":                        "--shard is -2, want 0 or more",
+		"rebuild --drop -1":                         "--drop is -1, want a version",
+		"rebuild --rate -1":                         "--rate is -1",
+		"trace":                                     "want one message",
+		"trace a b":                                 `want one message`,
+		"trace hello":                               `"hello" is no id`,
+		"log --conversation bob":                    `--conversation is "bob", want two users`,
+		"log --user b/b":                            "--user is",
+		"log --from 2026-01-02 --to 2026-01-01":     "--to is 2026-01-01",
+		"log --from today":                          "or how long ago",
+		"inbox --as bob --as-of 2026-13-01":         "or how long ago",
+		"bench replay --messages 0":                 "--messages is 0",
+		"bench replay --users 1000000 --messages 1": "--users is 1000000",
+	} {
+		tl(t, strings.Fields(args)...).want(t, exitUsage, "", want)
+	}
+	p, _ := newServer(t)
+	tl(t, "rebuild", "--data", p.Data, "--shard", "1").want(t, exitFailed, "", "there is no shard 1: the store has 0 to 0")
+	tl(t, "rebuild", "--data", p.Data, "--back").want(t, exitFailed, "", "no version was read before 0")
+	tl(t, "trace", "--data", p.Data, "01M8AS3JG3000EH4BDYK4HP58Z").want(t, exitFailed, "", "no event of the log has the id")
+}
+
+func TestBenchReplayComesOutExact(t *testing.T) {
+	o := tl(t, "bench", "replay", "--messages", "3000", "--users", "50", "--json", "--folder", t.TempDir()).want(t, exitOK, "", "rebuild")
+	var r struct {
+		Items uint64
+		Ratio float64
+	}
+	if err := json.Unmarshal([]byte(o.out), &r); err != nil || r.Items == 0 || r.Ratio <= 0 {
+		t.Errorf("%s: %v", o.out, err)
+	}
+}
