@@ -23,6 +23,7 @@ type Store interface {
 	projections.Checkpoints
 	projections.Items
 	projections.Upkeep
+	projections.Rows
 }
 
 // A Place is where a store keeps its data; see logtest.Place for its methods.
@@ -83,6 +84,10 @@ var Contract = []Part{
 	{"Bytes belong to the caller", bytesAreTheCallers},
 	{"Ends of journals are those of the log", journalsEnd},
 	{"Cut checkpoints are gone, others stand", checkpointsAreCut},
+	{"Rows stand as they were put, in order", rowsStand},
+	{"A row gives way to what follows from a later checkpoint only", newerRowsWin},
+	{"Of rows put at the same time the latest stands", latestRowWins},
+	{"Deleted rows are gone, others stand", rowsAreDeleted},
 	{"Deleted items are gone, others stand", itemsAreDeleted},
 	{"Emptied timelines are written anew", timelinesAreEmptied},
 }

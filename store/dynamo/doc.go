@@ -11,6 +11,7 @@
 //	PREFIX-timelines    user (text)     last (number)    item (binary)      stream of new images
 //	                    version/user                     quiet (true)       what is passed over in the stream
 //	PREFIX-leases       kind (text)     name (text)      owner, counter, place
+//	PREFIX-rows         space (text)    key (text)       row (binary), n    what other projections keep
 //	PREFIX-meta         what = store    number = 0       value (binary)     what the store is
 //	                    what = migration  number         value (binary)     the record of a step
 //

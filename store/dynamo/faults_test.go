@@ -253,6 +253,24 @@ func (p patientStore) CutCheckpoints(ctx context.Context, shard projections.Shar
 	return err
 }
 
+func (p patientStore) GetRow(ctx context.Context, space, key string) (projections.Row, error) {
+	return again(func() (projections.Row, error) { return p.Store.GetRow(ctx, space, key) })
+}
+
+func (p patientStore) ReadRows(ctx context.Context, space, from string, size int) ([]projections.Row, error) {
+	return again(func() ([]projections.Row, error) { return p.Store.ReadRows(ctx, space, from, size) })
+}
+
+func (p patientStore) PutRows(ctx context.Context, rows []projections.Row) error {
+	_, err := again(func() (none struct{}, err error) { return none, p.Store.PutRows(ctx, rows) })
+	return err
+}
+
+func (p patientStore) DeleteRows(ctx context.Context, prefix string) error {
+	_, err := again(func() (none struct{}, err error) { return none, p.Store.DeleteRows(ctx, prefix) })
+	return err
+}
+
 func (p patientStore) DeleteItems(ctx context.Context, t projections.Timeline, below events.Seq) error {
 	_, err := again(func() (none struct{}, err error) { return none, p.Store.DeleteItems(ctx, t, below) })
 	return err

@@ -43,8 +43,9 @@ var (
 	timelinesTable   = &table{suffix: "timelines", partition: text("user"), sort: number("last"), value: "item", usual: 1 << 10, stream: true}
 	leasesTable      = &table{suffix: "leases", partition: text("kind"), sort: text("name")}
 	metaTable        = &table{suffix: "meta", partition: text("what"), sort: number("number"), value: "value", usual: 64, source: true}
+	rowsTable        = &table{suffix: "rows", partition: text("space"), sort: text("key"), value: "row", usual: 256}
 
-	tables = []*table{logTable, journalsTable, checkpointsTable, timelinesTable, leasesTable, metaTable}
+	tables = []*table{logTable, journalsTable, checkpointsTable, timelinesTable, leasesTable, metaTable, rowsTable}
 )
 
 // TableStatus says how a table is.

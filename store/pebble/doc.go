@@ -11,6 +11,7 @@
 //	"c" shard(4) n(8)                       a checkpoint
 //	"t" user 0 last-seq(8)                  a timeline item of version 0
 //	"T" version(4) user 0 last-seq(8)       one of another version
+//	"p" space 0 key                         a row of another projection: checkpoint(8), value
 //	"v" number(8)                           the record of a migration step
 //
 // Values are what events and projections sealed; this package looks into none of

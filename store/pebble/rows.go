@@ -1,0 +1,125 @@
+package pebble
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"timberline/events"
+	"timberline/projections"
+)
+
+// rowKey returns the key of a row, or what those of a space begin with.
+func rowKey(space, key string) []byte {
+	k := make([]byte, 0, 2+len(space)+len(key))
+	k = append(append(k, 'p'), space...)
+	return append(append(k, 0), key...)
+}
+
+// rowOf returns the row that a key and a value are.
+func rowOf(key, value []byte) (projections.Row, error) {
+	space, name, ok := bytes.Cut(key[1:], []byte{0})
+	if !ok || len(value) < 8 {
+		return projections.Row{}, fmt.Errorf("%w: row %q", events.ErrCorrupt, key)
+	}
+	return projections.Row{
+		Space: string(space), Key: string(name), Checkpoint: projections.CheckpointNumber(binary.BigEndian.Uint64(value)),
+		Data: append([]byte(nil), value[8:]...),
+	}, nil
+}
+
+// GetRow implements projections.Rows.
+func (s *Store) GetRow(ctx context.Context, space, key string) (row projections.Row, err error) {
+	k := rowKey(space, key)
+	value, err := s.get(k)
+	if err == nil {
+		row, err = rowOf(k, value)
+	}
+	if err == nil || errors.Is(err, events.ErrNotFound) {
+		err = errors.Join(err, s.settled(ctx))
+	}
+	if err != nil {
+		return row, fmt.Errorf("row %s of %s: %w", key, space, err)
+	}
+	return row, nil
+}
+
+// ReadRows implements projections.Rows.
+func (s *Store) ReadRows(ctx context.Context, space, from string, size int) (all []projections.Row, err error) {
+	var damage error
+	err = s.scan(rowKey(space, from), after(rowKey(space, "")), func(key, value []byte) bool {
+		if size -= len(value); size < 0 && len(all) > 0 {
+			return false
+		}
+		var row projections.Row
+		row, damage = rowOf(key, value)
+		all = append(all, row)
+		return damage == nil
+	})
+	if err = errors.Join(err, damage); err == nil {
+		err = s.settled(ctx)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("rows of %s from %q: %w", space, from, err)
+	}
+	return all, nil
+}
+
+// PutRows implements projections.Rows: all in one batch.
+func (s *Store) PutRows(ctx context.Context, rows []projections.Row) error {
+	s.unsynced <- struct{}{}
+	defer func() { <-s.unsynced }()
+	s.mu.Lock()
+	b, err := s.newer(rows)
+	var n uint64
+	if err == nil && b.Count() > 0 {
+		n, err = s.apply(b)
+	}
+	s.mu.Unlock()
+	switch {
+	case err != nil:
+		return fmt.Errorf("put %d rows: %w", len(rows), err)
+	case b.Count() == 0: // but what stands there may not be durable yet
+		return errors.Join(b.Close(), s.settled(ctx))
+	}
+	return s.sync(n, b)
+}
+
+// newer returns a batch that writes the rows that are newer than what stands in their
+// places. The caller holds mu.
+func (s *Store) newer(rows []projections.Row) (*pebble.Batch, error) {
+	b := s.db.NewBatch()
+	for _, row := range rows {
+		key := rowKey(row.Space, row.Key)
+		value, err := s.get(key)
+		if err == nil {
+			var stands projections.Row
+			if stands, err = rowOf(key, value); err == nil && stands.Checkpoint >= row.Checkpoint {
+				continue
+			}
+		}
+		if errors.Is(err, events.ErrNotFound) {
+			err = nil
+		}
+		if err == nil {
+			err = b.Set(key, append(binary.BigEndian.AppendUint64(nil, uint64(row.Checkpoint)), row.Data...), nil)
+		}
+		if err != nil {
+			return nil, errors.Join(err, b.Close())
+		}
+	}
+	return b, nil
+}
+
+// DeleteRows implements projections.Rows: all in one batch.
+func (s *Store) DeleteRows(_ context.Context, prefix string) error {
+	from := append([]byte{'p'}, prefix...)
+	if err := s.remove(from, after(from)); err != nil {
+		return fmt.Errorf("delete the rows of %s…: %w", prefix, err)
+	}
+	return nil
+}
