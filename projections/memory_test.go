@@ -24,7 +24,8 @@ type memory struct {
 	checkpoints map[Shard][][]byte
 	items       map[Timeline][]Stored // by last seq
 
-	over bool // items may be put over others
+	kept map[[2]string]Row // by space and key
+	over bool              // items may be put over others
 
 	// step is asked before each write of one value: whether to apply it, and
 	// what to answer.
@@ -36,6 +37,7 @@ func newMemory() *memory {
 		records:     make(map[events.Journal][]events.Record),
 		checkpoints: make(map[Shard][][]byte),
 		items:       make(map[Timeline][]Stored),
+		kept:        make(map[[2]string]Row),
 		step:        func(string) (bool, error) { return true, nil },
 	}
 }

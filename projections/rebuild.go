@@ -27,7 +27,7 @@ func ReadVersions(ctx context.Context, cs Checkpoints, s Shard) (Versions, error
 
 // versionsAt returns the versions as of a checkpoint.
 func versionsAt(ctx context.Context, cs Checkpoints, s Shard, upto CheckpointNumber) (Versions, error) {
-	v := Versions{Next: 1, Dropped: make(map[Version]bool)}
+	v := newVersions()
 	if upto == 0 {
 		return v, nil
 	}
@@ -45,6 +45,8 @@ func versionsAt(ctx context.Context, cs Checkpoints, s Shard, upto CheckpointNum
 }
 
 var errEnough = errors.New("no more is wanted")
+
+func newVersions() Versions { return Versions{Next: 1, Dropped: make(map[Version]bool)} }
 
 // apply folds in the next checkpoint.
 func (v *Versions) apply(n CheckpointNumber, c *Checkpoint) {

@@ -76,7 +76,11 @@ func (r *Replay) begin(ctx context.Context, behind CheckpointNumber) (*filler, e
 	if r.User != "" {
 		f.empty, f.walk.mine = true, func(u events.User) bool { return u == r.User }
 	}
-	return f, f.walk.from(ctx, behind)
+	if err := f.walk.from(ctx, behind); err != nil {
+		return nil, err
+	}
+	f.walk.versions, err = versionsAt(ctx, r.Checkpoints, r.Shard, behind)
+	return f, err
 }
 
 // A filler is the state of a Replay that runs.

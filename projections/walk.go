@@ -17,7 +17,7 @@ type walk struct {
 
 	n        CheckpointNumber           // the last one visited
 	at       positions                  // as of n
-	versions Versions                   // as of n
+	versions Versions                   // as of n, if they were as the walk began
 	ahead    map[uint64][]events.Record // of each journal: read, but not covered yet
 }
 
@@ -30,11 +30,8 @@ const (
 
 // from makes the walk go on behind checkpoint n.
 func (w *walk) from(ctx context.Context, n CheckpointNumber) (err error) {
-	w.n, w.ahead = n, make(map[uint64][]events.Record)
-	if w.at, err = positionsAt(ctx, w.checkpoints, w.shard, n); err != nil {
-		return err
-	}
-	w.versions, err = versionsAt(ctx, w.checkpoints, w.shard, n)
+	w.n, w.versions, w.ahead = n, newVersions(), make(map[uint64][]events.Record)
+	w.at, err = positionsAt(ctx, w.checkpoints, w.shard, n)
 	return err
 }
 

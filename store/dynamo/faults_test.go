@@ -262,8 +262,12 @@ func (p patientStore) ReadRows(ctx context.Context, space, from string, size int
 }
 
 func (p patientStore) PutRows(ctx context.Context, rows []projections.Row) error {
-	_, err := again(func() (none struct{}, err error) { return none, p.Store.PutRows(ctx, rows) })
-	return err
+	for i := range rows { // of many one always fails
+		if _, err := again(func() (none struct{}, err error) { return none, p.Store.PutRows(ctx, rows[i:i+1]) }); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (p patientStore) DeleteRows(ctx context.Context, prefix string) error {

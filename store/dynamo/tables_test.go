@@ -248,12 +248,12 @@ func TestTableThatIsBeingDeletedIsMadeAgain(t *testing.T) {
 
 func TestDefinitionsAreWhatTheDesignAsksFor(t *testing.T) {
 	for _, table := range tables {
-		derived := table == timelinesTable || table == leasesTable
+		derived := table == timelinesTable || table == leasesTable || table == rowsTable
 		if table.source == derived || table.stream != (table == timelinesTable) {
 			t.Errorf("table %s: protected %v, stream %v", table.suffix, table.source, table.stream)
 		}
 	}
-	if len(tables) != 6 || slices.Contains(tables, nil) {
+	if len(tables) != 7 || slices.Contains(tables, nil) {
 		t.Errorf("%d tables", len(tables))
 	}
 	d := &types.TableDescription{KeySchema: logTable.keys(), AttributeDefinitions: logTable.attributes()}

@@ -1,0 +1,437 @@
+package projections
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"timberline/events"
+	"timberline/events/fields"
+)
+
+// A Projection is one of a developer's own: what it makes of the log, such as how many
+// messages each user has had on each day. It keeps rows of users.
+//
+// A change of what Apply does is a new Version: it is run from the start of the log,
+// beside the old one, and switched to when it has caught up.
+type Projection struct {
+	Name    string // a-z, 0-9 and -; at most 40 characters
+	Version uint32 // counted from 1
+	// Apply says which rows a checkpoint changes, and to what; a row that is nil is gone.
+	// It is a function of its arguments alone: no clock, no chance, no state.
+	Apply func(given []Given, before *Before) (map[RowKey][]byte, error)
+}
+
+// Given is an event of the log that gives somebody an entry.
+type Given struct {
+	Event events.Event
+	// Users are those of its recipients, the sender among them, who are in the shard: what
+	// is done for each user named here is done once for each recipient.
+	Users []events.User
+}
+
+// A RowKey names a row of a projection.
+type RowKey struct {
+	User events.User // whose row it is: one that Given names
+	Name string      // 1 to 200 bytes, without NUL; a user's rows are in the order of their names
+}
+
+// Validate says what is wrong with the projection.
+func (p *Projection) Validate() error {
+	const allowed = "abcdefghijklmnopqrstuvwxyz0123456789-"
+	switch {
+	case p.Name == "" || len(p.Name) > 40 || strings.Trim(p.Name, allowed) != "":
+		return fmt.Errorf("projection %q: want a name of a-z, 0-9 and -, at most 40 characters", p.Name)
+	case p.Version == 0:
+		return fmt.Errorf("projection %s: version is 0, want 1 or more", p.Name)
+	case p.Apply == nil:
+		return fmt.Errorf("projection %s: it has no Apply", p.Name)
+	}
+	return nil
+}
+
+// space names where a user's rows are kept.
+func (p *Projection) space(u events.User) string { return p.prefix() + string(u) }
+
+func (p *Projection) prefix() string { return fmt.Sprintf("%s.%d/", p.Name, p.Version) }
+
+// places names where it is kept how far the projection has come. No user has that name.
+func (p *Projection) places() string { return p.prefix() + "*" }
+
+// A value is what a row holds: what it is as of its checkpoint, and what it was before.
+type value struct {
+	is, was       []byte
+	stands, stood bool // else the row is gone, or there was none
+}
+
+// Fields lists the stored fields.
+func (v *value) Fields(f fields.Visitor) {
+	fields.Bool(f, 1, "stands", &v.stands)
+	fields.Bytes(f, 2, "is", &v.is)
+	fields.Bool(f, 3, "stood", &v.stood)
+	fields.Bytes(f, 4, "was", &v.was)
+}
+
+func rowPlace(r *Row) []byte { return []byte("p" + r.Space + "\x00" + r.Key) }
+
+func sealRow(r Row, m fields.Message) Row {
+	r.Data = fields.Seal(FormatVersion, rowPlace(&r), m)
+	return r
+}
+
+func unsealRow(r *Row, m fields.Message) error {
+	if err := fields.Unseal(FormatVersion, rowPlace(r), r.Data, m); err != nil {
+		return events.Unreadable(fmt.Sprintf("row %s of %s", r.Key, r.Space), err)
+	}
+	return nil
+}
+
+// A Follower has a projection follow the checkpoints of a shard, from the start of the log
+// on. Several may follow the same at a time: they write the same.
+type Follower struct {
+	Log         events.Log
+	Checkpoints Checkpoints
+	Rows        Rows
+	Meta        Meta
+	Shard       Shard
+	Projection  *Projection
+}
+
+// A step is some checkpoints that are applied together: those behind Done, up to Upto.
+// Which ones is stored before any row that follows from them, so whoever goes on does the
+// same step, and finds in rows that were written already what they were before it.
+type step struct{ done, upto CheckpointNumber }
+
+// Fields lists the stored fields.
+func (s *step) Fields(f fields.Visitor) {
+	fields.Uint(f, 1, "done", &s.done)
+	fields.Uint(f, 2, "upto", &s.upto)
+}
+
+// stepCheckpoints bounds the checkpoints of a step.
+const stepCheckpoints = 64
+
+// Run applies the checkpoints that follow on what was applied before, until there are no
+// more, and returns the last one. After an error it goes on when it is called again: every
+// event counts once.
+func (f *Follower) Run(ctx context.Context) (CheckpointNumber, error) {
+	if err := f.Projection.Validate(); err != nil {
+		return 0, err
+	}
+	w := walk{log: f.Log, checkpoints: f.Checkpoints, shard: f.Shard, mine: usersOf(f.Shard, f.Meta.Shards)}
+	begun := false
+	for {
+		k, s, err := f.next(ctx)
+		if err != nil || s.upto == s.done {
+			return s.done, err
+		}
+		if !begun || w.n != s.done {
+			if err := w.from(ctx, s.done); err != nil {
+				return s.done, err
+			}
+			begun = true
+		}
+		if err = f.apply(ctx, &w, s); err == nil {
+			err = f.keep(ctx, k+1, step{s.upto, s.upto})
+		} else {
+			begun = false // the walk stands somewhere in the step
+		}
+		if err != nil && !errors.Is(err, errOvertaken) {
+			return s.done, fmt.Errorf("projection %s, checkpoints %d to %d of shard %d: %w", f.Projection.Name, s.done+1, s.upto, f.Shard, err)
+		}
+	}
+}
+
+// next returns the step that is to be done, as it is stored under number k. It is empty if
+// there is no more.
+func (f *Follower) next(ctx context.Context) (k CheckpointNumber, s step, err error) {
+	k, s, err = f.stands(ctx)
+	if err != nil || s.upto > s.done {
+		return k, s, err // begun, perhaps by another
+	}
+	last, _, err := f.Checkpoints.LastCheckpoint(ctx, f.Shard, events.Strong)
+	if err != nil || last <= s.done {
+		return k, s, err
+	}
+	if err := f.keep(ctx, k+1, step{s.done, min(last, s.done+stepCheckpoints)}); err != nil {
+		return k, s, err
+	}
+	return f.stands(ctx) // it may be another's
+}
+
+// stands reads what step is stored.
+func (f *Follower) stands(ctx context.Context) (k CheckpointNumber, s step, err error) {
+	row, err := f.Rows.GetRow(ctx, f.Projection.places(), f.key())
+	if errors.Is(err, events.ErrNotFound) {
+		return 0, step{}, nil
+	}
+	if err == nil {
+		err = unsealRow(&row, &s)
+	}
+	return row.Checkpoint, s, err
+}
+
+// keep stores a step under its number, unless another stands there.
+func (f *Follower) keep(ctx context.Context, k CheckpointNumber, s step) error {
+	row := sealRow(Row{Space: f.Projection.places(), Key: f.key(), Checkpoint: k}, &s)
+	return f.Rows.PutRows(ctx, []Row{row})
+}
+
+func (f *Follower) key() string { return strconv.FormatUint(uint64(f.Shard), 10) }
+
+// apply applies the checkpoints of a step, and writes what follows.
+func (f *Follower) apply(ctx context.Context, w *walk, s step) error {
+	b := &Before{ctx: ctx, f: f, upto: s.upto, rows: make(map[RowKey]*value)}
+	err := w.run(ctx, func(n CheckpointNumber, c *cover) error {
+		given, err := c.given()
+		if err != nil {
+			return err
+		}
+		if len(given) > 0 {
+			changed, err := f.Projection.Apply(given, b)
+			if err != nil {
+				return err
+			}
+			if err := b.change(changed); err != nil {
+				return err
+			}
+		}
+		if n == s.upto {
+			return errEnough
+		}
+		return nil
+	})
+	if err != nil && !errors.Is(err, errEnough) {
+		return err
+	}
+	return f.Rows.PutRows(ctx, b.written())
+}
+
+// given returns the events of a cover for a projection.
+func (c *cover) given() ([]Given, error) {
+	slices.SortFunc(c.events, byID)
+	all := make([]Given, len(c.events))
+	for i, p := range c.events {
+		e, err := events.Raw(p.raw).Decode()
+		if err != nil {
+			return nil, err
+		}
+		all[i] = Given{Event: e, Users: []events.User{p.a}}
+		if p.b != "" {
+			all[i].Users = append(all[i].Users, p.b)
+		}
+	}
+	return all, nil
+}
+
+// Before is the rows of a projection as of the checkpoint before the one that is applied.
+type Before struct {
+	ctx  context.Context
+	f    *Follower
+	upto CheckpointNumber
+	rows map[RowKey]*value // read, or changed by earlier checkpoints of the step
+}
+
+// Get returns a row, nil if there is none. It is the caller's to read only.
+func (b *Before) Get(k RowKey) ([]byte, error) {
+	v, err := b.get(k)
+	if err != nil || !v.stands {
+		return nil, err
+	}
+	if v.is == nil {
+		return []byte{}, nil
+	}
+	return v.is, nil
+}
+
+func (b *Before) get(k RowKey) (*value, error) {
+	if v, known := b.rows[k]; known {
+		return v, nil
+	}
+	v := new(value)
+	row, err := b.f.Rows.GetRow(b.ctx, b.f.Projection.space(k.User), k.Name)
+	switch {
+	case errors.Is(err, events.ErrNotFound):
+	case err != nil:
+		return nil, err
+	case row.Checkpoint > b.upto:
+		return nil, errOvertaken
+	default:
+		if err := unsealRow(&row, v); err != nil {
+			return nil, err
+		}
+		if row.Checkpoint == b.upto { // written by a try of this step
+			v.is, v.stands = v.was, v.stood
+		}
+	}
+	v.was, v.stood = v.is, v.stands // as of the step before
+	b.rows[k] = v
+	return v, nil
+}
+
+// change takes in what a checkpoint changes.
+func (b *Before) change(rows map[RowKey][]byte) error {
+	for k, is := range rows {
+		v, err := b.get(k)
+		if err != nil {
+			return err
+		}
+		v.is, v.stands = is, is != nil
+	}
+	return nil
+}
+
+// written returns the rows that are another now, in a fixed order.
+func (b *Before) written() (rows []Row) {
+	for k, v := range b.rows {
+		if v.stands != v.stood || string(v.is) != string(v.was) {
+			rows = append(rows, sealRow(Row{Space: b.f.Projection.space(k.User), Key: k.Name, Checkpoint: b.upto}, v))
+		}
+	}
+	slices.SortFunc(rows, func(x, y Row) int { return strings.Compare(x.Space+"\x00"+x.Key, y.Space+"\x00"+y.Key) })
+	return rows
+}
+
+// Follow has a projection follow all shards, and looks for new checkpoints every so often,
+// until ctx ends; it returns nil then. What fails is tried again, but for damage
+// (events.ErrCorrupt, events.ErrFormat) and what Apply says. told, if it is not nil, is
+// called with how far each shard is.
+func Follow(ctx context.Context, f Follower, every time.Duration, told func(Shard, CheckpointNumber)) error {
+	look := time.NewTicker(every)
+	defer look.Stop()
+	for {
+		for s := range Shard(f.Meta.Shards) {
+			f.Shard = s
+			n, err := f.Run(ctx)
+			switch {
+			case ctx.Err() != nil:
+				return nil
+			case err != nil:
+				return err
+			case told != nil:
+				told(s, n)
+			}
+		}
+		select {
+		case <-look.C:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// A NamedRow is a row of a user as its readers get it.
+type NamedRow struct {
+	Name  string
+	Value []byte
+}
+
+// ReadProjection returns the rows of a user in a version of a projection whose names are
+// at least from, in order, in about size bytes.
+func ReadProjection(ctx context.Context, rows Rows, p *Projection, u events.User, from string, size int) ([]NamedRow, error) {
+	all, err := rows.ReadRows(ctx, p.space(u), from, size)
+	if err != nil {
+		return nil, err
+	}
+	var named []NamedRow
+	for _, r := range all {
+		var v value
+		if err := unsealRow(&r, &v); err != nil {
+			return nil, err
+		}
+		if v.stands {
+			named = append(named, NamedRow{r.Key, v.is})
+		}
+	}
+	return named, nil
+}
+
+// A live is which version of a projection is read.
+type live struct{ version uint32 }
+
+// Fields lists the stored field.
+func (l *live) Fields(f fields.Visitor) { fields.Uint(f, 1, "version", &l.version) }
+
+// liveSpace names where it is kept which version of a projection is read.
+func liveSpace(name string) string { return name + "/*" }
+
+// LiveVersion returns the version of a projection that is read; 0 if none is yet.
+func LiveVersion(ctx context.Context, rows Rows, name string) (uint32, error) {
+	_, l, err := readLive(ctx, rows, name)
+	return l.version, err
+}
+
+func readLive(ctx context.Context, rows Rows, name string) (k CheckpointNumber, l live, err error) {
+	row, err := rows.GetRow(ctx, liveSpace(name), "live")
+	if errors.Is(err, events.ErrNotFound) {
+		return 0, l, nil
+	}
+	if err == nil {
+		err = unsealRow(&row, &l)
+	}
+	return row.Checkpoint, l, err
+}
+
+// ErrBehind says that a version of a projection has not caught up yet.
+var ErrBehind = errors.New("this version has not caught up with the checkpoints")
+
+// Switch has a version of a projection read from now on, if it has all that the one has
+// that was read, or, if there was none, all checkpoints that there are; else the error is
+// ErrBehind. Several may switch at a time: the version that stands at the end is one of
+// theirs.
+func (p *Projection) Switch(ctx context.Context, cs Checkpoints, rows Rows, m Meta) error {
+	for {
+		k, was, err := readLive(ctx, rows, p.Name)
+		if err != nil || was.version == p.Version {
+			return err
+		}
+		old := Projection{Name: p.Name, Version: was.version}
+		for s := range Shard(m.Shards) {
+			if err := p.caughtUp(ctx, cs, rows, s, &old); err != nil {
+				return err
+			}
+		}
+		row := sealRow(Row{Space: liveSpace(p.Name), Key: "live", Checkpoint: k + 1}, &live{p.Version})
+		if err := rows.PutRows(ctx, []Row{row}); err != nil {
+			return err
+		}
+	}
+}
+
+// caughtUp holds how far p is in a shard against how far another version is.
+func (p *Projection) caughtUp(ctx context.Context, cs Checkpoints, rows Rows, s Shard, old *Projection) error {
+	mine, others := Follower{Rows: rows, Shard: s, Projection: p}, Follower{Rows: rows, Shard: s, Projection: old}
+	_, at, err := mine.stands(ctx)
+	if err != nil {
+		return err
+	}
+	var than step
+	if old.Version > 0 {
+		_, than, err = others.stands(ctx)
+	} else {
+		than.done, _, err = cs.LastCheckpoint(ctx, s, events.Strong)
+	}
+	if err != nil {
+		return err
+	}
+	if at.done < than.done {
+		return fmt.Errorf("projection %s, version %d: %w: it is at checkpoint %d of shard %d, and should be at %d", p.Name, p.Version, ErrBehind, at.done, s, than.done)
+	}
+	return nil
+}
+
+// Drop deletes the rows of a version that is not read.
+func (p *Projection) Drop(ctx context.Context, rows Rows) error {
+	version, err := LiveVersion(ctx, rows, p.Name)
+	if err != nil {
+		return err
+	}
+	if version == p.Version {
+		return fmt.Errorf("projection %s, version %d: %w", p.Name, p.Version, ErrIsLive)
+	}
+	return rows.DeleteRows(ctx, p.prefix())
+}

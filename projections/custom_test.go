@@ -1,0 +1,374 @@
+package projections
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	gocmp "github.com/google/go-cmp/cmp"
+
+	"timberline/events"
+)
+
+// GetRow implements Rows.
+func (v *view) GetRow(_ context.Context, space, key string) (Row, error) {
+	if _, err := v.step("get row"); err != nil {
+		return Row{}, err
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	row, stands := v.kept[[2]string{space, key}]
+	if !stands {
+		return Row{}, events.ErrNotFound
+	}
+	return row, nil
+}
+
+// ReadRows implements Rows.
+func (m *memory) ReadRows(_ context.Context, space, from string, _ int) (all []Row, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for at, row := range m.kept {
+		if at[0] == space && at[1] >= from {
+			all = append(all, row)
+		}
+	}
+	slices.SortFunc(all, func(a, b Row) int { return cmp.Compare(a.Key, b.Key) })
+	return all, nil
+}
+
+// PutRows implements Rows.
+func (v *view) PutRows(_ context.Context, rows []Row) error {
+	for _, row := range rows {
+		applied, err := v.step("row")
+		if applied {
+			v.putRow(row)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (m *memory) putRow(row Row) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	at := [2]string{row.Space, row.Key}
+	if stands, there := m.kept[at]; there && stands.Checkpoint >= row.Checkpoint {
+		return
+	}
+	m.kept[at] = row
+}
+
+// DeleteRows implements Rows.
+func (m *memory) DeleteRows(_ context.Context, prefix string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for at := range m.kept {
+		if strings.HasPrefix(at[0], prefix) {
+			delete(m.kept, at)
+		}
+	}
+	return nil
+}
+
+// counting is a projection: how many messages each user has had with each other one. A row
+// whose count can be divided by the divisor is gone until the next message.
+func counting(version uint32, divisor int) *Projection {
+	return &Projection{Name: "counts", Version: version, Apply: func(given []Given, before *Before) (map[RowKey][]byte, error) {
+		changed := make(map[RowKey][]byte)
+		count := func(k RowKey) error {
+			is, known := changed[k]
+			if !known {
+				var err error
+				if is, err = before.Get(k); err != nil {
+					return err
+				}
+			}
+			n, _ := strconv.Atoi(string(is))
+			changed[k] = strconv.AppendInt(nil, int64(n+1), 10)
+			return nil
+		}
+		for _, g := range given {
+			for _, u := range g.Users {
+				peer, _ := g.Event.Conversation.Peer(u)
+				if err := count(RowKey{u, "with " + string(peer)}); err != nil {
+					return nil, err
+				}
+				if err := count(RowKey{u, "all"}); err != nil {
+					return nil, err
+				}
+			}
+		}
+		for k, is := range changed {
+			if n, _ := strconv.Atoi(string(is)); divisor > 0 && strings.HasPrefix(k.Name, "with") && n%divisor == 0 {
+				changed[k] = nil
+			}
+		}
+		return changed, nil
+	}}
+}
+
+// counted is what the projection has to come to, by the timelines.
+func (b *bustle) counted() map[RowKey]int {
+	want := make(map[RowKey]int)
+	for t, items := range b.m.replay(b.t, b.shards) {
+		for _, i := range items {
+			item, err := i.Decode()
+			if err != nil {
+				b.t.Fatal(err)
+			}
+			for _, raw := range item.Events() {
+				e, err := events.Raw(raw).Decode()
+				if err != nil {
+					b.t.Fatal(err)
+				}
+				peer, _ := e.Conversation.Peer(t.User)
+				want[RowKey{t.User, "with " + string(peer)}]++
+				want[RowKey{t.User, "all"}]++
+			}
+		}
+	}
+	return want
+}
+
+// rowsOf returns the rows that stand.
+func (b *bustle) rowsOf(p *Projection) map[RowKey]int {
+	got := make(map[RowKey]int)
+	for n := range 6 {
+		u := events.User(fmt.Sprint("u", n))
+		rows, err := ReadProjection(b.t.Context(), b.m.by(always), p, u, "", 1<<20)
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		for _, r := range rows {
+			n, err := strconv.Atoi(string(r.Value))
+			if err != nil {
+				b.t.Fatal(err)
+			}
+			got[RowKey{u, r.Name}] = n
+		}
+	}
+	return got
+}
+
+func (b *bustle) follower(v *view, p *Projection, s Shard) *Follower {
+	return &Follower{Log: v, Checkpoints: v, Rows: v, Meta: Meta{Shards: b.shards}, Shard: s, Projection: p}
+}
+
+// Whoever is interrupted, fails, or follows beside another: each message counts once.
+func TestProjectionCountsEveryMessageOnce(t *testing.T) {
+	interrupted := 0
+	for seed := range uint64(150) {
+		b := newBustle(t, seed)
+		p := counting(1, 0)
+		r := rand.New(rand.NewPCG(seed, 12))
+		other := false
+		var late []Row
+		var failing *view
+		failing = b.m.by(func(what string) (bool, error) {
+			if r.IntN(4) == 0 {
+				b.act()
+			}
+			if !other && r.IntN(12) == 0 { // somebody else follows the same shard
+				other = true
+				defer func() { other = false }()
+				if _, err := b.follower(failing, p, Shard(r.IntN(int(b.shards)))).Run(t.Context()); err != nil && events.Final(err) {
+					t.Fatal(err)
+				}
+			}
+			if r.IntN(25) == 0 {
+				return r.IntN(2) == 0, errors.New("throttled")
+			}
+			return true, nil
+		})
+		for range 120 {
+			b.act()
+			if r.IntN(6) == 0 {
+				f := b.follower(failing, p, Shard(r.IntN(int(b.shards))))
+				f.Rows = lateRows{failing, r, &late}
+				if _, err := f.Run(t.Context()); err != nil {
+					interrupted++
+				}
+				if len(late) > 0 && r.IntN(2) == 0 {
+					b.m.putRow(late[0])
+					late = late[1:]
+				}
+			}
+		}
+		b.settle("before")
+		for s := range Shard(b.shards) {
+			if _, err := b.follower(b.m.by(always), p, s).Run(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, row := range late { // of those who were overtaken long ago
+			b.m.putRow(row)
+		}
+		if d := gocmp.Diff(b.counted(), b.rowsOf(p)); d != "" {
+			t.Fatalf("seed %d (-want +got):\n%s", seed, d)
+		}
+	}
+	if interrupted < 100 {
+		t.Errorf("%d runs were interrupted: that proves little", interrupted)
+	}
+}
+
+// lateRows is a view some of whose rows land when their writer has gone on.
+type lateRows struct {
+	*view
+	r    *rand.Rand
+	late *[]Row
+}
+
+func (l lateRows) PutRows(ctx context.Context, rows []Row) error {
+	for i := range rows {
+		if l.r.IntN(20) == 0 {
+			*l.late = append(*l.late, rows[i])
+			return errLate
+		}
+		if err := l.view.PutRows(ctx, rows[i:i+1]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func TestAnotherVersionTakesOver(t *testing.T) {
+	b := newBustle(t, 7)
+	for range 200 {
+		b.act()
+	}
+	b.settle("before")
+	s, m := b.m.by(always), Meta{Shards: b.shards}
+	old, changed := counting(1, 0), counting(2, 2)
+	live := func(want uint32) {
+		t.Helper()
+		if v, err := LiveVersion(t.Context(), s, "counts"); err != nil || v != want {
+			t.Fatalf("version %d is read, %v; want %d", v, err, want)
+		}
+	}
+	live(0)
+	if err := old.Switch(t.Context(), s, s, m); !errors.Is(err, ErrBehind) {
+		t.Errorf("a version that was never run is read: %v", err)
+	}
+	run := func(p *Projection) {
+		t.Helper()
+		for shard := range Shard(b.shards) {
+			if _, err := b.follower(s, p, shard).Run(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	run(old)
+	for range 2 {
+		if err := old.Switch(t.Context(), s, s, m); err != nil {
+			t.Fatal(err)
+		}
+		live(1)
+	}
+	if err := changed.Switch(t.Context(), s, s, m); !errors.Is(err, ErrBehind) {
+		t.Errorf("a version that was never run is read: %v", err)
+	}
+	run(changed)
+	if err := errors.Join(changed.Switch(t.Context(), s, s, m)); err != nil {
+		t.Fatal(err)
+	}
+	live(2)
+	if err := changed.Drop(t.Context(), s); !errors.Is(err, ErrIsLive) {
+		t.Errorf("the version that is read was dropped: %v", err)
+	}
+	if err := old.Drop(t.Context(), s); err != nil {
+		t.Fatal(err)
+	}
+	if rows := b.rowsOf(old); len(rows) > 0 {
+		t.Errorf("the dropped version still has %d rows", len(rows))
+	}
+	for k, n := range b.rowsOf(changed) {
+		if strings.HasPrefix(k.Name, "with") && n%2 == 0 {
+			t.Errorf("%v is %d, though even ones are gone", k, n)
+		}
+	}
+}
+
+func TestFollowGoesOnWithWhatComes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBustle(t, 9)
+		b.settle("before")
+		p := counting(1, 0)
+		ctx, stop := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() {
+			done <- Follow(ctx, *b.follower(b.m.by(always), p, 0), time.Second, func(Shard, CheckpointNumber) {})
+		}()
+		for range 3 {
+			for range 40 {
+				b.act()
+			}
+			b.settle("meanwhile")
+			time.Sleep(2 * time.Second)
+			synctest.Wait()
+			if d := gocmp.Diff(b.counted(), b.rowsOf(p)); d != "" {
+				t.Errorf("(-want +got):\n%s", d)
+			}
+		}
+		stop()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestProjectionThatCannotBeIsRefused(t *testing.T) {
+	b := newBustle(t, 1)
+	apply := counting(1, 0).Apply
+	for _, p := range []*Projection{{Name: "A", Version: 1, Apply: apply}, {Version: 1, Apply: apply}, {Name: "a", Apply: apply}, {Name: "a", Version: 1}, {Name: strings.Repeat("a", 41), Version: 1, Apply: apply}} {
+		if _, err := b.follower(b.m.by(always), p, 0).Run(t.Context()); err == nil {
+			t.Errorf("%+v follows", p)
+		}
+	}
+	broken := errors.New("not today")
+	for range 50 {
+		b.act()
+	}
+	b.settle("before")
+	p := &Projection{Name: "broken", Version: 1, Apply: func([]Given, *Before) (map[RowKey][]byte, error) { return nil, broken }}
+	if _, err := b.follower(b.m.by(always), p, 0).Run(t.Context()); !errors.Is(err, broken) {
+		t.Errorf("what Apply says is told as %v", err)
+	}
+}
+
+func TestDamagedRowIsNamed(t *testing.T) {
+	b := newBustle(t, 2)
+	for range 100 {
+		b.act()
+	}
+	b.settle("before")
+	p := counting(1, 0)
+	if _, err := b.follower(b.m.by(always), p, 0).Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for at, row := range b.m.kept {
+		row.Data = b.flip(row.Data)
+		b.m.kept[at] = row
+		if at[0] == p.places() {
+			if _, err := b.follower(b.m.by(always), p, 0).Run(t.Context()); !events.Final(err) || !strings.Contains(err.Error(), "row 0 of counts.1/*") {
+				t.Errorf("its place is damaged, and it says %v", err)
+			}
+			continue
+		}
+		u := events.User(strings.TrimPrefix(at[0], p.prefix()))
+		if _, err := ReadProjection(t.Context(), b.m.by(always), p, u, "", 1<<20); !events.Final(err) || !strings.Contains(err.Error(), "of "+at[0]) {
+			t.Errorf("row %s of %s is damaged, and a reader gets %v", at[1], at[0], err)
+		}
+	}
+}
