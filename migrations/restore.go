@@ -19,6 +19,7 @@ const (
 	Whole    Phase = iota // no restore is under way
 	Emptying              // the store has a new id; what is in its timelines counts for nothing
 	Filling               // its timelines are the beginnings of what they will be
+	Copied                // it is a whole copy of one moment, and lacks an id of its own only
 )
 
 // ErrRestoring says that a store cannot be used yet.
@@ -183,7 +184,10 @@ func (r *restore) cut(ctx context.Context) error {
 }
 
 func (r *restore) empty(ctx context.Context) error {
-	if r.shard = 0; r.phase != Emptying {
+	switch r.shard = 0; r.phase {
+	case Copied:
+		return nil
+	case Filling:
 		r.tell("a restore was interrupted: this one goes on with its timelines")
 		return nil
 	}
@@ -200,6 +204,10 @@ func (r *restore) empty(ctx context.Context) error {
 
 // fill makes the timelines again, a shard after the other.
 func (r *restore) fill(ctx context.Context) error {
+	if r.phase == Copied {
+		r.tell("it is a copy of one moment: its timelines are what they should be")
+		return nil
+	}
 	for shards := r.Meta().Shards; uint32(r.shard) < shards; r.shard, r.again = r.shard+1, false {
 		v, err := projections.ReadVersions(ctx, r, r.shard)
 		if err != nil {

@@ -139,6 +139,42 @@ func TestVerifyNamesWhatDiffersAndRepairsIt(t *testing.T) {
 	again.end(os.Interrupt)
 }
 
+// A backup that is made while messages come has what was acknowledged before, cannot be
+// served by mistake, and is whole when it is restored; clients of the lost server go on.
+func TestBackupIsRestoredAndClientsGoOn(t *testing.T) {
+	p, flags := newServer(t)
+	inbox := func(more ...string) outcome { return tl(t, append(with("inbox", flags, "--as", "bob"), more...)...) }
+	sendAll(t, flags, "one", "two")
+	copied := filepath.Join(t.TempDir(), "copy")
+	tl(t, "backup", "--data", p.Data, copied).want(t, exitOK, copied+" is a copy", "")
+	tl(t, "backup", "--data", p.Data, copied).want(t, exitFailed, "", copied+" exists: name a folder that does not")
+	sendAll(t, flags, "after the backup")
+	p.end(os.Kill)
+	tl(t, "verify", "--data", copied).want(t, exitFailed, "", "migrate restored")
+	for _, key := range []string{keyPath(""), serverKeyPath(""), secretPath("")} {
+		data, err := os.ReadFile(filepath.Join(p.Data, key))
+		if err == nil {
+			err = os.WriteFile(filepath.Join(copied, key), data, 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	tl(t, "migrate", "restored", "--data", copied).want(t, exitOK, "the store is whole", "it is a copy of one moment")
+	tl(t, "verify", "--data", copied).want(t, exitOK, "4 timeline items: no difference", "")
+	restored := startProcess(t, "--data", copied, "--listen", p.Listen[0])
+	flags = []string{"--server", restored.Listen[0], "--data", copied}
+	inbox().want(t, exitOK, "two", "").wantLines(t, 2)
+	sendAll(t, flags, "three")
+	inbox().want(t, exitOK, "three", "").wantLines(t, 3)
+	offline := filepath.Join(t.TempDir(), "again")
+	restored.end(os.Interrupt)
+	tl(t, "backup", "--data", copied, offline, "--json").want(t, exitUsage, "", "flags come first")
+	tl(t, "backup", "--json", "--data", copied, offline).want(t, exitOK, `{"backed_up":{"folder":"`+offline, "")
+	tl(t, "backup", "--data", copied).want(t, exitUsage, "", "want one folder")
+	tl(t, "backup", "--data", filepath.Join(offline, "nothing"), offline+"2").want(t, exitFailed, "", "there is no store in")
+}
+
 func TestReplayCommandsSayWhatIsWrong(t *testing.T) {
 	nothing := filepath.Join(t.TempDir(), "nothing")
 	for _, cmd := range []string{"verify", "rebuild", "log"} {

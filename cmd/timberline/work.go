@@ -43,6 +43,7 @@ type report struct {
 	Verified *verified       `json:"verified,omitempty"`
 	Rebuilt  *rebuilt        `json:"rebuilt,omitempty"`
 	Versions *versions       `json:"versions,omitempty"`
+	BackedUp *backedUp       `json:"backed_up,omitempty"`
 }
 
 // String is the report for people.
@@ -58,6 +59,8 @@ func (r report) String() string {
 		return r.Rebuilt.String()
 	case r.Versions != nil:
 		return r.Versions.String()
+	case r.BackedUp != nil:
+		return r.BackedUp.String()
 	}
 	return r.Progress
 }

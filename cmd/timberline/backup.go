@@ -1,0 +1,82 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+var backupCommand = &command{
+	name:    "backup",
+	args:    "FOLDER",
+	summary: "copy the store of a data folder, also while a server uses it",
+	about: `
+FOLDER, which does not exist yet, becomes a data folder with the store as it is at one
+moment: what was acknowledged before is in it. Files that do not change are linked, so on
+the same disk it takes a moment, and little room at first; copy it to another disk then.
+Keys are not in it: keep token.key, server.key, edge.secret and revoked apart.
+
+To restore, put the keys beside the store in the copy, run
+
+  timberline migrate restored --data FOLDER
+
+which gives it an id of its own, and serve it. Clients read their timelines anew then, and
+lose nothing that the copy has. Before that nobody can serve it by mistake.
+
+Tables of DynamoDB are backed up by AWS: see docs/operations.md.`,
+	example: "timberline backup /var/backups/timberline-2026-01-31",
+	run: func(ctx context.Context, c *call) error {
+		var w worker
+		var do backupWork
+		w.c, w.engine = c, enginePebble
+		words := c.leadingWords()
+		c.flags.StringVar(&w.data, "data", defaultData, "the server's data `folder`")
+		c.flags.BoolVar(&w.json, "json", false, "print a line of JSON")
+		if err := c.parse(1); err != nil {
+			return err
+		}
+		if words = append(words, c.args...); len(words) != 1 {
+			return &usageError{errors.New("want one folder, which does not exist yet")}
+		}
+		var err error
+		if do.Folder, err = filepath.Abs(words[0]); err != nil {
+			return err
+		}
+		return w.run(ctx, "backup", &do, nil)
+	},
+}
+
+// A backupWork is where the copy goes.
+type backupWork struct {
+	Folder string `json:"folder"` // absolute
+}
+
+// A backedUp is a copy that was made.
+type backedUp struct {
+	Folder  string  `json:"folder"`
+	Seconds float64 `json:"seconds"`
+}
+
+// String is the copy for people.
+func (b *backedUp) String() string {
+	return fmt.Sprintf("%s is a copy, made in %.1f s; to serve it, run timberline migrate restored --data %s", b.Folder, b.Seconds, b.Folder)
+}
+
+func (w *backupWork) do(_ context.Context, s wholeStore, tell func(report)) error {
+	folder, ok := s.(interface{ Backup(dir string) error })
+	if !ok {
+		return errors.New("tables of DynamoDB are backed up by AWS: see docs/operations.md")
+	}
+	if _, err := os.Stat(w.Folder); err == nil {
+		return fmt.Errorf("%s exists: name a folder that does not", w.Folder)
+	}
+	began := time.Now()
+	if err := folder.Backup(storePath(w.Folder)); err != nil {
+		return err
+	}
+	tell(report{BackedUp: &backedUp{w.Folder, time.Since(began).Seconds()}})
+	return nil
+}
