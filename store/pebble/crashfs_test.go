@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -146,9 +147,14 @@ func (c *crashFS) Rename(from, to string) error {
 	})
 }
 
+// renamed notes that a file, or a folder with all in it, has another name.
 func (c *crashFS) renamed(from, to string) {
-	c.files[to] = c.files[from]
-	delete(c.files, from)
+	for name, data := range c.files {
+		if rest, is := strings.CutPrefix(name, from); is && (rest == "" || rest[0] == '/') {
+			c.files[to+rest] = data
+			delete(c.files, name)
+		}
+	}
 }
 
 func (c *crashFS) Remove(name string) error {

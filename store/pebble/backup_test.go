@@ -1,0 +1,123 @@
+package pebble
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	mathrand "math/rand/v2"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"timberline/events"
+	"timberline/migrations"
+)
+
+// restored opens a copy as one does that is to be served, and holds it against what was
+// acknowledged before it was made.
+func restored(t *testing.T, fs vfs.FS, dir, how string, acked [crashWriters]int) {
+	t.Helper()
+	fatal := func(err error) { t.Errorf("%s: %v", how, err) }
+	if s, err := Open(dir, Options{FS: fs, OnFatal: fatal}); !errors.Is(err, migrations.ErrRestoring) {
+		t.Errorf("%s: a copy that was not restored opens: %v", how, errors.Join(err, s.Close()))
+	}
+	s, err := Open(dir, Options{FS: fs, OnFatal: fatal, Restored: true})
+	if err != nil {
+		t.Errorf("%s: %v", how, err)
+		return
+	}
+	defer s.Close()
+	was := s.Meta().Store
+	done, err := migrations.Restore(t.Context(), s, migrations.RestoreConfig{Random: rand.Reader})
+	if err != nil || done.Items != 0 || done.Cut != 0 || s.Meta().Store == was {
+		t.Errorf("%s: restored as %+v, %v", how, done, err)
+	}
+	for j := range acked {
+		if n := s.crashRecords(t, j); n < acked[j] {
+			t.Errorf("%s: journal %d has %d records, %d were acknowledged", how, j, n, acked[j])
+		}
+	}
+}
+
+// What was acknowledged before is in a copy that is made while others write; and a crash in
+// the middle leaves no copy, or a whole one that is marked.
+func TestBackupIsWholeWheneverItIsMade(t *testing.T) {
+	copies := 0
+	for seed := range uint64(2) {
+		r := mathrand.New(mathrand.NewPCG(seed, 3))
+		var acked [crashWriters]atomic.Int64
+		load := func() (n [crashWriters]int) {
+			for j := range acked {
+				n[j] = int(acked[j].Load())
+			}
+			return n
+		}
+		fs := newCrashFS(t, vfs.NewCrashableMem())
+		s := openMem(t, Options{FS: fs})
+		type crashed struct {
+			left
+			asked [3][crashWriters]int // before each backup
+		}
+		var lefts []crashed
+		var asked [3][crashWriters]int
+		var asking sync.Mutex
+		fs.watch(func(what, name string) {
+			if len(lefts) == maxCrashes || r.IntN(40) != 0 && !(strings.Contains(name, "copy") && r.IntN(3) == 0) {
+				return
+			}
+			asking.Lock()
+			defer asking.Unlock()
+			lefts = append(lefts, crashed{left{fs: fs.crash(torn(r)), acked: load(), how: fmt.Sprintf("seed %d, %s %s", seed, what, name)}, asked})
+		})
+		var writers sync.WaitGroup
+		for j := range crashWriters {
+			writers.Go(func() {
+				for at := 1; at <= 3*crashRecords; at++ {
+					if _, err := s.Append(t.Context(), crashJournal(j), events.Offset(at), crashRecord(j, at)); err != nil {
+						t.Error(err)
+						return
+					}
+					acked[j].Store(int64(at))
+				}
+			})
+		}
+		for n := range asked {
+			asking.Lock()
+			asked[n] = load()
+			asking.Unlock()
+			if err := s.Backup(fmt.Sprint("copies/copy", n)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		writers.Wait()
+		fs.watch(func(string, string) {})
+		if err := s.Backup("copies/copy1"); err == nil || !strings.Contains(err.Error(), "name a folder that does not") {
+			t.Errorf("a backup over another: %v", err)
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+		for n := range asked {
+			restored(t, fs, fmt.Sprint("copies/copy", n), fmt.Sprintf("seed %d, copy %d", seed, n), asked[n])
+		}
+		for _, l := range lefts {
+			if s := l.open(t, l.fs.CrashClone(vfs.CrashCloneCfg{})); s != nil {
+				s.Close()
+			}
+			for n := range asked {
+				dir := fmt.Sprint("copies/copy", n)
+				if _, err := l.fs.Stat(dir); err == nil {
+					copies++
+					restored(t, l.fs, dir, l.how+", "+dir, l.asked[n])
+				}
+			}
+		}
+	}
+	t.Logf("%d copies stood after crashes", copies)
+	if copies == 0 {
+		t.Error("no crash left a copy: that proves little")
+	}
+}
