@@ -164,7 +164,7 @@ func (b *bustle) settle(when string) {
 	b.late = nil
 	p := newProjector(b.t, b.m.by(always), new(local.Bus), b.shards)
 	for range 2 {
-		if err := p.round(b.t.Context(), true); err != nil {
+		if err := p.catchUp(b.t.Context()); err != nil {
 			b.t.Fatal(err)
 		}
 	}

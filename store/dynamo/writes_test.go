@@ -159,7 +159,7 @@ func TestCutWithoutAnAnswerIsNoFailure(t *testing.T) {
 	if err := s.CutCheckpoints(t.Context(), 0, 2); err != nil {
 		t.Fatal(err)
 	}
-	if n, _, err := s.LastCheckpoint(t.Context(), 0); n != 1 || err != nil {
+	if n, _, err := s.LastCheckpoint(t.Context(), 0, events.Strong); n != 1 || err != nil {
 		t.Errorf("checkpoint %d, %v; want 1", n, err)
 	}
 }
