@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"math"
+
+	"timberline/events"
 )
 
 // Versions is what the checkpoints of a shard say of the versions of its timelines.
@@ -72,6 +74,8 @@ var (
 // projectors go on, and then has them read in place of those.
 type Rebuild struct {
 	Replay // into Version, which is not live
+	// Rows keep how far it is, so that one that was interrupted goes on from there.
+	Rows Rows
 	// Behind is the checkpoint up to which the version is known to be whole: a version
 	// that was live is, below the one by which another became live.
 	Behind CheckpointNumber
@@ -84,11 +88,16 @@ type Rebuild struct {
 // places: they write the same. The error wraps ErrDropped if somebody gives the version up
 // meanwhile.
 func (r *Rebuild) Run(ctx context.Context) (CheckpointNumber, error) {
-	f, err := r.begin(ctx, r.Behind)
+	behind, err := r.place(ctx)
 	if err != nil {
 		return 0, err
 	}
-	f.beside = true
+	r.Empty = behind == 0 // or what an earlier try has put is put again: it is the same
+	f, err := r.begin(ctx, behind)
+	if err != nil {
+		return 0, err
+	}
+	f.beside, f.keep = true, r.keep
 	for {
 		err := f.fill(ctx)
 		if errors.Is(err, errLive) { // by another, or by a try whose answer was lost
@@ -103,6 +112,25 @@ func (r *Rebuild) Run(ctx context.Context) (CheckpointNumber, error) {
 		}
 	}
 }
+
+// place returns up to which checkpoint the version is known to be whole.
+func (r *Rebuild) place(ctx context.Context) (CheckpointNumber, error) {
+	row, err := r.Rows.GetRow(ctx, placesOfRebuilds, r.key())
+	if errors.Is(err, events.ErrNotFound) {
+		return r.Behind, nil
+	}
+	return max(r.Behind, row.Checkpoint), err
+}
+
+// keep stores it.
+func (r *Rebuild) keep(ctx context.Context, n CheckpointNumber) error {
+	return r.Rows.PutRows(ctx, []Row{{Space: placesOfRebuilds, Key: r.key(), Checkpoint: n}})
+}
+
+// placesOfRebuilds is the space of what rebuilds keep. No projection has that name.
+const placesOfRebuilds = "*rebuild"
+
+func (r *Rebuild) key() string { return fmt.Sprintf("shard %d, version %d", r.Shard, r.Version) }
 
 // switchAt appends the checkpoint behind last that makes the version live. Like any
 // projector it first sees to it that all that follows from the last one is there: whoever

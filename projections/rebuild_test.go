@@ -142,7 +142,7 @@ func (b *bustle) rebuild(s Shard, into Version, behind CheckpointNumber) (Checkp
 	})
 	for {
 		r := b.to(failing, s, into, behind)
-		r.maxTails, r.putBytes = 1+b.r.IntN(5), 1+b.r.IntN(1000)
+		r.maxTails, r.putBytes, r.keepEvery = 1+b.r.IntN(5), 1+b.r.IntN(1000), 1
 		n, err := r.Run(b.t.Context())
 		if err == nil || events.Final(err) || errors.Is(err, ErrDropped) {
 			return n, err
@@ -151,7 +151,7 @@ func (b *bustle) rebuild(s Shard, into Version, behind CheckpointNumber) (Checkp
 }
 
 func (b *bustle) to(v *view, s Shard, into Version, behind CheckpointNumber) *Rebuild {
-	return &Rebuild{Replay: Replay{Log: v, Checkpoints: v, Items: v, Meta: Meta{Shards: b.shards}, Shard: s, Version: into}, Behind: behind}
+	return &Rebuild{Replay: Replay{Log: v, Checkpoints: v, Items: v, Meta: Meta{Shards: b.shards}, Shard: s, Version: into}, Behind: behind, Rows: v}
 }
 
 // settle has everything come to its end, and holds the timelines that are read against
@@ -218,6 +218,41 @@ func TestRebuiltTimelinesTakeThePlaceOfThoseThatAreRead(t *testing.T) {
 		}
 		b.settle("back again")
 	}
+}
+
+func TestRebuildGoesOnWhereItWasInterrupted(t *testing.T) {
+	b := newBustle(t, 4)
+	for range 1500 {
+		b.act()
+	}
+	b.settle("before")
+	puts := 0
+	r := b.to(b.m.by(func(what string) (bool, error) {
+		if what == "item" {
+			if puts++; puts > 200 {
+				return false, errors.New("interrupted")
+			}
+		}
+		return true, nil
+	}), 0, 1, 0)
+	r.putBytes, r.keepEvery = 1000, 1
+	if _, err := r.Run(t.Context()); err == nil || puts < 200 {
+		t.Fatalf("%d items were put, then %v", puts, err)
+	}
+	again := b.to(b.m.by(always), 0, 1, 0)
+	var first, last ReplayProgress
+	again.putBytes, again.Told = 1000, func(p ReplayProgress) {
+		if last = p; first.Checkpoint == 0 {
+			first = p
+		}
+	}
+	if _, err := again.Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if all := b.m.shardItems(0, b.shards) / 2; int(last.Items) > all-150 || first.Checkpoint < 5 {
+		t.Errorf("it began with checkpoint %d, and put %d items of %d, though 200 had been put", first.Checkpoint, last.Items, all)
+	}
+	b.settle("rebuilt")
 }
 
 // Two rebuild the same version at the same time.

@@ -30,6 +30,7 @@ type Replay struct {
 	Told func(ReplayProgress)
 
 	maxTails, putBytes int // 0: those of the package
+	keepEvery          time.Duration
 }
 
 // ReplayProgress is how far a Replay is.
@@ -46,6 +47,9 @@ const (
 	putBytes   = 4 << 20
 	pacedBytes = 256 << 10
 )
+
+// keepEvery is how often it is stored how far a rebuild is.
+const keepEvery = time.Second
 
 // Run puts the items that follow from the checkpoints. What a replay that was interrupted
 // has put is left as it is: of each user that is the beginning of the timeline, as items
@@ -68,7 +72,7 @@ func (r *Replay) begin(ctx context.Context, behind CheckpointNumber) (*filler, e
 	f := &filler{
 		Replay: r, maxTails: cmp.Or(r.maxTails, maxTails), putBytes: cmp.Or(r.putBytes, putBytes),
 		walk:     walk{log: r.Log, checkpoints: r.Checkpoints, shard: r.Shard, mine: usersOf(r.Shard, r.Meta.Shards)},
-		progress: ReplayProgress{Last: last}, tails: make(map[events.User]tail), empty: r.Empty, began: time.Now(),
+		progress: ReplayProgress{Last: last}, tails: make(map[events.User]tail), empty: r.Empty, began: time.Now(), kept: time.Now(),
 	}
 	if r.Rate > 0 {
 		f.putBytes = min(f.putBytes, pacedBytes)
@@ -91,6 +95,10 @@ type filler struct {
 	// beside says that the version is not live. Nobody is told of its items: who asked
 	// for them would not find them where one reads yet.
 	beside bool
+
+	// keep stores up to which checkpoint all is put; nil: nobody does.
+	keep func(context.Context, CheckpointNumber) error
+	kept time.Time
 
 	began    time.Time
 	progress ReplayProgress
@@ -171,6 +179,12 @@ func (f *filler) flush(ctx context.Context) error {
 	}
 	if f.progress.Checkpoint = f.walk.n; f.Told != nil {
 		f.Told(f.progress)
+	}
+	if f.keep != nil && time.Since(f.kept) >= cmp.Or(f.keepEvery, keepEvery) {
+		f.kept = time.Now()
+		if err := f.keep(ctx, f.walk.n); err != nil {
+			return err
+		}
 	}
 	return f.pause(ctx)
 }

@@ -207,7 +207,7 @@ func verifyOver(t *testing.T, b *bustle) ([]Finding, VerifyProgress) {
 // give.
 func TestVerificationBesideProjectorsFindsNothing(t *testing.T) {
 	due := uint64(0)
-	for seed := range uint64(150) {
+	for seed := range uint64(300) {
 		b := newBustle(t, seed)
 		for range 100 {
 			b.act()

@@ -171,7 +171,7 @@ func (r *run) entries() (n int) {
 
 // rebuild makes the timelines again, beside those that are read.
 func (r *run) rebuild(ctx context.Context) error {
-	rebuild := projections.Rebuild{Replay: r.replay(1)}
+	rebuild := projections.Rebuild{Replay: r.replay(1), Rows: r.store}
 	rebuild.Told = func(p projections.ReplayProgress) {
 		r.report.Items = p.Items
 		r.report.PeakMiB = max(r.report.PeakMiB, residentMiB())

@@ -199,7 +199,7 @@ func (w *rebuildWork) replay(s wholeStore, shard projections.Shard, v projection
 
 // shard makes the timelines of a shard again, and has them read.
 func (w *rebuildWork) shard(ctx context.Context, s wholeStore, shard projections.Shard, v *projections.Versions, tell func(report)) error {
-	r := projections.Rebuild{Replay: w.replay(s, shard, v.Next)}
+	r := projections.Rebuild{Replay: w.replay(s, shard, v.Next), Rows: s}
 	if w.Back {
 		switch {
 		case v.Since == 0:

@@ -31,6 +31,7 @@ type work interface {
 // wholeStore is a store as a work has it.
 type wholeStore interface {
 	projections.Whole
+	projections.Rows
 	Meta() projections.Meta
 }
 
