@@ -210,7 +210,7 @@ func migrateTwice(t *testing.T, l *laptop, server string) {
 func spoil(t *testing.T, l *laptop, server string) {
 	t.Helper()
 	db := dynamodb.NewFromConfig(options(t, l, server).AWS)
-	for _, table := range []string{"log", "journals", "checkpoints", "meta"} {
+	for _, table := range []string{"log", "journals", "checkpoints", "meta", "rows"} {
 		_, err := db.UpdateTable(t.Context(), &dynamodb.UpdateTableInput{TableName: aws.String(l.prefix + "-" + table), DeletionProtectionEnabled: aws.Bool(false)})
 		if err != nil {
 			t.Fatal(err)

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"sort"
 	"strings"
 	"time"
@@ -83,23 +81,18 @@ func (w *logWork) read(pair string) error {
 }
 
 func (w *logWork) do(ctx context.Context, s wholeStore, tell func(report)) error {
-	ends, err := s.JournalEnds(ctx)
+	rows, err := s.ListJournals(ctx, 0, events.Strong)
 	if err != nil {
 		return err
 	}
-	numbers := slices.Sorted(maps.Keys(ends))
-	if w.Journal > 0 {
-		rows, err := s.ListJournals(ctx, 0, events.Strong)
-		if err != nil {
-			return err
-		}
-		if w.Journal > uint64(len(rows)) {
-			return fmt.Errorf("there is no journal %d, the last one is %d", w.Journal, len(rows))
-		}
-		numbers = []uint64{w.Journal}
+	if w.Journal > uint64(len(rows)) {
+		return fmt.Errorf("there is no journal %d, the last one is %d", w.Journal, len(rows))
 	}
-	for _, number := range numbers {
-		if err := w.journal(ctx, s, events.JournalNumbered(number), ends[number], tell); err != nil {
+	if w.Journal > 0 {
+		rows = rows[w.Journal-1 : w.Journal]
+	}
+	for _, row := range rows {
+		if err := w.journal(ctx, s, row.Journal(), tell); err != nil {
 			return err
 		}
 	}
@@ -110,10 +103,10 @@ func (w *logWork) do(ctx context.Context, s wholeStore, tell func(report)) error
 var errEnough = errors.New("no more is wanted")
 
 // journal prints what is wanted of a journal.
-func (w *logWork) journal(ctx context.Context, s wholeStore, j events.Journal, end events.Offset, tell func(report)) error {
+func (w *logWork) journal(ctx context.Context, s wholeStore, j events.Journal, tell func(report)) error {
 	at := max(w.Offset, 1)
 	if !w.From.IsZero() {
-		first, err := firstSince(ctx, s, j, end, w.From)
+		first, err := firstSince(ctx, s, j, w.From)
 		if err != nil {
 			return err
 		}
@@ -179,10 +172,11 @@ func eachEvent(ctx context.Context, log events.Log, j events.Journal, at events.
 }
 
 // firstSince returns the first record of a journal whose last event is of a time or later:
-// ids rise, so half of what is left falls away with each record that is looked at.
-func firstSince(ctx context.Context, log events.Log, j events.Journal, end events.Offset, t time.Time) (events.Offset, error) {
+// ids rise, so half of what is left falls away with each record that is looked at. Where
+// the journal ends is found by going twice as far each time.
+func firstSince(ctx context.Context, log events.Log, j events.Journal, t time.Time) (events.Offset, error) {
 	var failed error
-	n := sort.Search(int(end), func(i int) bool {
+	reached := func(i int) bool {
 		at := events.Offset(i + 1)
 		records, err := log.ReadLog(ctx, j, at, 0, events.Strong)
 		if err != nil || len(records) == 0 {
@@ -196,6 +190,11 @@ func firstSince(ctx context.Context, log events.Log, j events.Journal, end event
 		}
 		// Ids have milliseconds only.
 		return !events.Raw(raws[len(raws)-1]).EventID().Time().Before(t.Truncate(time.Millisecond))
-	})
+	}
+	end := 1
+	for !reached(end) {
+		end *= 2
+	}
+	n := sort.Search(end, reached)
 	return events.Offset(n + 1), failed
 }

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
 	"time"
 
@@ -109,14 +107,14 @@ func (w *traceWork) do(ctx context.Context, s wholeStore, tell func(report)) err
 	if err != nil {
 		return err
 	}
-	ends, err := s.JournalEnds(ctx)
+	rows, err := s.ListJournals(ctx, 0, events.Strong)
 	if err != nil {
 		return err
 	}
 	found := false
 	for _, byTime := range []bool{true, false} {
-		for _, number := range slices.Sorted(maps.Keys(ends)) {
-			at, err := w.journal(ctx, s, number, ends[number], byTime, events.ID(id), tell)
+		for _, row := range rows {
+			at, err := w.journal(ctx, s, row.Number, byTime, events.ID(id), tell)
 			if err != nil {
 				return err
 			}
@@ -131,13 +129,13 @@ func (w *traceWork) do(ctx context.Context, s wholeStore, tell func(report)) err
 
 // journal looks for the message in one journal: as an event's id, whose time says where it
 // is, or else as a client's.
-func (w *traceWork) journal(ctx context.Context, s wholeStore, number uint64, end events.Offset, byTime bool, id events.ID, tell func(report)) (found bool, err error) {
+func (w *traceWork) journal(ctx context.Context, s wholeStore, number uint64, byTime bool, id events.ID, tell func(report)) (found bool, err error) {
 	j := events.JournalNumbered(number)
 	from := w.From
 	if byTime {
 		from = id.Time()
 	}
-	at, err := firstSince(ctx, s, j, end, from)
+	at, err := firstSince(ctx, s, j, from)
 	if err != nil {
 		return false, err
 	}
@@ -151,7 +149,7 @@ func (w *traceWork) journal(ctx context.Context, s wholeStore, number uint64, en
 			return errEnough
 		case byTime && e.ID != id, !byTime && e.Message != events.MessageID(id):
 			if p.due() {
-				tell(report{Progress: fmt.Sprintf("journal %s, record %d of %d", j, at, end)})
+				tell(report{Progress: fmt.Sprintf("journal %s, record %d", j, at)})
 			}
 			return nil
 		}

@@ -57,10 +57,10 @@ func (m *Migrations) Steps() []migrations.Step {
 			Number: 1, Name: "tables",
 			Changes: fmt.Sprintf("creates the tables that are missing in region %s of %s, with capacity on demand; "+
 				"a stream of new images for the timelines; point-in-time recovery and protection from deletion for all but timelines and leases",
-				m.s.o.AWS.Region, strings.Join(m.s.names(), ", ")),
+				m.s.o.AWS.Region, strings.Join(m.s.names(firstTables), ", ")),
 			Costs:  "some seconds to a minute; empty tables cost nothing, recovery is charged by what is stored",
 			Up:     m.createTables,
-			Stands: m.tablesStand,
+			Stands: func(ctx context.Context) (bool, error) { return m.tablesStand(ctx, firstTables) },
 		},
 		{
 			Number: 2, Name: "store",
@@ -68,10 +68,17 @@ func (m *Migrations) Steps() []migrations.Step {
 			Costs:   "one write",
 			Up:      m.create,
 		},
+		{
+			Number: 3, Name: "rows",
+			Changes: fmt.Sprintf("creates table %s for what other projections keep, protected and with point-in-time recovery; timelines can have versions", m.s.name(rowsTable)),
+			Costs:   "some seconds to a minute; an empty table costs nothing. Older programs refuse the store from then on",
+			Up:      m.createRows,
+			Stands:  func(ctx context.Context) (bool, error) { return m.tablesStand(ctx, laterTables) },
+		},
 	}
 }
 
-func (s *Store) names() (all []string) {
+func (s *Store) names(tables []*table) (all []string) {
 	for _, t := range tables {
 		all = append(all, s.name(t))
 	}
@@ -83,7 +90,28 @@ func (m *Migrations) createTables(ctx context.Context) error {
 	if err := m.nothingIsLost(ctx); err != nil {
 		return err
 	}
-	return CreateTables(ctx, m.s.o)
+	return m.s.createTables(ctx, firstTables)
+}
+
+// createRows creates the table of rows, unless a store has had it.
+func (m *Migrations) createRows(ctx context.Context) error {
+	st, err := m.s.describeTable(ctx, rowsTable)
+	if err == nil && st.Missing {
+		if _, err = m.s.get(ctx, stepPlace(3)); err == nil {
+			return lost(st.Name)
+		}
+		if errors.Is(err, events.ErrNotFound) {
+			err = nil
+		}
+	}
+	if err != nil {
+		return err
+	}
+	return m.s.createTables(ctx, laterTables)
+}
+
+func lost(name string) error {
+	return fmt.Errorf("there is no table %s, which would be empty: restore it from a backup, as docs/operations.md says", name)
 }
 
 // nothingIsLost refuses a store that was made, and so has had all its tables, of which one
@@ -93,7 +121,7 @@ func (m *Migrations) nothingIsLost(ctx context.Context) error {
 	if noTable(err) || errors.Is(err, events.ErrNotFound) {
 		return nil // there is none yet
 	}
-	for _, t := range tables {
+	for _, t := range firstTables {
 		if err != nil {
 			return err
 		}
@@ -102,7 +130,7 @@ func (m *Migrations) nothingIsLost(ctx context.Context) error {
 		case st.Missing && t == timelinesTable:
 			err = fmt.Errorf("there is no table %s: stop all edges, projectors and relays, and run `timberline migrate restored --store dynamodb --stopped`, which makes the timelines again", st.Name)
 		case st.Missing && t.source:
-			err = fmt.Errorf("there is no table %s, which would be empty: restore it from a backup, as docs/operations.md says", st.Name)
+			err = lost(st.Name)
 		}
 	}
 	return err
@@ -110,8 +138,8 @@ func (m *Migrations) nothingIsLost(ctx context.Context) error {
 
 // tablesStand reports whether the tables are as they are defined: one may have been
 // deleted, or restored from a backup, which leaves out streams and protection.
-func (m *Migrations) tablesStand(ctx context.Context) (bool, error) {
-	all, err := DescribeTables(ctx, m.s.o)
+func (m *Migrations) tablesStand(ctx context.Context, tables []*table) (bool, error) {
+	all, err := m.s.describeTables(ctx, tables)
 	for _, t := range all {
 		if t.Missing || !t.Active || len(t.Differs) > 0 {
 			return false, err

@@ -43,9 +43,11 @@ var (
 	timelinesTable   = &table{suffix: "timelines", partition: text("user"), sort: number("last"), value: "item", usual: 1 << 10, stream: true}
 	leasesTable      = &table{suffix: "leases", partition: text("kind"), sort: text("name")}
 	metaTable        = &table{suffix: "meta", partition: text("what"), sort: number("number"), value: "value", usual: 64, source: true}
-	rowsTable        = &table{suffix: "rows", partition: text("space"), sort: text("key"), value: "row", usual: 256}
+	rowsTable        = &table{suffix: "rows", partition: text("space"), sort: text("key"), value: "row", usual: 256, source: true}
 
-	tables = []*table{logTable, journalsTable, checkpointsTable, timelinesTable, leasesTable, metaTable, rowsTable}
+	firstTables = []*table{logTable, journalsTable, checkpointsTable, timelinesTable, leasesTable, metaTable} // step 1
+	laterTables = []*table{rowsTable}                                                                         // step 3
+	tables      = slices.Concat(firstTables, laterTables)
 )
 
 // TableStatus says how a table is.
@@ -63,7 +65,11 @@ func DescribeTables(ctx context.Context, o Options) ([]TableStatus, error) {
 		return nil, err
 	}
 	defer s.Close()
-	all := make([]TableStatus, len(tables))
+	return s.describeTables(ctx, tables)
+}
+
+func (s *Store) describeTables(ctx context.Context, tables []*table) (all []TableStatus, err error) {
+	all = make([]TableStatus, len(tables))
 	for i, t := range tables {
 		if all[i], err = s.describeTable(ctx, t); err != nil {
 			return nil, err
@@ -161,6 +167,10 @@ func CreateTables(ctx context.Context, o Options) error {
 		return err
 	}
 	defer s.Close()
+	return s.createTables(ctx, tables)
+}
+
+func (s *Store) createTables(ctx context.Context, tables []*table) error {
 	ctx, cancel := context.WithTimeout(ctx, createWait)
 	defer cancel()
 	for _, t := range tables {

@@ -248,7 +248,7 @@ func TestTableThatIsBeingDeletedIsMadeAgain(t *testing.T) {
 
 func TestDefinitionsAreWhatTheDesignAsksFor(t *testing.T) {
 	for _, table := range tables {
-		derived := table == timelinesTable || table == leasesTable || table == rowsTable
+		derived := table == timelinesTable || table == leasesTable
 		if table.source == derived || table.stream != (table == timelinesTable) {
 			t.Errorf("table %s: protected %v, stream %v", table.suffix, table.source, table.stream)
 		}

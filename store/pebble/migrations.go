@@ -15,7 +15,7 @@ import (
 
 // DataFormat is the version of the keys and of what they hold as a whole: in format n are
 // the steps 1 to n applied.
-const DataFormat = 1
+const DataFormat = 2
 
 // Steps implements migrations.Store. Open applies those that are pending, as one machine
 // needs no set-up.
@@ -25,6 +25,11 @@ func (s *Store) Steps() []migrations.Step {
 		Changes: "makes the store: its id, its number of shards, the tag of its edge; keys and values are in format 1",
 		Costs:   "a moment; nothing is there yet",
 		Up:      s.make,
+	}, {
+		Number: 2, Name: "rows and versions",
+		Changes: "timelines can have versions, and other projections rows: both have keys of their own",
+		Costs:   "one write; older programs refuse the folder from then on",
+		Up:      func(context.Context) error { return nil },
 	}}
 }
 

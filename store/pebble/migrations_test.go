@@ -65,8 +65,23 @@ func TestFolderFromBeforeThereWereRecordsIsOpened(t *testing.T) {
 	if s.Meta() != is {
 		t.Errorf("the store is %+v, was %+v", s.Meta(), is)
 	}
-	if all := applied(t, s); len(all) != 1 || all[0].Number != 1 || !all[0].Applied.IsZero() {
-		t.Errorf("%+v: want step 1, applied at nobody knows when", all)
+	if all := applied(t, s); len(all) != DataFormat || all[0].Number != 1 || !all[0].Applied.IsZero() {
+		t.Errorf("%+v: want all steps, the first applied at nobody knows when", all)
+	}
+}
+
+func TestFolderOfTheFirstFormatIsBroughtUpToDate(t *testing.T) {
+	fs := vfs.NewMem()
+	s := openMem(t, Options{FS: fs})
+	is, m := s.Meta(), s.meta
+	m.format = 1
+	if err := errors.Join(s.db.Delete(stepKey(2), pebble.Sync), s.writeMeta(s.db.NewBatch(), m), s.Close()); err != nil {
+		t.Fatal(err)
+	}
+	s = openMem(t, Options{FS: fs})
+	defer s.Close()
+	if s.Meta() != is || s.meta.format != DataFormat || len(applied(t, s)) != DataFormat {
+		t.Errorf("the store is %+v of format %d, was %+v; applied: %+v", s.Meta(), s.meta.format, is, applied(t, s))
 	}
 }
 
@@ -103,7 +118,7 @@ func TestCrashWhileAStoreIsMadeLeavesNoneOrAWholeOne(t *testing.T) {
 		s.Close()
 		for _, clone := range clones {
 			s := openMem(t, Options{FS: clone})
-			if len(applied(t, s)) != 1 || s.Meta().Store == (events.StoreID{}) || s.Meta().Shards != 1 {
+			if len(applied(t, s)) != DataFormat || s.Meta().Store == (events.StoreID{}) || s.Meta().Shards != 1 {
 				t.Errorf("seed %d: %+v, %+v", seed, s.Meta(), applied(t, s))
 			}
 			if s.Meta().Store == id {
