@@ -70,7 +70,8 @@ type Journals interface {
 	// CreateJournal makes a row durable on condition that its number is free;
 	// otherwise it returns ErrConflict and the row that stands there.
 	CreateJournal(ctx context.Context, r Row) (stands Row, err error)
-	// UpdateJournal replaces the counter and the end of an existing row.
+	// UpdateJournal replaces the counter and the end of an existing row, and marks it as
+	// trimmed if r is; it takes no such mark away.
 	UpdateJournal(ctx context.Context, r Row) error
 	// ListJournals returns the rows numbered above after, in order, without
 	// gaps.

@@ -14,6 +14,7 @@ type Row struct {
 	Edge    EdgeTag  // of the edge process that owns the journal
 	Counter uint64   // raised by the owner while it lives
 	Ended   Offset   // where "journal ended" stands; 0 while unknown. A hint: the log is the truth
+	Trimmed bool     // its records were removed, as no timeline had an entry of them any more
 }
 
 // Journal returns the journal's name.
@@ -34,6 +35,7 @@ func (r *storedRow) Fields(v fields.Visitor) {
 	binary.BigEndian.PutUint32(r.Edge[:], uint32(tag))
 	fields.Uint(v, 4, "counter", &r.Counter)
 	fields.Uint(v, 5, "ended", &r.Ended)
+	fields.Bool(v, 6, "trimmed", &r.Trimmed)
 }
 
 // Seal encodes the row for storage.

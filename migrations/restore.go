@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"time"
 
 	"timberline/events"
@@ -27,11 +28,7 @@ var ErrRestoring = errors.New("the store comes from a backup and is not whole ag
 
 // A Restorable store is one that comes from a backup, as an engine opens it for Restore.
 type Restorable interface {
-	events.Log
-	events.Journals
-	projections.Checkpoints
-	projections.Items
-	projections.Upkeep
+	projections.Whole
 	Meta() projections.Meta
 
 	// BeginRestore gives the store that id, durably, and with it the phase Emptying, or
@@ -138,6 +135,9 @@ func (r *restore) mendRows(ctx context.Context) (err error) {
 		return err
 	}
 	for _, row := range rows {
+		if row.Trimmed {
+			r.ends[row.Number] = math.MaxUint64 // it had all that a checkpoint covers
+		}
 		if row.Ended <= r.ends[row.Number] {
 			continue
 		}
@@ -194,10 +194,13 @@ func (r *restore) empty(ctx context.Context) error {
 	if err := r.EmptyTimelines(ctx); err != nil {
 		return err
 	}
+	if err := projections.EmptyRows(ctx, r); err != nil {
+		return err
+	}
 	if err := r.SetPhase(ctx, Filling); err != nil {
 		return err
 	}
-	r.tell("the timelines are empty")
+	r.tell("the timelines are empty, and the rows of other projections")
 	r.phase, r.fresh = Filling, true
 	return nil
 }
@@ -215,7 +218,7 @@ func (r *restore) fill(ctx context.Context) error {
 		}
 		var put uint64
 		replay := projections.Replay{
-			Log: r, Checkpoints: r, Items: r, Meta: r.Meta(), Shard: r.shard, Version: v.Live, Empty: r.fresh && !r.again,
+			Store: r, Meta: r.Meta(), Shard: r.shard, Version: v.Live, Empty: r.fresh && !r.again,
 			Told: func(p projections.ReplayProgress) {
 				r.done.Items += p.Items - put
 				put = p.Items

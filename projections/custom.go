@@ -57,7 +57,12 @@ func (p *Projection) Validate() error {
 // space names where a user's rows are kept.
 func (p *Projection) space(u events.User) string { return p.prefix() + string(u) }
 
-func (p *Projection) prefix() string { return fmt.Sprintf("%s.%d/", p.Name, p.Version) }
+// rowsOfProjections is what the names of the spaces of all projections begin with.
+const rowsOfProjections = "p/"
+
+func (p *Projection) prefix() string {
+	return fmt.Sprintf("%s%s.%d/", rowsOfProjections, p.Name, p.Version)
+}
 
 // places names where it is kept how far the projection has come. No user has that name.
 func (p *Projection) places() string { return p.prefix() + "*" }
@@ -93,12 +98,13 @@ func unsealRow(r *Row, m fields.Message) error {
 // A Follower has a projection follow the checkpoints of a shard, from the start of the log
 // on. Several may follow the same at a time: they write the same.
 type Follower struct {
-	Log         events.Log
-	Checkpoints Checkpoints
-	Rows        Rows
-	Meta        Meta
-	Shard       Shard
-	Projection  *Projection
+	Store interface {
+		Source
+		Rows
+	}
+	Meta       Meta
+	Shard      Shard
+	Projection *Projection
 }
 
 // A step is some checkpoints that are applied together: those behind Done, up to Upto.
@@ -122,7 +128,7 @@ func (f *Follower) Run(ctx context.Context) (CheckpointNumber, error) {
 	if err := f.Projection.Validate(); err != nil {
 		return 0, err
 	}
-	w := walk{log: f.Log, checkpoints: f.Checkpoints, shard: f.Shard, mine: usersOf(f.Shard, f.Meta.Shards)}
+	w := walk{store: f.Store, shard: f.Shard, mine: usersOf(f.Shard, f.Meta.Shards)}
 	begun := false
 	for {
 		k, s, err := f.next(ctx)
@@ -153,7 +159,7 @@ func (f *Follower) next(ctx context.Context) (k CheckpointNumber, s step, err er
 	if err != nil || s.upto > s.done {
 		return k, s, err // begun, perhaps by another
 	}
-	last, _, err := f.Checkpoints.LastCheckpoint(ctx, f.Shard, events.Strong)
+	last, _, err := f.Store.LastCheckpoint(ctx, f.Shard, events.Strong)
 	if err != nil || last <= s.done {
 		return k, s, err
 	}
@@ -165,7 +171,12 @@ func (f *Follower) next(ctx context.Context) (k CheckpointNumber, s step, err er
 
 // stands reads what step is stored.
 func (f *Follower) stands(ctx context.Context) (k CheckpointNumber, s step, err error) {
-	row, err := f.Rows.GetRow(ctx, f.Projection.places(), f.key())
+	return f.Projection.stands(ctx, f.Store, f.Shard)
+}
+
+// stands reads what step is stored of a shard.
+func (p *Projection) stands(ctx context.Context, rows Rows, shard Shard) (k CheckpointNumber, s step, err error) {
+	row, err := rows.GetRow(ctx, p.places(), shardKey(shard))
 	if errors.Is(err, events.ErrNotFound) {
 		return 0, step{}, nil
 	}
@@ -177,11 +188,11 @@ func (f *Follower) stands(ctx context.Context) (k CheckpointNumber, s step, err 
 
 // keep stores a step under its number, unless another stands there.
 func (f *Follower) keep(ctx context.Context, k CheckpointNumber, s step) error {
-	row := sealRow(Row{Space: f.Projection.places(), Key: f.key(), Checkpoint: k}, &s)
-	return f.Rows.PutRows(ctx, []Row{row})
+	row := sealRow(Row{Space: f.Projection.places(), Key: shardKey(f.Shard), Checkpoint: k}, &s)
+	return f.Store.PutRows(ctx, []Row{row})
 }
 
-func (f *Follower) key() string { return strconv.FormatUint(uint64(f.Shard), 10) }
+func shardKey(s Shard) string { return strconv.FormatUint(uint64(s), 10) }
 
 // apply applies the checkpoints of a step, and writes what follows.
 func (f *Follower) apply(ctx context.Context, w *walk, s step) error {
@@ -208,7 +219,7 @@ func (f *Follower) apply(ctx context.Context, w *walk, s step) error {
 	if err != nil && !errors.Is(err, errEnough) {
 		return err
 	}
-	return f.Rows.PutRows(ctx, b.written())
+	return f.Store.PutRows(ctx, b.written())
 }
 
 // given returns the events of a cover for a projection.
@@ -253,7 +264,7 @@ func (b *Before) get(k RowKey) (*value, error) {
 		return v, nil
 	}
 	v := new(value)
-	row, err := b.f.Rows.GetRow(b.ctx, b.f.Projection.space(k.User), k.Name)
+	row, err := b.f.Store.GetRow(b.ctx, b.f.Projection.space(k.User), k.Name)
 	switch {
 	case errors.Is(err, events.ErrNotFound):
 	case err != nil:
@@ -357,7 +368,7 @@ type live struct{ version uint32 }
 func (l *live) Fields(f fields.Visitor) { fields.Uint(f, 1, "version", &l.version) }
 
 // liveSpace names where it is kept which version of a projection is read.
-func liveSpace(name string) string { return name + "/*" }
+func liveSpace(name string) string { return "live/" + name }
 
 // LiveVersion returns the version of a projection that is read; 0 if none is yet.
 func LiveVersion(ctx context.Context, rows Rows, name string) (uint32, error) {
@@ -404,14 +415,13 @@ func (p *Projection) Switch(ctx context.Context, cs Checkpoints, rows Rows, m Me
 
 // caughtUp holds how far p is in a shard against how far another version is.
 func (p *Projection) caughtUp(ctx context.Context, cs Checkpoints, rows Rows, s Shard, old *Projection) error {
-	mine, others := Follower{Rows: rows, Shard: s, Projection: p}, Follower{Rows: rows, Shard: s, Projection: old}
-	_, at, err := mine.stands(ctx)
+	_, at, err := p.stands(ctx, rows, s)
 	if err != nil {
 		return err
 	}
 	var than step
 	if old.Version > 0 {
-		_, than, err = others.stands(ctx)
+		_, than, err = old.stands(ctx, rows, s)
 	} else {
 		than.done, _, err = cs.LastCheckpoint(ctx, s, events.Strong)
 	}

@@ -154,7 +154,7 @@ func (b *bustle) rowsOf(p *Projection) map[RowKey]int {
 }
 
 func (b *bustle) follower(v *view, p *Projection, s Shard) *Follower {
-	return &Follower{Log: v, Checkpoints: v, Rows: v, Meta: Meta{Shards: b.shards}, Shard: s, Projection: p}
+	return &Follower{Store: v, Meta: Meta{Shards: b.shards}, Shard: s, Projection: p}
 }
 
 // Whoever is interrupted, fails, or follows beside another: each message counts once.
@@ -187,7 +187,7 @@ func TestProjectionCountsEveryMessageOnce(t *testing.T) {
 			b.act()
 			if r.IntN(6) == 0 {
 				f := b.follower(failing, p, Shard(r.IntN(int(b.shards))))
-				f.Rows = lateRows{failing, r, &late}
+				f.Store = lateRows{failing, r, &late}
 				if _, err := f.Run(t.Context()); err != nil {
 					interrupted++
 				}
@@ -353,7 +353,7 @@ func TestDamagedRowIsNamed(t *testing.T) {
 		row.Data = b.flip(row.Data)
 		b.m.kept[at] = row
 		if at[0] == p.places() {
-			if _, err := b.follower(b.m.by(always), p, 0).Run(t.Context()); !events.Final(err) || !strings.Contains(err.Error(), "row 0 of counts.1/*") {
+			if _, err := b.follower(b.m.by(always), p, 0).Run(t.Context()); !events.Final(err) || !strings.Contains(err.Error(), "row 0 of p/counts.1/*") {
 				t.Errorf("its place is damaged, and it says %v", err)
 			}
 			continue

@@ -71,7 +71,13 @@ func (v *view) ReadLog(_ context.Context, j events.Journal, from events.Offset, 
 func (m *memory) CreateJournal(context.Context, events.Row) (events.Row, error) {
 	panic("not a projector's")
 }
-func (m *memory) UpdateJournal(context.Context, events.Row) error { panic("not a projector's") }
+
+func (m *memory) UpdateJournal(_ context.Context, r events.Row) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.rows[r.Number-1] = r
+	return nil
+}
 
 func (m *memory) ListJournals(_ context.Context, after uint64, _ events.Consistency) ([]events.Row, error) {
 	m.mu.Lock()

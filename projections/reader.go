@@ -19,6 +19,7 @@ type Reader struct {
 type Timelines interface {
 	Checkpoints
 	Items
+	Rows
 }
 
 // NewReader returns a reader of the timelines in a store.
@@ -55,18 +56,8 @@ func (r *Reader) head(ctx context.Context, t Timeline) (events.Run, error) {
 	if err != nil {
 		return events.Run{}, err
 	}
-	first, err := r.first(ctx, t)
-	return events.Run{Head: stored.Last, First: first, Newest: item.Newest}, err
-}
-
-// first returns the seq of the oldest entry; what was before it was trimmed.
-func (r *Reader) first(ctx context.Context, t Timeline) (events.Seq, error) {
-	oldest, err := r.store.ReadItems(ctx, t, 0, 1, events.Strong)
-	if err != nil || len(oldest) == 0 {
-		return 1, err
-	}
-	item, err := oldest[0].Decode()
-	return item.First, err
+	begins, err := readMark(ctx, r.store, t.User)
+	return events.Run{Head: stored.Last, First: begins.first, Newest: item.Newest}, err
 }
 
 // Read returns the entries that follow after, as far as they stand in a row, up

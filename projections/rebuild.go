@@ -73,9 +73,7 @@ var (
 // A Rebuild makes the timelines of a shard again beside those that are read, while
 // projectors go on, and then has them read in place of those.
 type Rebuild struct {
-	Replay // into Version, which is not live
-	// Rows keep how far it is, so that one that was interrupted goes on from there.
-	Rows Rows
+	Replay // into Version, which is not live. Rows of the store keep how far it is
 	// Behind is the checkpoint up to which the version is known to be whole: a version
 	// that was live is, below the one by which another became live.
 	Behind CheckpointNumber
@@ -115,7 +113,7 @@ func (r *Rebuild) Run(ctx context.Context) (CheckpointNumber, error) {
 
 // place returns up to which checkpoint the version is known to be whole.
 func (r *Rebuild) place(ctx context.Context) (CheckpointNumber, error) {
-	row, err := r.Rows.GetRow(ctx, placesOfRebuilds, r.key())
+	row, err := r.Store.GetRow(ctx, placesOfRebuilds, r.key())
 	if errors.Is(err, events.ErrNotFound) {
 		return r.Behind, nil
 	}
@@ -124,11 +122,11 @@ func (r *Rebuild) place(ctx context.Context) (CheckpointNumber, error) {
 
 // keep stores it.
 func (r *Rebuild) keep(ctx context.Context, n CheckpointNumber) error {
-	return r.Rows.PutRows(ctx, []Row{{Space: placesOfRebuilds, Key: r.key(), Checkpoint: n}})
+	return r.Store.PutRows(ctx, []Row{{Space: placesOfRebuilds, Key: r.key(), Checkpoint: n}})
 }
 
-// placesOfRebuilds is the space of what rebuilds keep. No projection has that name.
-const placesOfRebuilds = "*rebuild"
+// placesOfRebuilds is the space of what rebuilds keep.
+const placesOfRebuilds = "rebuild"
 
 func (r *Rebuild) key() string { return fmt.Sprintf("shard %d, version %d", r.Shard, r.Version) }
 
@@ -136,7 +134,7 @@ func (r *Rebuild) key() string { return fmt.Sprintf("shard %d, version %d", r.Sh
 // projector it first sees to it that all that follows from the last one is there: whoever
 // goes back to the version before relies on that.
 func (r *Rebuild) switchAt(ctx context.Context, last CheckpointNumber) (CheckpointNumber, error) {
-	s := newShard(&Config{Log: r.Log, Checkpoints: r.Checkpoints, Items: r.Items, Meta: r.Meta}, newMetrics(nil), r.Shard)
+	s := newShard(&Config{Log: r.Store, Journals: r.Store, Checkpoints: r.Store, Items: r.Store, Meta: r.Meta}, newMetrics(nil), r.Shard)
 	if err := s.load(ctx); err != nil {
 		return 0, err
 	}
@@ -155,7 +153,7 @@ var ErrIsLive = errors.New("this version of the timelines is live")
 // its items. It may be called again, as is due if a rebuild of the version went on
 // meanwhile: that ends when it meets the checkpoint.
 func (r *Replay) Drop(ctx context.Context, k Upkeep) error {
-	v, err := ReadVersions(ctx, r.Checkpoints, r.Shard)
+	v, err := ReadVersions(ctx, r.Store, r.Shard)
 	if err != nil {
 		return err
 	}
@@ -165,7 +163,7 @@ func (r *Replay) Drop(ctx context.Context, k Upkeep) error {
 		}
 	}
 	var gone Timeline
-	return r.Items.ScanItems(ctx, r.Version, func(i Stored) error {
+	return r.Store.ScanItems(ctx, r.Version, func(i Stored) error {
 		if i.Timeline == gone || ShardOf(i.User.Slot(), r.Meta.Shards) != r.Shard {
 			return nil
 		}
@@ -177,7 +175,7 @@ func (r *Replay) Drop(ctx context.Context, k Upkeep) error {
 // giveUp appends the checkpoint that drops the version.
 func (r *Replay) giveUp(ctx context.Context) error {
 	for {
-		s := newShard(&Config{Log: r.Log, Checkpoints: r.Checkpoints, Items: r.Items, Meta: r.Meta}, newMetrics(nil), r.Shard)
+		s := newShard(&Config{Log: r.Store, Journals: r.Store, Checkpoints: r.Store, Items: r.Store, Meta: r.Meta}, newMetrics(nil), r.Shard)
 		err := s.load(ctx)
 		if err == nil && s.version == r.Version {
 			return fmt.Errorf("version %d of shard %d: %w", r.Version, r.Shard, ErrIsLive)

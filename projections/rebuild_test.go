@@ -120,15 +120,19 @@ func (b *bustle) round(p *Projector) {
 
 // look reads a user's timeline: what was there before still is, and nothing is missing.
 func (b *bustle) look(u events.User) {
-	run, err := b.reader.Read(b.t.Context(), u, 0, 0, 1<<30)
+	m, err := readMark(b.t.Context(), b.m.by(always), u)
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	before := b.seen[u]
-	if len(run.Events) < len(before) || !slices.EqualFunc(run.Events[:len(before)], before, bytes.Equal) {
-		b.t.Fatalf("%s had %d entries, and has %d now, or others", u, len(before), len(run.Events))
+	run, err := b.reader.Read(b.t.Context(), u, m.first-1, 0, 1<<30)
+	if err != nil {
+		b.t.Fatal(err)
 	}
-	b.seen[u] = run.Events
+	before := b.seen[u][min(int(m.first)-1, len(b.seen[u])):]
+	if len(run.Events) < len(before) || !slices.EqualFunc(run.Events[:len(before)], before, bytes.Equal) {
+		b.t.Fatalf("%s had %d entries from %d on, and has %d now, or others", u, len(before), m.first, len(run.Events))
+	}
+	b.seen[u] = append(slices.Grow(b.seen[u][:0:0], int(m.first)-1)[:m.first-1], run.Events...)
 }
 
 // rebuild rebuilds into a version, while all go on; what fails is tried again.
@@ -151,7 +155,7 @@ func (b *bustle) rebuild(s Shard, into Version, behind CheckpointNumber) (Checkp
 }
 
 func (b *bustle) to(v *view, s Shard, into Version, behind CheckpointNumber) *Rebuild {
-	return &Rebuild{Replay: Replay{Log: v, Checkpoints: v, Items: v, Meta: Meta{Shards: b.shards}, Shard: s, Version: into}, Behind: behind, Rows: v}
+	return &Rebuild{Replay: Replay{Store: v, Meta: Meta{Shards: b.shards}, Shard: s, Version: into}, Behind: behind}
 }
 
 // settle has everything come to its end, and holds the timelines that are read against

@@ -13,12 +13,10 @@ import (
 // by the same rules. If they are in the version that is read and written, nobody else
 // works on the shard meanwhile.
 type Replay struct {
-	Log         events.Log
-	Checkpoints Checkpoints
-	Items       Items
-	Meta        Meta
-	Shard       Shard
-	Version     Version // of the timelines made
+	Store   Store
+	Meta    Meta
+	Shard   Shard
+	Version Version // of the timelines made
 	// User limits the replay to one user of the shard. Every item is put again then, over
 	// what stands in its place, also where projectors go on: it is the same, or damaged.
 	User events.User
@@ -65,13 +63,13 @@ func (r *Replay) Run(ctx context.Context) error {
 
 // begin returns what fills the timelines with what follows from the checkpoints behind one.
 func (r *Replay) begin(ctx context.Context, behind CheckpointNumber) (*filler, error) {
-	last, _, err := r.Checkpoints.LastCheckpoint(ctx, r.Shard, events.Strong)
+	last, _, err := r.Store.LastCheckpoint(ctx, r.Shard, events.Strong)
 	if err != nil {
 		return nil, err
 	}
 	f := &filler{
 		Replay: r, maxTails: cmp.Or(r.maxTails, maxTails), putBytes: cmp.Or(r.putBytes, putBytes),
-		walk:     walk{log: r.Log, checkpoints: r.Checkpoints, shard: r.Shard, mine: usersOf(r.Shard, r.Meta.Shards)},
+		walk:     walk{store: r.Store, shard: r.Shard, mine: usersOf(r.Shard, r.Meta.Shards)},
 		progress: ReplayProgress{Last: last}, tails: make(map[events.User]tail), empty: r.Empty, began: time.Now(), kept: time.Now(),
 	}
 	if r.Rate > 0 {
@@ -83,7 +81,7 @@ func (r *Replay) begin(ctx context.Context, behind CheckpointNumber) (*filler, e
 	if err := f.walk.from(ctx, behind); err != nil {
 		return nil, err
 	}
-	f.walk.versions, err = versionsAt(ctx, r.Checkpoints, r.Shard, behind)
+	f.walk.versions, err = versionsAt(ctx, r.Store, r.Shard, behind)
 	return f, err
 }
 
@@ -151,23 +149,33 @@ func (f *filler) know(ctx context.Context, c *cover) error {
 		if _, known := f.tails[u]; known {
 			continue
 		}
-		var t tail
-		if !f.empty {
-			var err error
-			if t, err = newestOf(ctx, f.Items, f.timeline(u)); err != nil {
-				return err
-			}
+		t, err := f.tailOf(ctx, u)
+		if err != nil {
+			return err
 		}
 		f.tails[u] = t
 	}
 	return nil
 }
 
+// tailOf returns the end of what a user has of a timeline. Where there is nothing it begins
+// where those who read begin.
+func (f *filler) tailOf(ctx context.Context, u events.User) (t tail, err error) {
+	if !f.empty {
+		t, err = newestOf(ctx, f.Store, f.timeline(u))
+	}
+	if err != nil || t.last > 0 {
+		return t, err
+	}
+	m, err := readMark(ctx, f.Store, u)
+	return m.tail(), err
+}
+
 // flush puts what is pending, and then forgets tails if there are too many: they can be
 // read now.
 func (f *filler) flush(ctx context.Context) error {
 	if len(f.pending) > 0 {
-		if err := f.Items.PutItems(ctx, f.pending); err != nil {
+		if err := f.Store.PutItems(ctx, f.pending); err != nil {
 			return err
 		}
 	}

@@ -60,7 +60,7 @@ func write(t *testing.T, m *memory, r *rand.Rand, shards uint32) *scribe {
 func replayAll(t *testing.T, v *view, shards uint32, empty bool, r *rand.Rand) (failed int) {
 	t.Helper()
 	for s := range Shard(shards) {
-		replay := Replay{Log: v, Checkpoints: v, Items: v, Meta: Meta{Shards: shards}, Shard: s, Empty: empty}
+		replay := Replay{Store: v, Meta: Meta{Shards: shards}, Shard: s, Empty: empty}
 		replay.maxTails, replay.putBytes = 1+r.IntN(5), 1+r.IntN(1000)
 		var put uint64
 		replay.Told = func(p ReplayProgress) { put = p.Items }
@@ -196,7 +196,7 @@ func TestReplayNamesWhatTheLogLacks(t *testing.T) {
 	m.records["j:1"] = m.records["j:1"][:1]
 	v := m.by(always)
 	clear(m.items)
-	replay := Replay{Log: v, Checkpoints: v, Items: v, Meta: Meta{Shards: 1}, Empty: true}
+	replay := Replay{Store: v, Meta: Meta{Shards: 1}, Empty: true}
 	if err := replay.Run(t.Context()); !errors.Is(err, events.ErrCorrupt) {
 		t.Errorf("%v, want ErrCorrupt", err)
 	}
@@ -207,7 +207,7 @@ func TestReplayRefusesUnknownRules(t *testing.T) {
 	cp := Checkpoint{Rules: RulesVersion + 1, Full: 1}
 	m.checkpoints[0] = [][]byte{cp.Encode(0, 1)}
 	v := m.by(always)
-	replay := Replay{Log: v, Checkpoints: v, Items: v, Meta: Meta{Shards: 1}}
+	replay := Replay{Store: v, Meta: Meta{Shards: 1}}
 	if err := replay.Run(t.Context()); !errors.Is(err, ErrRules) {
 		t.Errorf("replay: %v, want ErrRules", err)
 	}
@@ -222,7 +222,7 @@ func TestReplayEndsWhenItIsStopped(t *testing.T) {
 	v := m.by(always)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	replay := Replay{Log: v, Checkpoints: v, Items: v, Meta: Meta{Shards: 1}}
+	replay := Replay{Store: v, Meta: Meta{Shards: 1}}
 	if err := replay.Run(ctx); !errors.Is(err, context.Canceled) {
 		t.Errorf("%v, want context.Canceled", err)
 	}

@@ -2,7 +2,15 @@ package projections
 
 import (
 	"context"
+	"errors"
 )
+
+// EmptyRows removes all rows that follow from checkpoints: what projections keep, and how
+// far rebuilds are. Which version of a projection is read stays, and so does where timelines
+// begin.
+func EmptyRows(ctx context.Context, rows Rows) error {
+	return errors.Join(rows.DeleteRows(ctx, rowsOfProjections), rows.DeleteRows(ctx, placesOfRebuilds))
+}
 
 // A Row is what a projection keeps besides timelines, at a key of a space. It follows from
 // a checkpoint, and those before it.

@@ -20,9 +20,10 @@ var ErrRules = fmt.Errorf("%w: unknown version of the rules", events.ErrFormat)
 
 // A placed event is one that gives a shard entries.
 type placed struct {
-	id   events.ID
-	raw  []byte
-	a, b events.User // its recipients in this shard; b is empty if there is one only
+	id      events.ID
+	raw     []byte
+	journal uint64
+	a, b    events.User // its recipients in this shard; b is empty if there is one only
 }
 
 // place applies rules 1 to an event, for the users that mine accepts. ok is
@@ -115,6 +116,7 @@ func (c *cover) addIf(r record, mine func(events.User) bool, fit func(events, gi
 			ended = ended || isEnd(raw)
 			continue
 		}
+		p.journal = r.journal
 		fresh = append(fresh, p)
 		n := 1
 		if p.b != "" {

@@ -3,7 +3,6 @@ package projections
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -144,7 +143,11 @@ func (s *shard) recover(ctx context.Context, c *cover, m Position, from events.O
 			return err
 		}
 		if len(recs) == 0 {
-			return fmt.Errorf("%w: record %d of journal %d is missing, which checkpoint %d of shard %d covers", events.ErrCorrupt, at, m.Journal, s.n, s.id)
+			err := unread(ctx, s.cfg.Journals, m.Journal, at, s.n, s.id)
+			if errors.Is(err, errTrimmed) {
+				return nil // nobody has an entry of it any more
+			}
+			return err
 		}
 		for _, rec := range recs {
 			if at > m.Offset {

@@ -79,6 +79,26 @@ type Items interface {
 	ScanItems(ctx context.Context, v Version, visit func(Stored) error) error
 }
 
+// Source is what all projections follow from.
+type Source interface {
+	events.Log
+	events.Journals
+	Checkpoints
+}
+
+// Store is what projections read and write.
+type Store interface {
+	Source
+	Items
+	Rows
+}
+
+// Whole is all of a store, for those who work on it as a whole.
+type Whole interface {
+	Store
+	Upkeep
+}
+
 // Upkeep is what a storage engine does for a store that is made whole again. Nobody
 // else works on the store meanwhile.
 type Upkeep interface {
@@ -89,6 +109,9 @@ type Upkeep interface {
 	// CutCheckpoints removes the checkpoints of a shard from a number on, the last one
 	// first: after an error those that are left follow each other.
 	CutCheckpoints(ctx context.Context, s Shard, from CheckpointNumber) error
+
+	// DeleteRecords removes all records of a journal. It may be called again.
+	DeleteRecords(ctx context.Context, j events.Journal) error
 
 	// DeleteItems removes the items of a timeline whose last seq is below a seq.
 	DeleteItems(ctx context.Context, t Timeline, below events.Seq) error

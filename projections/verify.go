@@ -27,15 +27,6 @@ type Verification struct {
 	Told func(VerifyProgress)
 }
 
-// Whole is all of a store that a Verification reads.
-type Whole interface {
-	events.Log
-	events.Journals
-	Checkpoints
-	Items
-	Upkeep
-}
-
 // A Finding is a difference between what stands in a store and what should.
 type Finding struct {
 	Where    string // names the place for people
@@ -54,6 +45,8 @@ type VerifyProgress struct {
 	Items    uint64 // of the timelines, held against what they should be
 	Due      uint64 // items of a shard's last checkpoint that are not there: its next projector writes them (R7)
 	Found    uint64 // differences
+	// What was trimmed is not verified: journals, and the beginnings of timelines.
+	TrimmedJournals, TrimmedTimelines uint64
 }
 
 // Run verifies, and returns what it went through. The error is one that kept it from
@@ -112,8 +105,13 @@ func (r *verifier) log(ctx context.Context) error {
 	if err != nil {
 		return r.unreadable("the log", "journals that can be read", err)
 	}
-	journals := slices.Sorted(maps.Keys(ends))
-	for _, number := range journals {
+	for _, row := range rows {
+		if row.Trimmed {
+			r.progress.TrimmedJournals++
+			delete(ends, row.Number) // if something of it is left it counts for nothing
+		}
+	}
+	for _, number := range slices.Sorted(maps.Keys(ends)) {
 		if number > uint64(len(rows)) {
 			r.found(Finding{Where: "journal " + string(events.JournalNumbered(number)), Expected: "a row, as it has records", Found: nothing})
 		}
@@ -192,6 +190,7 @@ type scope struct {
 	last     CheckpointNumber
 	version  Version
 	accounts map[events.User]account
+	begins   map[events.User]events.Seq // of timelines that were trimmed
 }
 
 // timelines replays each shard's checkpoints and holds what should follow from them
@@ -213,6 +212,7 @@ func (r *verifier) timelines(ctx context.Context) error {
 		return err
 	}
 	for _, sc := range scopes {
+		r.progress.TrimmedTimelines += uint64(len(sc.begins))
 		if users := differ[sc.shard]; len(users) > 0 {
 			if err := r.compare(ctx, sc, users); err != nil {
 				return err
@@ -228,7 +228,7 @@ func (r *verifier) account(ctx context.Context, s Shard) (*scope, error) {
 	if err != nil || last == nil {
 		return nil, err
 	}
-	sc := &scope{shard: s, last: last.n, version: last.version, accounts: make(map[events.User]account)}
+	sc := &scope{shard: s, last: last.n, version: last.version, accounts: make(map[events.User]account), begins: make(map[events.User]events.Seq)}
 	err = r.replay(ctx, sc, func(*cover) bool { return true }, func(item Stored) error {
 		a := sc.accounts[item.User]
 		a.add(r.seed, &item)
@@ -283,7 +283,7 @@ func (r *verifier) checkpoints(ctx context.Context, s Shard) (*lastOne, error) {
 // replay calls visit with each item that should stand in the shard's timelines, of the
 // checkpoints that wanted picks, in the order in which they were written.
 func (r *verifier) replay(ctx context.Context, sc *scope, wanted func(*cover) bool, visit func(Stored) error) error {
-	w := walk{log: r.Store, checkpoints: r.Store, shard: sc.shard, mine: usersOf(sc.shard, r.Meta.Shards)}
+	w := walk{store: r.Store, shard: sc.shard, mine: usersOf(sc.shard, r.Meta.Shards)}
 	if err := w.from(ctx, 0); err != nil {
 		return err
 	}
@@ -292,10 +292,16 @@ func (r *verifier) replay(ctx context.Context, sc *scope, wanted func(*cover) bo
 		if n > sc.last {
 			return errEnough
 		}
+		if err := r.begin(ctx, sc, c.order, tails); err != nil {
+			return err
+		}
 		r.progress.Replayed += uint64(len(c.events))
 		r.tell()
 		pick := wanted(c)
 		for _, g := range c.gifts(n, tails) {
+			if tails[g.user].checkpoint >= n {
+				continue // it was trimmed
+			}
 			tails[g.user] = tailOf(&g.item)
 			if !pick {
 				continue
@@ -310,6 +316,24 @@ func (r *verifier) replay(ctx context.Context, sc *scope, wanted func(*cover) bo
 		return nil
 	}
 	return err
+}
+
+// begin adds the tails of users who are met for the first time: those behind which their
+// timelines begin.
+func (r *verifier) begin(ctx context.Context, sc *scope, users []events.User, tails map[events.User]tail) error {
+	for _, u := range users {
+		if _, met := tails[u]; met {
+			continue
+		}
+		m, err := readMark(ctx, r.Store, u)
+		if err != nil {
+			return err
+		}
+		if tails[u] = m.tail(); m.first > 1 {
+			sc.begins[u] = m.first
+		}
+	}
+	return nil
 }
 
 // scan holds what stands in the timelines against the accounts, and returns the users of
@@ -342,7 +366,7 @@ func (r *verifier) scan(ctx context.Context, scopes []*scope) (map[Shard]map[eve
 					sc = nil
 				}
 			}
-			if sc == nil {
+			if sc == nil || i.Last < sc.begins[at] {
 				return nil
 			}
 			r.progress.Items++
@@ -415,6 +439,9 @@ func (r *verifier) item(ctx context.Context, sc *scope, want *Stored) error {
 	case err != nil:
 		return err
 	case len(got) == 0 || got[0].Last != want.Last:
+		if m, err := readMark(ctx, r.Store, want.User); err != nil || want.Last < m.first {
+			return err // trimmed meanwhile
+		}
 		f.Found = nothing
 	case bytes.Equal(got[0].Data, want.Data):
 		return nil
@@ -457,7 +484,7 @@ func (r *verifier) strangers(ctx context.Context, sc *scope, u events.User, due 
 		}
 		for _, s := range items {
 			next = s.Last + 1
-			if item, err := s.Decode(); due[s.Last] || err == nil && item.Checkpoint > sc.last {
+			if item, err := s.Decode(); due[s.Last] || s.Last < sc.begins[u] || err == nil && item.Checkpoint > sc.last {
 				continue
 			}
 			r.found(Finding{Where: fmt.Sprintf("timeline of %s, item that ends at seq %d", t, s.Last), User: u, Seq: s.Last, Expected: nothing, Found: describe(&s)})

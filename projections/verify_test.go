@@ -19,6 +19,14 @@ func (m *memory) CutCheckpoints(context.Context, Shard, CheckpointNumber) error 
 	panic("not cut here")
 }
 
+// DeleteRecords implements Upkeep.
+func (m *memory) DeleteRecords(_ context.Context, j events.Journal) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.records, j)
+	return nil
+}
+
 // DeleteItems implements Upkeep.
 func (m *memory) DeleteItems(_ context.Context, t Timeline, below events.Seq) error {
 	m.mu.Lock()

@@ -2,6 +2,7 @@ package projections
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"timberline/events"
@@ -10,15 +11,15 @@ import (
 // A walk goes through the checkpoints of a shard, in order, with what each covers. It
 // writes nothing.
 type walk struct {
-	log         events.Log
-	checkpoints Checkpoints
-	shard       Shard
-	mine        func(events.User) bool
+	store Source
+	shard Shard
+	mine  func(events.User) bool
 
 	n        CheckpointNumber           // the last one visited
 	at       positions                  // as of n
 	versions Versions                   // as of n, if they were as the walk began
 	ahead    map[uint64][]events.Record // of each journal: read, but not covered yet
+	trimmed  map[uint64]bool            // journals without records, as of the walk's beginning
 }
 
 // A checkpoint covers little of a journal, so more is read than it needs and kept for
@@ -31,19 +32,22 @@ const (
 // from makes the walk go on behind checkpoint n.
 func (w *walk) from(ctx context.Context, n CheckpointNumber) (err error) {
 	w.n, w.versions, w.ahead = n, newVersions(), make(map[uint64][]events.Record)
-	w.at, err = positionsAt(ctx, w.checkpoints, w.shard, n)
+	if w.trimmed, err = trimmedJournals(ctx, w.store); err != nil {
+		return err
+	}
+	w.at, err = positionsAt(ctx, w.store, w.shard, n)
 	return err
 }
 
 // run calls visit with each checkpoint that follows and what it newly covers, in order,
 // until there is no more.
 func (w *walk) run(ctx context.Context, visit func(CheckpointNumber, *cover) error) error {
-	return eachCheckpoint(ctx, w.checkpoints, w.shard, w.n+1, func(n CheckpointNumber, cp *Checkpoint) error {
+	return eachCheckpoint(ctx, w.store, w.shard, w.n+1, func(n CheckpointNumber, cp *Checkpoint) error {
 		var c cover
 		for _, m := range cp.Moved {
 			from, open := w.at.next(m.Journal)
-			if !open {
-				continue
+			if !open || w.trimmed[m.Journal] {
+				continue // of what was trimmed nobody has an entry any more
 			}
 			if err := w.cover(ctx, n, &c, m, from); err != nil {
 				return err
@@ -61,11 +65,11 @@ func (w *walk) cover(ctx context.Context, n CheckpointNumber, c *cover, m Positi
 	recs := w.ahead[m.Journal]
 	for at := from; at <= m.Offset; at++ {
 		if len(recs) == 0 {
-			if recs, err = w.log.ReadLog(ctx, events.JournalNumbered(m.Journal), at, aheadBytes, events.Strong); err != nil {
+			if recs, err = w.store.ReadLog(ctx, events.JournalNumbered(m.Journal), at, aheadBytes, events.Strong); err != nil {
 				return err
 			}
 			if len(recs) == 0 {
-				return fmt.Errorf("%w: record %d of journal %d is missing, which checkpoint %d of shard %d covers", events.ErrCorrupt, at, m.Journal, n, w.shard)
+				return unread(ctx, w.store, m.Journal, at, n, w.shard)
 			}
 		}
 		if err := c.take(record{m.Journal, at, recs[0]}, w.mine); err != nil {
@@ -80,4 +84,32 @@ func (w *walk) cover(ctx context.Context, n CheckpointNumber, c *cover, m Positi
 		delete(w.ahead, m.Journal)
 	}
 	return nil
+}
+
+// trimmedJournals returns the numbers of the journals whose records were removed.
+func trimmedJournals(ctx context.Context, js events.Journals) (map[uint64]bool, error) {
+	rows, err := js.ListJournals(ctx, 0, events.Strong)
+	trimmed := make(map[uint64]bool)
+	for _, row := range rows {
+		if row.Trimmed {
+			trimmed[row.Number] = true
+		}
+	}
+	return trimmed, err
+}
+
+// errTrimmed says that journals were trimmed while they were gone through: what was made
+// of them so far may lack what somebody has no more. It is to be begun anew.
+var errTrimmed = errors.New("journals were trimmed meanwhile: run it again")
+
+// unread says why a record that a checkpoint covers is not there.
+func unread(ctx context.Context, js events.Journals, journal uint64, at events.Offset, n CheckpointNumber, s Shard) error {
+	trimmed, err := trimmedJournals(ctx, js)
+	switch {
+	case err != nil:
+		return err
+	case trimmed[journal]:
+		return errTrimmed
+	}
+	return fmt.Errorf("%w: record %d of journal %d is missing, which checkpoint %d of shard %d covers", events.ErrCorrupt, at, journal, n, s)
 }

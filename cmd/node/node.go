@@ -27,6 +27,7 @@ type Engine interface {
 	events.Journals
 	projections.Checkpoints
 	projections.Items
+	projections.Rows
 }
 
 // Config says what a process is made of.

@@ -171,7 +171,7 @@ func (r *run) entries() (n int) {
 
 // rebuild makes the timelines again, beside those that are read.
 func (r *run) rebuild(ctx context.Context) error {
-	rebuild := projections.Rebuild{Replay: r.replay(1), Rows: r.store}
+	rebuild := projections.Rebuild{Replay: r.replay(1)}
 	rebuild.Told = func(p projections.ReplayProgress) {
 		r.report.Items = p.Items
 		r.report.PeakMiB = max(r.report.PeakMiB, residentMiB())
@@ -182,7 +182,7 @@ func (r *run) rebuild(ctx context.Context) error {
 }
 
 func (r *run) replay(v projections.Version) projections.Replay {
-	return projections.Replay{Log: r.store, Checkpoints: r.store, Items: r.store, Meta: r.store.Meta(), Version: v, Empty: v > 0}
+	return projections.Replay{Store: r.store, Meta: r.store.Meta(), Version: v, Empty: v > 0}
 }
 
 // verify holds what was rebuilt, which is live by now, against log and checkpoints.
@@ -211,9 +211,8 @@ func (r *run) bulk(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	b := &bulk{db: db, report: r.report}
 	replay := r.replay(2)
-	replay.Items = b
+	replay.Store = &bulk{Store: r.store, db: db, report: r.report}
 	err = replay.Run(ctx)
 	began := time.Now()
 	err = errors.Join(err, db.LogData(nil, raw.Sync))
@@ -223,7 +222,7 @@ func (r *run) bulk(ctx context.Context) error {
 
 // A bulk is the items of a replay as Pebble alone takes them.
 type bulk struct {
-	projections.Items
+	projections.Store
 	db     *raw.DB
 	report *Report
 }

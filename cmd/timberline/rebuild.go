@@ -194,12 +194,12 @@ func statusOf(shard projections.Shard, v *projections.Versions) *versions {
 
 // replay returns what makes timelines of a shard again, in a version.
 func (w *rebuildWork) replay(s wholeStore, shard projections.Shard, v projections.Version) projections.Replay {
-	return projections.Replay{Log: s, Checkpoints: s, Items: s, Meta: s.Meta(), Shard: shard, Version: v, Rate: w.Rate}
+	return projections.Replay{Store: s, Meta: s.Meta(), Shard: shard, Version: v, Rate: w.Rate}
 }
 
 // shard makes the timelines of a shard again, and has them read.
 func (w *rebuildWork) shard(ctx context.Context, s wholeStore, shard projections.Shard, v *projections.Versions, tell func(report)) error {
-	r := projections.Rebuild{Replay: w.replay(s, shard, v.Next), Rows: s}
+	r := projections.Rebuild{Replay: w.replay(s, shard, v.Next)}
 	if w.Back {
 		switch {
 		case v.Since == 0:

@@ -31,7 +31,6 @@ type work interface {
 // wholeStore is a store as a work has it.
 type wholeStore interface {
 	projections.Whole
-	projections.Rows
 	Meta() projections.Meta
 }
 

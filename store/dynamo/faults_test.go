@@ -275,6 +275,11 @@ func (p patientStore) DeleteRows(ctx context.Context, prefix string) error {
 	return err
 }
 
+func (p patientStore) DeleteRecords(ctx context.Context, j events.Journal) error {
+	_, err := again(func() (none struct{}, err error) { return none, p.Store.DeleteRecords(ctx, j) })
+	return err
+}
+
 func (p patientStore) DeleteItems(ctx context.Context, t projections.Timeline, below events.Seq) error {
 	_, err := again(func() (none struct{}, err error) { return none, p.Store.DeleteItems(ctx, t, below) })
 	return err

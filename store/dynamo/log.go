@@ -66,7 +66,7 @@ func (s *Store) UpdateJournal(ctx context.Context, r events.Row) error {
 		if row, err = events.UnsealRow(r.Number, stands); err != nil {
 			return err
 		}
-		row.Counter, row.Ended = r.Counter, r.Ended
+		row.Counter, row.Ended, row.Trimmed = r.Counter, r.Ended, row.Trimmed || r.Trimmed
 		is := row.Seal()
 		if bytes.Equal(is, stands) {
 			return nil

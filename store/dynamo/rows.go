@@ -171,10 +171,7 @@ func (s *Store) deleteAll(ctx context.Context, rows []item) error {
 		if err != nil {
 			return err
 		}
-		g.Go(func() error {
-			_, err := call(ctx, s, "DeleteItem", s.db.DeleteItem, &dynamodb.DeleteItemInput{TableName: aws.String(s.name(rowsTable)), Key: rowKey(row.Space, row.Key)})
-			return err
-		})
+		g.Go(func() error { return s.delete(ctx, rowsTable, rowKey(row.Space, row.Key)) })
 	}
 	return g.Wait()
 }

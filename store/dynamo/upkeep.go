@@ -12,6 +12,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
+	"golang.org/x/sync/errgroup"
+
 	"timberline/events"
 	"timberline/projections"
 )
@@ -88,6 +90,34 @@ func (s *Store) remove(ctx context.Context, p place, was []byte) error {
 	if other := (*types.ConditionalCheckFailedException)(nil); errors.As(err, &other) {
 		return nil // an earlier attempt has landed, or the caller meets what stands there now
 	}
+	return err
+}
+
+// DeleteRecords implements projections.Upkeep: some are read, and then deleted, some at a
+// time. Nothing is put in the place of a deleted record, so a late delete does no harm.
+func (s *Store) DeleteRecords(ctx context.Context, j events.Journal) error {
+	for {
+		all, err := s.scan(ctx, recordPlace(j, 0), deleteBytes, events.Strong)
+		if err == nil {
+			g, ctx := errgroup.WithContext(ctx)
+			g.SetLimit(parallel)
+			for _, f := range all {
+				g.Go(func() error { return s.delete(ctx, logTable, recordPlace(j, events.Offset(f.number)).key()) })
+			}
+			err = g.Wait()
+		}
+		if err != nil {
+			return fmt.Errorf("delete the records of journal %s: %w", j, err)
+		}
+		if len(all) == 0 {
+			return nil
+		}
+	}
+}
+
+// delete deletes an item, whatever it is.
+func (s *Store) delete(ctx context.Context, t *table, key item) error {
+	_, err := call(ctx, s, "DeleteItem", s.db.DeleteItem, &dynamodb.DeleteItemInput{TableName: aws.String(s.name(t)), Key: key})
 	return err
 }
 

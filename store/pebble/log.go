@@ -70,7 +70,7 @@ func (s *Store) UpdateJournal(_ context.Context, r events.Row) error {
 	if err != nil {
 		return err
 	}
-	stands.Counter, stands.Ended = r.Counter, r.Ended
+	stands.Counter, stands.Ended, stands.Trimmed = r.Counter, r.Ended, stands.Trimmed || r.Trimmed
 	b := s.db.NewBatch()
 	if err := b.Set(key, stands.Seal(), nil); err != nil {
 		return fmt.Errorf("row of journal %d: %w", r.Number, err)

@@ -199,6 +199,15 @@ func (s *Store) CutCheckpoints(_ context.Context, shard projections.Shard, from 
 	return nil
 }
 
+// DeleteRecords implements projections.Upkeep: all in one batch.
+func (s *Store) DeleteRecords(_ context.Context, j events.Journal) error {
+	prefix := journalPrefix(j)
+	if err := s.remove(prefix, after(prefix)); err != nil {
+		return fmt.Errorf("delete the records of journal %s: %w", j, err)
+	}
+	return nil
+}
+
 // DeleteItems implements projections.Upkeep: all in one batch.
 func (s *Store) DeleteItems(_ context.Context, t projections.Timeline, below events.Seq) error {
 	if err := s.remove(timelinePrefix(t), itemKey(t, below)); err != nil {

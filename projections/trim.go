@@ -1,0 +1,253 @@
+package projections
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"time"
+
+	"timberline/events"
+	"timberline/events/fields"
+)
+
+// A mark says where a timeline begins of which the beginning was trimmed. It follows from
+// nothing else, and never goes back.
+type mark struct {
+	first      events.Seq       // that can be read
+	checkpoint CheckpointNumber // of the item that begins with it
+	newest     events.ID        // the highest id below it
+}
+
+// Fields lists the stored fields.
+func (m *mark) Fields(v fields.Visitor) {
+	fields.Uint(v, 1, "first", &m.first)
+	fields.Uint(v, 2, "checkpoint", &m.checkpoint)
+	fields.ID(v, 3, "newest", &m.newest)
+}
+
+// tail is the state behind which the timeline begins.
+func (m *mark) tail() tail {
+	if m.first <= 1 {
+		return tail{}
+	}
+	return tail{last: m.first - 1, newest: m.newest, checkpoint: m.checkpoint - 1}
+}
+
+// marksOf names the space of a user's mark.
+func marksOf(u events.User) string { return "trim/" + string(u) }
+
+const markKey = "first"
+
+// readMark reads where a user's timeline begins: at 1 if nothing was trimmed.
+func readMark(ctx context.Context, rows Rows, u events.User) (mark, error) {
+	row, err := rows.GetRow(ctx, marksOf(u), markKey)
+	if errors.Is(err, events.ErrNotFound) {
+		return mark{first: 1}, nil
+	}
+	var m mark
+	if err == nil {
+		err = unsealRow(&row, &m)
+	}
+	return m, err
+}
+
+// keepMark makes a mark durable, unless one stands that is as high.
+func keepMark(ctx context.Context, rows Rows, u events.User, m mark) error {
+	row := Row{Space: marksOf(u), Key: markKey, Checkpoint: CheckpointNumber(m.first)}
+	return rows.PutRows(ctx, []Row{sealRow(row, &m)})
+}
+
+// A Trim takes the beginnings of timelines away, item by item, and never a timeline's newest
+// one. Readers are told where a timeline begins. What was trimmed is out of rebuilds and
+// verifications. It works beside projectors and readers, and may be run again at any time.
+type Trim struct {
+	Store Whole
+	Meta  Meta
+	// Keep is how many entries stay at least, and Before up to when, by their ids: an item
+	// is trimmed if as many entries stand behind it, and all up to it are older. Zero: it
+	// does not count. One of both is needed.
+	Keep   uint64
+	Before time.Time
+	Told   func(TrimProgress) // is called now and then; nil: nobody is
+}
+
+// TrimProgress is how far a Trim is.
+type TrimProgress struct {
+	Users   uint64 // looked at
+	Trimmed uint64 // of them
+	Entries uint64 // that cannot be read any more
+}
+
+// Run trims all timelines.
+func (t *Trim) Run(ctx context.Context) (p TrimProgress, err error) {
+	if t.Keep == 0 && t.Before.IsZero() {
+		return p, errors.New("trim: neither how many entries stay nor up to when")
+	}
+	versions := make(map[Version]map[Shard]bool)
+	for s := range Shard(t.Meta.Shards) {
+		v, err := ReadVersions(ctx, t.Store, s)
+		if err != nil {
+			return p, err
+		}
+		if versions[v.Live] == nil {
+			versions[v.Live] = make(map[Shard]bool)
+		}
+		versions[v.Live][s] = true
+	}
+	for v, shards := range versions {
+		if err := t.version(ctx, v, shards, &p); err != nil {
+			return p, err
+		}
+	}
+	return p, nil
+}
+
+// version trims the timelines of a version, of the shards where it is live.
+func (t *Trim) version(ctx context.Context, v Version, shards map[Shard]bool, p *TrimProgress) error {
+	var at Timeline
+	var ends []mark // of the items of at: where it would begin behind each, of which checkpoint is not known yet
+	trim := func() error {
+		if at.User == "" {
+			return nil
+		}
+		p.Users++
+		if t.Told != nil {
+			t.Told(*p)
+		}
+		return t.timeline(ctx, at, ends, p)
+	}
+	err := t.Store.ScanItems(ctx, v, func(s Stored) error {
+		if !shards[ShardOf(s.User.Slot(), t.Meta.Shards)] {
+			return nil
+		}
+		item, err := s.Decode()
+		if err != nil {
+			return err
+		}
+		if s.Timeline != at {
+			if err := trim(); err != nil {
+				return err
+			}
+			at, ends = s.Timeline, ends[:0]
+		}
+		if n := len(ends); n > 0 {
+			ends[n-1].checkpoint = item.Checkpoint
+		}
+		ends = append(ends, mark{first: s.Last + 1, newest: item.Newest})
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return trim()
+}
+
+// timeline trims one timeline, of which it is known where it would begin behind each item.
+func (t *Trim) timeline(ctx context.Context, at Timeline, ends []mark, p *TrimProgress) error {
+	is, err := readMark(ctx, t.Store, at.User)
+	if err != nil {
+		return err
+	}
+	head := ends[len(ends)-1].first - 1
+	begins := is
+	for _, m := range ends[:len(ends)-1] { // the newest item stays
+		if uint64(head-(m.first-1)) < t.Keep || !t.Before.IsZero() && !m.newest.Time().Before(t.Before) {
+			break
+		}
+		if m.first > begins.first {
+			begins = m
+		}
+	}
+	if begins.first > is.first {
+		if err := keepMark(ctx, t.Store, at.User, begins); err != nil {
+			return err
+		}
+		p.Trimmed++
+		p.Entries += uint64(begins.first - is.first)
+	}
+	if begins.first == 1 || ends[0].first > begins.first { // nothing, or what an interrupted one has left
+		return nil
+	}
+	return t.Store.DeleteItems(ctx, at, begins.first)
+}
+
+// TrimJournals removes the records of the journals that all timelines have outlived: that
+// have ended, that each shard has read to the end, and of which no timeline still has an
+// entry. Their rows stay, and say so. The newest journal with records always stays, as new
+// processes set their clocks by it (R4). It returns the numbers of those removed.
+func (t *Trim) TrimJournals(ctx context.Context) (gone []uint64, err error) {
+	rows, err := t.Store.ListJournals(ctx, 0, events.Strong)
+	if err != nil {
+		return nil, err
+	}
+	ends, err := t.Store.JournalEnds(ctx)
+	if err != nil {
+		return nil, err
+	}
+	newest := slices.Max(append(slices.Collect(maps.Keys(ends)), 0))
+	old := make(map[uint64]bool)
+	for number := range ends {
+		old[number] = number != newest
+	}
+	for s := range Shard(t.Meta.Shards) {
+		if err := t.spare(ctx, s, old); err != nil {
+			return nil, err
+		}
+	}
+	for _, row := range rows {
+		if !old[row.Number] && !row.Trimmed {
+			continue
+		}
+		if !row.Trimmed {
+			row.Trimmed = true
+			if err := t.Store.UpdateJournal(ctx, row); err != nil {
+				return gone, err
+			}
+		}
+		if _, left := ends[row.Number]; !left {
+			continue
+		}
+		if err := t.Store.DeleteRecords(ctx, row.Journal()); err != nil {
+			return gone, err
+		}
+		gone = append(gone, row.Number)
+	}
+	return gone, nil
+}
+
+// spare takes the journals out of old that a shard still needs.
+func (t *Trim) spare(ctx context.Context, s Shard, old map[uint64]bool) error {
+	w := walk{store: t.Store, shard: s, mine: usersOf(s, t.Meta.Shards)}
+	if err := w.from(ctx, 0); err != nil {
+		return err
+	}
+	trimmed := make(map[events.User]CheckpointNumber) // up to that one
+	err := w.run(ctx, func(n CheckpointNumber, c *cover) error {
+		for _, u := range c.order {
+			if _, known := trimmed[u]; known {
+				continue
+			}
+			m, err := readMark(ctx, t.Store, u)
+			if err != nil {
+				return err
+			}
+			trimmed[u] = m.tail().checkpoint
+		}
+		for _, p := range c.events {
+			if n > trimmed[p.a] || p.b != "" && n > trimmed[p.b] {
+				old[p.journal] = false
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for number := range old {
+		if _, open := w.at.next(number); open {
+			old[number] = false // not read to its end
+		}
+	}
+	return nil
+}

@@ -1,0 +1,169 @@
+package projections
+
+import (
+	"errors"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"timberline/bus/local"
+	"timberline/events"
+)
+
+// What is left after trims reads on as before, wherever one was interrupted; a rebuild makes
+// it again, and a verification finds it whole.
+func TestTrimmedTimelinesBeginLaterAndGoOn(t *testing.T) {
+	trimmed, gone := uint64(0), 0
+	for seed := range uint64(150) {
+		b := newBustle(t, seed)
+		r := rand.New(rand.NewPCG(seed, 13))
+		s := b.m.by(func(string) (bool, error) {
+			b.actSometimes()
+			if r.IntN(60) == 0 {
+				return r.IntN(2) == 0, errors.New("throttled")
+			}
+			return true, nil
+		})
+		for range 3 {
+			for range 80 {
+				b.act()
+			}
+			trim := &Trim{Store: s, Meta: Meta{Shards: b.shards}, Keep: uint64(1 + r.IntN(10))}
+			for done := false; !done; {
+				p, err := trim.Run(t.Context())
+				trimmed += p.Entries
+				if events.Final(err) {
+					t.Fatal(err)
+				}
+				done = err == nil
+			}
+			if r.IntN(2) == 0 {
+				journals, err := trim.TrimJournals(t.Context())
+				if events.Final(err) {
+					t.Fatal(err)
+				}
+				gone += len(journals)
+			}
+			if r.IntN(2) == 0 {
+				shard := Shard(r.IntN(int(b.shards)))
+				rebuild := b.to(s, shard, b.versions(shard).Next, 0)
+				for {
+					_, err := rebuild.Run(t.Context())
+					if err == nil {
+						break
+					}
+					if events.Final(err) {
+						t.Fatal(err)
+					}
+				}
+			}
+			b.complete()
+			if all, p := verify(t, b.m, b.shards, false); len(all) > 0 {
+				t.Fatalf("seed %d: %v, %+v", seed, all, p)
+			}
+			for u := range 6 {
+				b.look(events.User("u" + string(rune('0'+u))))
+			}
+		}
+	}
+	if trimmed < 1000 || gone < 20 {
+		t.Errorf("%d entries and %d journals were trimmed: that proves little", trimmed, gone)
+	}
+}
+
+// complete lands what is late, and has a projector do what is due.
+func (b *bustle) complete() {
+	b.t.Helper()
+	for _, item := range b.late {
+		b.m.putItem(item)
+	}
+	b.late = nil
+	p := newProjector(b.t, b.m.by(always), new(local.Bus), b.shards)
+	if err := p.catchUp(b.t.Context()); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+func TestTrimKeepsWhatItIsToldTo(t *testing.T) {
+	b := newBustle(t, 6)
+	for range 400 {
+		b.act()
+	}
+	b.settle("before")
+	heads := make(map[Timeline]events.Seq)
+	for at, items := range b.m.items {
+		heads[at] = items[len(items)-1].Last
+	}
+	trim := &Trim{Store: b.m.by(always), Meta: Meta{Shards: b.shards}, Keep: 7}
+	if _, err := (&Trim{Store: trim.Store, Meta: trim.Meta}).Run(t.Context()); err == nil {
+		t.Error("it trims without being told what stays")
+	}
+	p, err := trim.Run(t.Context())
+	if err != nil || p.Users == 0 || p.Trimmed == 0 {
+		t.Fatalf("%+v, %v", p, err)
+	}
+	for at, items := range b.m.items {
+		run, err := b.reader.Head(t.Context(), at.User)
+		if err != nil {
+			t.Fatal(err)
+		}
+		left := run.Head - run.First + 1
+		oldest, err := items[0].Decode()
+		if err != nil || oldest.First != run.First || run.Head != heads[at] || left < min(7, heads[at]) {
+			t.Errorf("%s: %d to %d can be read, item %d is the oldest, %v", at, run.First, run.Head, oldest.First, err)
+		}
+		if last := oldest.Last(); run.First > 1 && run.Head-last >= 7 {
+			t.Errorf("%s: entries up to %d could have been trimmed, too, of %d", at, last, run.Head)
+		}
+	}
+	if again, err := trim.Run(t.Context()); err != nil || again.Trimmed != 0 {
+		t.Errorf("trimmed again: %+v, %v", again, err)
+	}
+	// The ids of the log are of the year 1970.
+	if p, err := (&Trim{Store: trim.Store, Meta: trim.Meta, Before: time.Unix(0, 0)}).Run(t.Context()); err != nil || p.Trimmed != 0 {
+		t.Errorf("trimmed up to before the first: %+v, %v", p, err)
+	}
+	if _, err := (&Trim{Store: trim.Store, Meta: trim.Meta, Before: time.Unix(1e6, 0)}).Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for at, items := range b.m.items {
+		if len(items) != 1 || items[0].Last != heads[at] {
+			t.Errorf("%s has %d items left, want the newest", at, len(items))
+		}
+	}
+}
+
+// A reader whose cursor is below what can be read is told where it begins.
+func TestReaderIsToldWhereATrimmedTimelineBegins(t *testing.T) {
+	b := newBustle(t, 8)
+	for range 300 {
+		b.act()
+	}
+	b.settle("before")
+	if _, err := (&Trim{Store: b.m.by(always), Meta: Meta{Shards: b.shards}, Keep: 5}).Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	told := 0
+	for at := range b.m.items {
+		head, err := b.reader.Head(t.Context(), at.User)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if head.First == 1 {
+			continue
+		}
+		told++
+		for _, after := range []events.Seq{0, head.First - 2} {
+			if run, err := b.reader.Read(t.Context(), at.User, after, 0, 1<<20); err != nil || len(run.Events) > 0 || run.First != head.First || run.Head != head.Head {
+				t.Errorf("%s after %d: %d entries, %d to %d, %v", at, after, len(run.Events), run.First, run.Head, err)
+			}
+		}
+		run, err := b.reader.Read(t.Context(), at.User, head.First-1, 0, 1<<20)
+		if err != nil || run.From != head.First || len(run.Events) != int(head.Head-head.First+1) {
+			t.Errorf("%s from its beginning: %d entries from %d, %v", at, len(run.Events), run.From, err)
+		}
+	}
+	if told == 0 {
+		t.Error("nothing was trimmed")
+	}
+}
