@@ -28,6 +28,14 @@ func TestRowOfTheFirstVersionIsRead(t *testing.T) {
 	}
 }
 
+func TestTrimmedRowIsReadAsItWasWritten(t *testing.T) {
+	trimmed := aRow
+	trimmed.Trimmed = true
+	if got, err := UnsealRow(7, trimmed.Seal()); err != nil || got != trimmed {
+		t.Errorf("%+v, %v; want %+v", got, err, trimmed)
+	}
+}
+
 func TestRowInAWrongPlaceIsDamage(t *testing.T) {
 	if r, err := UnsealRow(8, aRow.Seal()); !errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), "row of journal 8") {
 		t.Errorf("%+v, %v; want ErrCorrupt that names the journal", r, err)

@@ -47,13 +47,16 @@ type Settler struct {
 // sessions are still open, one record. An error leaves every question open: ask
 // again.
 func (s *Settler) Settle(ctx context.Context, j events.Journal, qs []Question) ([]Answered, error) {
-	known, err := s.known(ctx, j)
+	row, err := s.row(ctx, j)
 	if err != nil {
 		return nil, err
 	}
 	scan := newScan(qs, s.maxScan())
-	if !known {
+	switch {
+	case row == nil:
 		return scan.answers(), nil
+	case row.Trimmed: // what stood there was delivered long ago, and nobody knows any more
+		return scan.unknown(), nil
 	}
 	if err := s.closeMine(ctx, j, qs); err != nil {
 		return nil, err
@@ -83,17 +86,20 @@ func (s *Settler) maxScan() int {
 	return s.MaxScan
 }
 
-// known reports whether the journal has a row: only such can be named.
-func (s *Settler) known(ctx context.Context, j events.Journal) (bool, error) {
+// row returns the journal's row, nil if there is none: only journals with a row can be named.
+func (s *Settler) row(ctx context.Context, j events.Journal) (*events.Row, error) {
 	n, ok := j.Number()
 	if !ok {
-		return false, nil
+		return nil, nil
 	}
 	rows, err := s.Journals.ListJournals(ctx, n-1, events.Strong)
 	if err != nil {
-		return false, fmt.Errorf("settle in journal %s: %w", j, err)
+		return nil, fmt.Errorf("settle in journal %s: %w", j, err)
 	}
-	return len(rows) > 0 && rows[0].Number == n, nil
+	if len(rows) == 0 || rows[0].Number != n {
+		return nil, nil
+	}
+	return &rows[0], nil
 }
 
 func (s *Settler) closeMine(ctx context.Context, j events.Journal, qs []Question) error {
@@ -182,6 +188,15 @@ func newScan(qs []Question, maxBytes int) *scan {
 		f.offset = min(f.offset, q.Offset)
 	}
 	return s
+}
+
+// unknown answers that nobody knows what stands in the log.
+func (s *scan) unknown() []Answered {
+	for _, f := range s.questions {
+		f.unknown = true
+		s.settle(f)
+	}
+	return s.answers()
 }
 
 func (s *scan) done() bool { return s.unsettled == 0 }

@@ -140,6 +140,20 @@ func TestOnlyJournalsWithARowCanBeNamed(t *testing.T) {
 	}
 }
 
+// What was trimmed nobody knows: the app is told so, and nothing is appended to the journal.
+func TestTrimmedJournalIsUnknown(t *testing.T) {
+	m := history(t, []events.Event{sent("alice", 1), {Kind: events.KindJournalEnded}})
+	m.rows[0].Trimmed = true
+	m.records[m.rows[0].Journal()] = nil
+	got := settled(t, newSettler(t, m), ask("alice", 1), ask("alice", 0), ask("bob", 1))
+	if len(got) != 2 || !got[0].Unknown || !got[1].Unknown || len(got[0].Numbers) > 0 {
+		t.Errorf("answered %+v, want two that are unknown", got)
+	}
+	if n := len(m.records[m.rows[0].Journal()]); n > 0 {
+		t.Errorf("%d records were appended", n)
+	}
+}
+
 func TestStrangersNeitherLearnNorCloseASession(t *testing.T) {
 	m := history(t, []events.Event{sent("alice", 1)})
 	mallory := Question{Owner: Owner{Session: session("alice"), User: "mallory", Device: "d"}, Journal: "j:1"}

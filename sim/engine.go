@@ -253,6 +253,11 @@ func (e *engine) NewestItem(ctx context.Context, t projections.Timeline, c event
 	return fetch(e.access(reader(c), "newest item %s as %d", t, c), func() (projections.Stored, error) { return e.Engine.NewestItem(ctx, t, c) })
 }
 
+// GetRow implements projections.Rows.
+func (e *engine) GetRow(ctx context.Context, space, key string) (projections.Row, error) {
+	return fetch(e.access(writer, "get row %s %s", space, key), func() (projections.Row, error) { return e.Engine.GetRow(ctx, space, key) })
+}
+
 // ReadItems implements projections.Items.
 func (e *engine) ReadItems(ctx context.Context, t projections.Timeline, from events.Seq, size int, c events.Consistency) ([]projections.Stored, error) {
 	return fetch(e.access(writer, "read items %s %d", t, from), func() ([]projections.Stored, error) { return e.Engine.ReadItems(ctx, t, from, size, c) })

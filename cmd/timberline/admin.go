@@ -24,7 +24,7 @@ import (
 //	GET /revocations                            the path of the list of revocations
 //	POST /reload?what=server|token|revocations  read again what a command has changed
 //	POST /collect                               give memory that is not used back to the system
-//	POST /log, /trace, /verify, /rebuild, /backup   a work, as JSON; reports, a line of JSON each
+//	POST /log, /trace, /verify, /rebuild, /trim, /backup   a work, as JSON; reports, a line of JSON each
 
 // maxSocketPath is the longest path of a Unix socket, in bytes.
 const maxSocketPath = 107
@@ -67,6 +67,7 @@ func serveAdmin(ctx context.Context, l net.Listener, data string, store wholeSto
 	mux.HandleFunc("POST /trace", serveWork[traceWork](store, data))
 	mux.HandleFunc("POST /verify", serveWork[verifyWork](store, data))
 	mux.HandleFunc("POST /rebuild", serveWork[rebuildWork](store, data))
+	mux.HandleFunc("POST /trim", serveWork[trimWork](store, data))
 	mux.HandleFunc("POST /backup", serveWork[backupWork](store, data))
 	return serveHTTP(ctx, l, mux, logger)
 }

@@ -27,7 +27,7 @@ type command struct {
 func commands() []*command {
 	return []*command{
 		serveCommand, edgeCommand, projectorCommand, relayCommand, healthCommand, tokenCommand, revokeCommand, keyCommand,
-		chatCommand, sendCommand, inboxCommand, logCommand, traceCommand, verifyCommand, rebuildCommand, backupCommand, migrateCommand, demoCommand, soakCommand, soakDeviceCommand, benchCommand, versionCommand,
+		chatCommand, sendCommand, inboxCommand, logCommand, traceCommand, verifyCommand, rebuildCommand, trimCommand, backupCommand, migrateCommand, demoCommand, soakCommand, soakDeviceCommand, benchCommand, versionCommand,
 	}
 }
 

@@ -1,16 +1,21 @@
 package main
 
 import (
+	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"timberline/bus/local"
 	"timberline/events"
 	"timberline/projections"
+	"timberline/store/dynamo"
 	"timberline/store/pebble"
 )
 
@@ -175,6 +180,126 @@ func TestBackupIsRestoredAndClientsGoOn(t *testing.T) {
 	tl(t, "backup", "--data", filepath.Join(offline, "nothing"), offline+"2").want(t, exitFailed, "", "there is no store in")
 }
 
+// Trimmed timelines begin later, for devices, too; the log loses what nobody needs; and what is
+// left is verified, rebuilt and served.
+func TestTimelinesAndLogAreTrimmed(t *testing.T) {
+	p, flags := newServer(t)
+	for _, text := range []string{"one", "two", "three"} {
+		sendAll(t, flags, text)
+		p.end(os.Interrupt)
+		p = startProcess(t, "--data", p.Data, "--listen", p.Listen[0])
+	}
+	sendAll(t, flags, "four")
+	id, _ := messageOf(t, p.Data, "two")
+	tl(t, "trim", "--data", p.Data, "--keep", "2").want(t, exitOK, "2 of 2 timelines trimmed by 4 entries; 2 journals removed from the log", "")
+	tl(t, "trim", "--data", p.Data, "--keep", "2", "--json").want(t, exitOK, `{"trimmed":{"timelines":"2","trimmed":"0","entries":"0","journals":[]}}`, "")
+	tl(t, with("inbox", flags, "--as", "bob")...).want(t, exitOK, "four", "entries 1 to 2 were trimmed").wantLines(t, 2)
+	tl(t, "verify", "--data", p.Data).want(t, exitOK, "4 timeline items: no difference; 2 journals and the beginnings of 2 timelines were trimmed", "")
+	tl(t, "trace", "--data", p.Data, id).want(t, exitFailed, "", "no event of the log has the id")
+	tl(t, "rebuild", "--data", p.Data).want(t, exitOK, "version 1 is read", "")
+	tl(t, "rebuild", "--data", p.Data, "--user", "bob").want(t, exitOK, "2 items written again", "")
+	tl(t, "trim", "--data", p.Data, "--older-than", "1000h").want(t, exitOK, "0 of 2 timelines trimmed by 0 entries; 0 journals", "")
+	p.end(os.Interrupt)
+	tl(t, "trim", "--data", p.Data, "--older-than", "1ns", "--keep-log").want(t, exitOK, "2 of 2 timelines trimmed by 2 entries; 0 journals", "")
+	tl(t, "verify", "--data", p.Data).want(t, exitOK, "2 timeline items: no difference", "")
+	startProcess(t, "--data", p.Data, "--listen", p.Listen[0])
+	sendAll(t, flags, "five")
+	tl(t, with("inbox", flags, "--as", "bob")...).want(t, exitOK, "4\t", "entries 1 to 3 were trimmed").wantLines(t, 2)
+	copied := filepath.Join(t.TempDir(), "copy")
+	tl(t, "backup", "--data", p.Data, copied).want(t, exitOK, "is a copy", "")
+	tl(t, "migrate", "restored", "--data", copied).want(t, exitOK, "the store is whole", "")
+	tl(t, "verify", "--data", copied).want(t, exitOK, "no difference", "")
+}
+
+// The same commands on tables.
+func TestStoreOnTablesIsVerifiedRebuiltAndTrimmed(t *testing.T) {
+	flags, o := migrateFlags(t)
+	on := func(cmd string, more ...string) outcome {
+		return tl(t, append([]string{cmd}, append(flags, more...)...)...)
+	}
+	on("verify").want(t, exitFailed, "", "migrate up")
+	tl(t, append([]string{"migrate", "up", "--shards", "2"}, flags...)...).want(t, exitOK, "applied: 3", "")
+	s, err := dynamo.Open(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	first := fillTables(t, s)
+	on("verify").want(t, exitOK, "21 records with 41 events, 40 timeline items: no difference", "")
+	on("rebuild").want(t, exitOK, "shard 0: version 1 is read", "").want(t, exitOK, "shard 1: version 1 is read", "")
+	on("verify").want(t, exitOK, "40 timeline items: no difference", "")
+	on("trace", first.String()).want(t, exitOK, "alice     seq 1, by checkpoint 1 of shard", "")
+	on("log", "--user", "bob").wantLines(t, 40)
+	bob := projections.Timeline{Version: 1, User: "bob"}
+	if err := s.DeleteItems(t.Context(), bob, 9); err != nil {
+		t.Fatal(err)
+	}
+	on("verify").want(t, exitFailed, "timeline of bob in version 1, seqs", "differences are left")
+	on("verify", "--repair").want(t, exitOK, " repaired", "")
+	on("rebuild", "--drop", "0").want(t, exitOK, "shard 1: version 0 is dropped", "")
+	on("trim", "--keep", "3").want(t, exitOK, "2 of 2 timelines trimmed by 72 entries; 0 journals", "")
+	on("verify").want(t, exitOK, "4 timeline items: no difference; 0 journals and the beginnings of 2 timelines", "")
+	on("rebuild", "--user", "bob").want(t, exitOK, "2 items written again", "")
+	tl(t, "backup", "--store", "dynamodb", "x").want(t, exitUsage, "", "not defined: -store")
+}
+
+// fillTables writes a log of messages between alice and bob, ended, and their timelines.
+func fillTables(t *testing.T, s *dynamo.Store) (first events.ID) {
+	t.Helper()
+	row, err := events.OpenJournal(t.Context(), s, events.EdgeTag{1}, [16]byte{1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	clock, err := events.NewClock(time.Now, rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := projections.NewProjector(projections.Config{
+		Log: s, Journals: s, Checkpoints: s, Items: s, Meta: s.Meta(), Bus: new(local.Bus), Random: rand.Reader,
+		Logger: slog.New(slog.DiscardHandler), Poll: 10 * time.Millisecond,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- p.Run(ctx) }()
+	reader := projections.NewReader(s, s.Meta())
+	for at := events.Offset(1); at <= 21; at++ {
+		var raws [][]byte
+		for range 2 {
+			e := events.Event{ID: clock.Next(), Kind: events.KindMessage, Conversation: events.Direct("alice", "bob"), Sender: "alice", Device: "d", Number: 1, Body: []byte("hi")}
+			if at == 21 {
+				e = events.Event{ID: clock.Next(), Kind: events.KindJournalEnded}
+			}
+			if first == (events.ID{}) {
+				first = e.ID
+			}
+			if raws = append(raws, e.Encode()); at == 21 {
+				break
+			}
+		}
+		if _, err := s.Append(t.Context(), row.Journal(), at, events.NewRecord(row.Journal(), at, raws)); err != nil {
+			t.Fatal(err)
+		}
+		for _, u := range []events.User{"alice", "bob"} { // each record its own checkpoint
+			for end := time.Now().Add(20 * time.Second); at < 21; time.Sleep(5 * time.Millisecond) {
+				if run, err := reader.Head(t.Context(), u); err == nil && run.Head == events.Seq(2*at) {
+					break
+				}
+				if time.Now().After(end) {
+					t.Fatal("the projector does not get on")
+				}
+			}
+		}
+	}
+	stop()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	return first
+}
+
 func TestReplayCommandsSayWhatIsWrong(t *testing.T) {
 	nothing := filepath.Join(t.TempDir(), "nothing")
 	for _, cmd := range []string{"verify", "rebuild", "log"} {
@@ -187,6 +312,8 @@ func TestReplayCommandsSayWhatIsWrong(t *testing.T) {
 		"rebuild --user b/b":                        "--user is",
 		"rebuild --shard -2":                        "--shard is -2, want 0 or more",
 		"rebuild --drop -1":                         "--drop is -1, want a version",
+		"trim":                                      "--keep and --older-than are missing",
+		"trim --older-than -1h":                     "--older-than is -1h0m0s",
 		"rebuild --rate -1":                         "--rate is -1",
 		"trace":                                     "want one message",
 		"trace a b":                                 `want one message`,

@@ -76,6 +76,9 @@ type verified struct {
 	Due      uint64 `json:"due,string"`
 	Found    uint64 `json:"found,string"`
 	Repaired uint64 `json:"repaired,string"`
+	// What is out of it, because it was trimmed.
+	TrimmedJournals  uint64 `json:"trimmed_journals,string"`
+	TrimmedTimelines uint64 `json:"trimmed_timelines,string"`
 }
 
 // String is the result for people.
@@ -89,6 +92,9 @@ func (v *verified) String() string {
 	}
 	if v.Due > 0 {
 		s += fmt.Sprintf("; %d items of last checkpoints are not there yet: the projectors that take over the shards write them", v.Due)
+	}
+	if v.TrimmedJournals+v.TrimmedTimelines > 0 {
+		s += fmt.Sprintf("; %d journals and the beginnings of %d timelines were trimmed, and are out of this", v.TrimmedJournals, v.TrimmedTimelines)
 	}
 	return s
 }
@@ -115,6 +121,6 @@ func (w *verifyWork) do(ctx context.Context, s wholeStore, tell func(report)) er
 	if err != nil {
 		return err
 	}
-	tell(report{Verified: &verified{done.Records, done.Events, done.Items, done.Due, done.Found, repaired}})
+	tell(report{Verified: &verified{done.Records, done.Events, done.Items, done.Due, done.Found, repaired, done.TrimmedJournals, done.TrimmedTimelines}})
 	return nil
 }

@@ -44,6 +44,7 @@ type report struct {
 	Rebuilt  *rebuilt        `json:"rebuilt,omitempty"`
 	Versions *versions       `json:"versions,omitempty"`
 	BackedUp *backedUp       `json:"backed_up,omitempty"`
+	Trimmed  *trimmed        `json:"trimmed,omitempty"`
 }
 
 // String is the report for people.
@@ -61,6 +62,8 @@ func (r report) String() string {
 		return r.Versions.String()
 	case r.BackedUp != nil:
 		return r.BackedUp.String()
+	case r.Trimmed != nil:
+		return r.Trimmed.String()
 	}
 	return r.Progress
 }

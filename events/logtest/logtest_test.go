@@ -209,7 +209,7 @@ func (m *engine) UpdateJournal(_ context.Context, r events.Row) error {
 	if !ok {
 		return errors.New("there is no such row")
 	}
-	stands.Counter, stands.Ended = r.Counter, r.Ended
+	stands.Counter, stands.Ended, stands.Trimmed = r.Counter, r.Ended, stands.Trimmed || r.Trimmed
 	m.visible.rows[r.Number] = stands
 	return nil
 }

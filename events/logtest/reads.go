@@ -127,6 +127,13 @@ func rowIsUpdated(ctx context.Context, p Place) error {
 		if err := e.UpdateJournal(ctx, row(2)); err == nil {
 			return errors.New("a row was updated that does not exist")
 		}
+		for _, trimmed := range []bool{true, false} { // the mark stays
+			want.Trimmed = trimmed
+			if err := e.UpdateJournal(ctx, want); err != nil {
+				return fmt.Errorf("update: %w", err)
+			}
+		}
+		want.Trimmed = true
 		return wantRows(ctx, e, 0, want)
 	})
 }

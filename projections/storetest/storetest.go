@@ -83,6 +83,7 @@ var Contract = []Part{
 	{"Many items of many users are put at once", itemsArePutAtOnce},
 	{"Bytes belong to the caller", bytesAreTheCallers},
 	{"Ends of journals are those of the log", journalsEnd},
+	{"Deleted records are gone, those of others stand", recordsAreDeleted},
 	{"Cut checkpoints are gone, others stand", checkpointsAreCut},
 	{"Rows stand as they were put, in order", rowsStand},
 	{"A row gives way to what follows from a later checkpoint only", newerRowsWin},
@@ -533,6 +534,37 @@ func checkpointsAreCut(ctx context.Context, s Store, again func() (Store, error)
 		return err
 	}
 	return errors.Join(s.CutCheckpoints(ctx, 0, 1), wantLast(ctx, s, 0, 0), wantLast(ctx, s, 1, 1))
+}
+
+func recordsAreDeleted(ctx context.Context, s Store, again func() (Store, error)) error {
+	if err := s.DeleteRecords(ctx, "j:1"); err != nil {
+		return fmt.Errorf("delete what is not there: %w", err)
+	}
+	for _, j := range []events.Journal{"j:1", "j:10", "j:2"} {
+		for at := range events.Offset(20) {
+			if _, err := s.Append(ctx, j, at+1, events.Record(fmt.Sprint(j, at))); err != nil {
+				return err
+			}
+		}
+	}
+	if err := s.DeleteRecords(ctx, "j:1"); err != nil {
+		return err
+	}
+	s, err := again()
+	if err != nil {
+		return err
+	}
+	ends, err := s.JournalEnds(ctx)
+	if err != nil {
+		return err
+	}
+	if err := equal("ends of the journals", map[uint64]events.Offset{2: 20, 10: 20}, ends); err != nil {
+		return err
+	}
+	if recs, err := s.ReadLog(ctx, "j:1", 1, 1, events.Strong); err != nil || len(recs) > 0 {
+		return fmt.Errorf("the deleted journal has %d records, %v", len(recs), err)
+	}
+	return nil
 }
 
 func itemsAreDeleted(ctx context.Context, s Store, again func() (Store, error)) error {
