@@ -167,7 +167,7 @@ var damages = map[string]damage{
 
 func TestVerificationFindsWhateverIsDamaged(t *testing.T) {
 	for what, do := range damages {
-		for seed := range uint64(40) {
+		for seed := range seeds(40) {
 			b := newBustle(t, seed)
 			for range 150 {
 				b.act()
@@ -215,7 +215,7 @@ func verifyOver(t *testing.T, b *bustle) ([]Finding, VerifyProgress) {
 // give.
 func TestVerificationBesideProjectorsFindsNothing(t *testing.T) {
 	due := uint64(0)
-	for seed := range uint64(300) {
+	for seed := range seeds(300) {
 		b := newBustle(t, seed)
 		for range 100 {
 			b.act()

@@ -283,12 +283,12 @@ func TestWrongCommandLinesSayWhatIsWrong(t *testing.T) {
 
 func TestVersionSaysWhatDecidesCompatibility(t *testing.T) {
 	out, err := exec.Command(binary, "--version").Output()
-	if err != nil || !strings.Contains(string(out), "protocol 1, data format 1") {
+	if err != nil || !strings.Contains(string(out), "protocol 1, data format 2") {
 		t.Errorf("%q, %v", out, err)
 	}
 	var v versionInfo
 	o := tl(t, "version", "--json").want(t, exitOK, "", "")
-	if err := json.Unmarshal([]byte(o.out), &v); err != nil || v.Protocol != 1 || v.Data != 1 {
+	if err := json.Unmarshal([]byte(o.out), &v); err != nil || v.Protocol != 1 || v.Data != 2 {
 		t.Errorf("%s: %+v, %v", o.out, v, err)
 	}
 }

@@ -88,15 +88,14 @@ func conflictIsDurable(ctx context.Context, p Place) error {
 func strongReadIsDurable(ctx context.Context, p Place) error {
 	seen := 0
 	for at := events.Offset(1); at <= 10; at++ {
-		done := make(chan struct{})
+		var appending sync.WaitGroup
 		before := func(e Engine) error {
 			if recs, err := readAll(ctx, e, 1); err != nil || len(recs) < seen {
 				return fmt.Errorf("%d records, %v; a strong read had shown %d", len(recs), err, seen)
 			}
-			go func() {
-				defer close(done)
+			appending.Go(func() {
 				e.Append(ctx, journal, at, record(int(at))) // it may find an earlier one there
-			}()
+			})
 			for {
 				recs, err := e.ReadLog(ctx, journal, at, 1, events.Strong)
 				if err != nil || len(recs) > 0 {
@@ -112,7 +111,7 @@ func strongReadIsDurable(ctx context.Context, p Place) error {
 			}
 			return err
 		})
-		<-done
+		appending.Wait()
 		if err != nil {
 			return err
 		}

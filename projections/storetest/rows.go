@@ -33,8 +33,8 @@ func rowsStand(ctx context.Context, s Store, again func() (Store, error)) error 
 		return err
 	}
 	var ann []projections.Row
-	for day := range 40 {
-		ann = append(ann, row("days.1/ann", fmt.Sprintf("2026-01-%02d", day), 7, strings.Repeat("x", 10*day)))
+	for day := range 20 {
+		ann = append(ann, row("days.1/ann", fmt.Sprintf("2026-01-%02d", day), 7, strings.Repeat("x", 20*day)))
 	}
 	others := []projections.Row{row("days.1/an", "2026-01-01", 1, "an"), row("days.1/ann_", "2026-01-01", 1, "ann_"), row("days.1", "/ann2026-01-01", 1, "")}
 	if err := s.PutRows(ctx, append(slices.Clone(others), ann...)); err != nil {
@@ -47,7 +47,7 @@ func rowsStand(ctx context.Context, s Store, again func() (Store, error)) error 
 	if err := wantRows(ctx, s, "days.1/ann", "", ann...); err != nil {
 		return err
 	}
-	if err := wantRows(ctx, s, "days.1/ann", "2026-01-30", ann[30:]...); err != nil {
+	if err := wantRows(ctx, s, "days.1/ann", "2026-01-15", ann[15:]...); err != nil {
 		return err
 	}
 	for _, r := range append(others, ann...) {
@@ -59,12 +59,12 @@ func rowsStand(ctx context.Context, s Store, again func() (Store, error)) error 
 			return err
 		}
 	}
-	some, err := s.ReadRows(ctx, "days.1/ann", "2026-01-10", 350)
+	some, err := s.ReadRows(ctx, "days.1/ann", "2026-01-10", 700)
 	if err != nil {
 		return err
 	}
 	if len(some) == 0 || len(some) > 5 {
-		return fmt.Errorf("%d rows of 100 bytes and more in about 350", len(some))
+		return fmt.Errorf("%d rows of 200 bytes and more in about 700", len(some))
 	}
 	return equal("the first rows of many", ann[10:10+len(some)], some)
 }
@@ -109,7 +109,7 @@ func latestRowWins(ctx context.Context, s Store, _ func() (Store, error)) error 
 
 func rowsAreDeleted(ctx context.Context, s Store, again func() (Store, error)) error {
 	var rows []projections.Row
-	for n := range 60 {
+	for n := range 28 {
 		rows = append(rows, row(fmt.Sprint("days.1/u", n%7), fmt.Sprint("k", n), 1, "x"))
 	}
 	stays := []projections.Row{row("days.10/u1", "k", 1, "x"), row("days", "k", 1, "x")}

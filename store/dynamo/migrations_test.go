@@ -67,8 +67,8 @@ func pendingNumbers(t *testing.T, m *Migrations) (all []migrations.Number) {
 func TestStoreIsMadeFromNothing(t *testing.T) {
 	o := options(t)
 	m := newMigrations(t, o, 0)
-	if got := pendingNumbers(t, m); !slices.Equal(got, []migrations.Number{1, 2}) {
-		t.Fatalf("pending %v, want 1 and 2", got)
+	if got := pendingNumbers(t, m); !slices.Equal(got, []migrations.Number{1, 2, 3}) {
+		t.Fatalf("pending %v, want 1, 2 and 3", got)
 	}
 	if _, err := Open(t.Context(), o); err == nil || !strings.Contains(err.Error(), "`timberline migrate up --store dynamodb`") {
 		t.Errorf("open before: %v", err)
@@ -88,7 +88,7 @@ func TestStoreIsMadeFromNothing(t *testing.T) {
 		t.Errorf("%+v: want %d shards and an id", s.Meta(), DefaultShards)
 	}
 	all, err := m.Applied(t.Context())
-	if err != nil || len(all) != 2 || all[1].Name != "store" || time.Since(all[1].Applied) > time.Minute {
+	if err != nil || len(all) != 3 || all[1].Name != "store" || time.Since(all[1].Applied) > time.Minute {
 		t.Errorf("%+v, %v: want records of now", all, err)
 	}
 }
@@ -244,13 +244,13 @@ func TestTimelinesThatWereLostAreNotServedEmpty(t *testing.T) {
 func TestStoreOfANewerProgramIsRefused(t *testing.T) {
 	o := options(t)
 	m := up(t, o)
-	if err := m.Record(t.Context(), migrations.Record{Number: 3, Name: "rooms", Program: "v9"}); err != nil {
+	if err := m.Record(t.Context(), migrations.Record{Number: 4, Name: "rooms", Program: "v9"}); err != nil {
 		t.Fatal(err)
 	}
 	_, open := Open(t.Context(), o)
 	_, restored := OpenRestored(t.Context(), o)
 	for what, err := range map[string]error{"open": open, "restored": restored, "up": migrations.Up(t.Context(), m, time.Now, nil)} {
-		if !errors.Is(err, events.ErrFormat) || !strings.Contains(err.Error(), "step 3 (rooms), applied by v9") {
+		if !errors.Is(err, events.ErrFormat) || !strings.Contains(err.Error(), "step 4 (rooms), applied by v9") {
 			t.Errorf("%s: %v, want ErrFormat, the step and the program", what, err)
 		}
 	}

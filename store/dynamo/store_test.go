@@ -2,6 +2,7 @@ package dynamo
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"sync/atomic"
@@ -12,6 +13,7 @@ import (
 
 	"timberline/events"
 	"timberline/events/logtest"
+	"timberline/migrations"
 	"timberline/projections"
 	"timberline/projections/storetest"
 	"timberline/sim/servers"
@@ -55,6 +57,13 @@ func newPlaceOf(t *testing.T, shards uint32) *storePlace {
 		t.Fatal(err)
 	}
 	if _, err := Create(t.Context(), p.o, projections.Meta{Store: events.StoreID{1}, Shards: shards}); err != nil {
+		t.Fatal(err)
+	}
+	m, err := NewMigrations(p.o, shards)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(migrations.Up(t.Context(), m, time.Now, nil), m.Close()); err != nil {
 		t.Fatal(err)
 	}
 	return p

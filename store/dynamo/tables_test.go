@@ -15,6 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
 	"timberline/events"
+	"timberline/migrations"
 	"timberline/projections"
 	"timberline/store/dynamo/faults"
 )
@@ -62,6 +63,9 @@ func TestStoreIsCreatedOnce(t *testing.T) {
 	stands, err := Create(t.Context(), o, projections.Meta{Store: events.StoreID{3}, Shards: 2})
 	if !errors.Is(err, events.ErrConflict) || stands != want {
 		t.Errorf("created again: %+v, %v; want the first and ErrConflict", stands, err)
+	}
+	if err := migrations.Up(t.Context(), newMigrations(t, o, 0), time.Now, nil); err != nil {
+		t.Fatal(err)
 	}
 	s, err := Open(t.Context(), o)
 	if err != nil {

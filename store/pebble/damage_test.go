@@ -269,13 +269,21 @@ func TestDamageIsFoundInAnyBlockOfALongLog(t *testing.T) {
 
 func TestMissingFileIsNamed(t *testing.T) {
 	x := newSpecimen(t, true)
+	if _, err := x.records(); err != nil { // and files that a crash has left, but nobody needs, are gone
+		t.Fatal(err)
+	}
 	names, err := x.fs.List("data")
 	if err != nil {
 		t.Fatal(err)
 	}
-	missed := 0
+	manifest, missed := "", 0
+	for _, name := range names { // an older one may still be there
+		if strings.HasPrefix(name, "MANIFEST") {
+			manifest = max(manifest, name)
+		}
+	}
 	for _, name := range names {
-		if !strings.HasPrefix(name, "MANIFEST") && !strings.HasSuffix(name, ".sst") {
+		if name != manifest && !strings.HasSuffix(name, ".sst") {
 			continue
 		}
 		missed++
@@ -288,8 +296,8 @@ func TestMissingFileIsNamed(t *testing.T) {
 			t.Errorf("without %s: %d records, %v; want ErrCorrupt that names it", name, n, err)
 		}
 	}
-	if missed != 3 {
-		t.Errorf("%d files were removed, want two tables and the manifest", missed)
+	if missed < 3 {
+		t.Errorf("%d files were removed, want two tables at least, and the manifest", missed)
 	}
 }
 
