@@ -21,9 +21,9 @@ import (
 type Projection struct {
 	Name    string // a-z, 0-9 and -; at most 40 characters
 	Version uint32 // counted from 1
-	// Apply says which rows a checkpoint changes, and to what; a row that is nil is gone.
-	// It is a function of its arguments alone: no clock, no chance, no state.
-	Apply func(given []Given, before *Before) (map[RowKey][]byte, error)
+	// Apply takes in what one checkpoint gives, and changes rows. What it does follows from
+	// that and from the rows it reads alone: no clock, no chance, no state of its own.
+	Apply func(given []Given, t *Table) error
 }
 
 // Given is an event of the log that gives somebody an entry.
@@ -196,18 +196,14 @@ func shardKey(s Shard) string { return strconv.FormatUint(uint64(s), 10) }
 
 // apply applies the checkpoints of a step, and writes what follows.
 func (f *Follower) apply(ctx context.Context, w *walk, s step) error {
-	b := &Before{ctx: ctx, f: f, upto: s.upto, rows: make(map[RowKey]*value)}
+	t := &Table{ctx: ctx, f: f, upto: s.upto, rows: make(map[RowKey]*value)}
 	err := w.run(ctx, func(n CheckpointNumber, c *cover) error {
 		given, err := c.given()
 		if err != nil {
 			return err
 		}
 		if len(given) > 0 {
-			changed, err := f.Projection.Apply(given, b)
-			if err != nil {
-				return err
-			}
-			if err := b.change(changed); err != nil {
+			if err := f.Projection.Apply(given, t); err != nil {
 				return err
 			}
 		}
@@ -219,7 +215,7 @@ func (f *Follower) apply(ctx context.Context, w *walk, s step) error {
 	if err != nil && !errors.Is(err, errEnough) {
 		return err
 	}
-	return f.Store.PutRows(ctx, b.written())
+	return f.Store.PutRows(ctx, t.written())
 }
 
 // given returns the events of a cover for a projection.
@@ -239,17 +235,17 @@ func (c *cover) given() ([]Given, error) {
 	return all, nil
 }
 
-// Before is the rows of a projection as of the checkpoint before the one that is applied.
-type Before struct {
+// A Table is the rows of a projection as Apply reads and changes them.
+type Table struct {
 	ctx  context.Context
 	f    *Follower
 	upto CheckpointNumber
-	rows map[RowKey]*value // read, or changed by earlier checkpoints of the step
+	rows map[RowKey]*value // read, or changed in this step
 }
 
 // Get returns a row, nil if there is none. It is the caller's to read only.
-func (b *Before) Get(k RowKey) ([]byte, error) {
-	v, err := b.get(k)
+func (t *Table) Get(k RowKey) ([]byte, error) {
+	v, err := t.get(k)
 	if err != nil || !v.stands {
 		return nil, err
 	}
@@ -259,48 +255,45 @@ func (b *Before) Get(k RowKey) ([]byte, error) {
 	return v.is, nil
 }
 
-func (b *Before) get(k RowKey) (*value, error) {
-	if v, known := b.rows[k]; known {
+func (t *Table) get(k RowKey) (*value, error) {
+	if v, known := t.rows[k]; known {
 		return v, nil
 	}
 	v := new(value)
-	row, err := b.f.Store.GetRow(b.ctx, b.f.Projection.space(k.User), k.Name)
+	row, err := t.f.Store.GetRow(t.ctx, t.f.Projection.space(k.User), k.Name)
 	switch {
 	case errors.Is(err, events.ErrNotFound):
 	case err != nil:
 		return nil, err
-	case row.Checkpoint > b.upto:
+	case row.Checkpoint > t.upto:
 		return nil, errOvertaken
 	default:
 		if err := unsealRow(&row, v); err != nil {
 			return nil, err
 		}
-		if row.Checkpoint == b.upto { // written by a try of this step
+		if row.Checkpoint == t.upto { // written by a try of this step
 			v.is, v.stands = v.was, v.stood
 		}
 	}
 	v.was, v.stood = v.is, v.stands // as of the step before
-	b.rows[k] = v
+	t.rows[k] = v
 	return v, nil
 }
 
-// change takes in what a checkpoint changes.
-func (b *Before) change(rows map[RowKey][]byte) error {
-	for k, is := range rows {
-		v, err := b.get(k)
-		if err != nil {
-			return err
-		}
+// Set makes a row another; nil takes it away. The bytes are the table's from then on.
+func (t *Table) Set(k RowKey, is []byte) error {
+	v, err := t.get(k) // what it was before is kept with it
+	if err == nil {
 		v.is, v.stands = is, is != nil
 	}
-	return nil
+	return err
 }
 
 // written returns the rows that are another now, in a fixed order.
-func (b *Before) written() (rows []Row) {
-	for k, v := range b.rows {
+func (t *Table) written() (rows []Row) {
+	for k, v := range t.rows {
 		if v.stands != v.stood || string(v.is) != string(v.was) {
-			rows = append(rows, sealRow(Row{Space: b.f.Projection.space(k.User), Key: k.Name, Checkpoint: b.upto}, v))
+			rows = append(rows, sealRow(Row{Space: t.f.Projection.space(k.User), Key: k.Name, Checkpoint: t.upto}, v))
 		}
 	}
 	slices.SortFunc(rows, func(x, y Row) int { return strings.Compare(x.Space+"\x00"+x.Key, y.Space+"\x00"+y.Key) })

@@ -85,28 +85,26 @@ func (m *memory) DeleteRows(_ context.Context, prefix string) error {
 // the how manieth the last one with them was. A row of the latter kind whose number can be
 // divided by the divisor is gone until the next message.
 func counting(version uint32, divisor int) *Projection {
-	return &Projection{Name: "counts", Version: version, Apply: func(given []Given, before *Before) (map[RowKey][]byte, error) {
-		changed := make(map[RowKey][]byte)
+	return &Projection{Name: "counts", Version: version, Apply: func(given []Given, t *Table) error {
 		for _, g := range given {
 			for _, u := range g.Users {
-				all := RowKey{u, "all"}
-				is, known := changed[all]
-				if !known {
-					var err error
-					if is, err = before.Get(all); err != nil {
-						return nil, err
-					}
+				is, err := t.Get(RowKey{u, "all"})
+				if err != nil {
+					return err
 				}
 				n, _ := strconv.Atoi(string(is))
-				changed[all] = strconv.AppendInt(nil, int64(n+1), 10)
+				n++
 				peer, _ := g.Event.Conversation.Peer(u)
-				with := RowKey{u, "with " + string(peer)}
-				if changed[with] = changed[all]; divisor > 0 && (n+1)%divisor == 0 {
-					changed[with] = nil
+				all, with := strconv.AppendInt(nil, int64(n), 10), strconv.AppendInt(nil, int64(n), 10)
+				if divisor > 0 && n%divisor == 0 {
+					with = nil
+				}
+				if err := errors.Join(t.Set(RowKey{u, "all"}, all), t.Set(RowKey{u, "with " + string(peer)}, with)); err != nil {
+					return err
 				}
 			}
 		}
-		return changed, nil
+		return nil
 	}}
 }
 
@@ -333,7 +331,7 @@ func TestProjectionThatCannotBeIsRefused(t *testing.T) {
 		b.act()
 	}
 	b.settle("before")
-	p := &Projection{Name: "broken", Version: 1, Apply: func([]Given, *Before) (map[RowKey][]byte, error) { return nil, broken }}
+	p := &Projection{Name: "broken", Version: 1, Apply: func([]Given, *Table) error { return broken }}
 	if _, err := b.follower(b.m.by(always), p, 0).Run(t.Context()); !errors.Is(err, broken) {
 		t.Errorf("what Apply says is told as %v", err)
 	}
