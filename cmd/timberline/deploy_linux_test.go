@@ -23,6 +23,7 @@ import (
 
 	"timberline/events"
 	"timberline/migrations"
+	"timberline/projections"
 	"timberline/projections/lease"
 	"timberline/sim/servers"
 	"timberline/store/dynamo"
@@ -152,7 +153,7 @@ func TestComposedClusterCarriesMessagesWithTheLeastRights(t *testing.T) {
 	l.amqp = servers.RabbitMQ(t).URL()
 	l.dynamodb = func(role string) string { return record.at(t, role) }
 	migrateTwice(t, l, record.server)
-	plantLease(t, l, record.server)
+	plant(t, l, record.server)
 
 	var all []*runs
 	for _, name := range []string{"edge-1", "edge-2", "projector-1", "projector-2", "relay"} {
@@ -224,8 +225,9 @@ func spoil(t *testing.T, l *laptop, server string) {
 	}
 }
 
-// plantLease puts a lease of a shard that the stream does not have: the relay deletes it.
-func plantLease(t *testing.T, l *laptop, server string) {
+// plant puts a lease of a shard that the stream does not have: the relay deletes it; and
+// a row of a projection: a restore does.
+func plant(t *testing.T, l *laptop, server string) {
 	t.Helper()
 	store, err := dynamo.Open(t.Context(), options(t, l, server))
 	if err != nil {
@@ -234,6 +236,9 @@ func plantLease(t *testing.T, l *laptop, server string) {
 	defer store.Close()
 	gone := lease.Lease{Kind: "stream", Name: "gone", Owner: "nobody", Counter: 1}
 	if err := store.PutLease(t.Context(), lease.Lease{Kind: gone.Kind, Name: gone.Name}, gone); err != nil {
+		t.Fatal(err)
+	}
+	if err := store.PutRows(t.Context(), []projections.Row{{Space: "p/some.1/alice", Key: "row", Checkpoint: 1}}); err != nil {
 		t.Fatal(err)
 	}
 }
