@@ -25,13 +25,16 @@ type Timelines interface {
 // NewReader returns a reader of the timelines in a store.
 func NewReader(s Timelines, m Meta) *Reader { return &Reader{store: s, shards: m.Shards} }
 
-// live names a user's timeline as the shard's last checkpoint has it.
+// live names a user's timeline as the shard's last checkpoint has it. By which rules that was
+// made is nothing to those who read.
 func (r *Reader) live(ctx context.Context, u events.User) (Timeline, error) {
-	_, last, err := lastCheckpoint(ctx, r.store, ShardOf(u.Slot(), r.shards), events.Strong)
-	if err != nil || last == nil {
+	shard := ShardOf(u.Slot(), r.shards)
+	n, data, err := r.store.LastCheckpoint(ctx, shard, events.Strong)
+	if err != nil || n == 0 {
 		return Timeline{User: u}, err
 	}
-	return Timeline{last.Version, u}, nil
+	last, err := DecodeCheckpoint(shard, n, data)
+	return Timeline{last.Version, u}, err
 }
 
 // Head returns a run without events: where the timeline ends, from which seq on it

@@ -45,6 +45,21 @@ func TestHeadTellsTheHighestIdOfATimeline(t *testing.T) {
 	}
 }
 
+// A projector of a newer program may have switched a shard to rules, and timelines, that this
+// one would not write.
+func TestReaderReadsWhatOtherRulesHaveMade(t *testing.T) {
+	m := newMemory()
+	bob := Timeline{Version: 3, User: "bob"}
+	item := Item{First: 1, Checkpoint: 1, Newest: filled(1), Entries: []Entry{{Event: anEvent("one")}}}
+	m.items[bob] = []Stored{item.Encode(bob)}
+	cp := Checkpoint{Rules: RulesVersion + 1, Full: 1, Version: 3}
+	m.checkpoints[0] = [][]byte{cp.Encode(0, 1)}
+	run, err := NewReader(m.by(always), Meta{Shards: 1}).Read(t.Context(), "bob", 0, 0, 1<<20)
+	if err != nil || len(run.Events) != 1 {
+		t.Errorf("%d entries, %v; want the one of version 3", len(run.Events), err)
+	}
+}
+
 func TestReaderNamesADamagedItemAndShowsNothingOfIt(t *testing.T) {
 	m := newMemory()
 	first := Item{First: 1, Checkpoint: 1, Newest: filled(1), Entries: []Entry{{Event: anEvent("one")}}}
