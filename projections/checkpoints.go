@@ -8,8 +8,8 @@ import (
 )
 
 // lastCheckpoint reads the last checkpoint of a shard; it is 0 and nil if there is none.
-func lastCheckpoint(ctx context.Context, cs Checkpoints, s Shard, c events.Consistency) (CheckpointNumber, *Checkpoint, error) {
-	n, data, err := cs.LastCheckpoint(ctx, s, c)
+func lastCheckpoint(ctx context.Context, cs Checkpoints, s Shard) (CheckpointNumber, *Checkpoint, error) {
+	n, data, err := cs.LastCheckpoint(ctx, s, events.Latest)
 	if err != nil || n == 0 {
 		return 0, nil, err
 	}

@@ -47,16 +47,7 @@ func (m *memory) ReadRows(_ context.Context, space, from string, _ int) (all []R
 
 // PutRows implements Rows.
 func (v *view) PutRows(_ context.Context, rows []Row) error {
-	for _, row := range rows {
-		applied, err := v.step("row")
-		if applied {
-			v.putRow(row)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+	return putEach(v, "row", rows, v.putRow)
 }
 
 func (m *memory) putRow(row Row) {

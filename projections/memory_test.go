@@ -133,10 +133,15 @@ func (m *memory) putCheckpoint(s Shard, n CheckpointNumber, cp []byte) ([]byte, 
 }
 
 func (v *view) PutItems(_ context.Context, items []Stored) error {
-	for _, item := range items {
-		applied, err := v.step("item")
+	return putEach(v, "item", items, v.putItem)
+}
+
+// putEach puts values one by one, each as the step says.
+func putEach[T any](v *view, what string, all []T, put func(T)) error {
+	for _, one := range all {
+		applied, err := v.step(what)
 		if applied {
-			v.putItem(item)
+			put(one)
 		}
 		if err != nil {
 			return err

@@ -134,7 +134,7 @@ func (r *Rebuild) key() string { return fmt.Sprintf("shard %d, version %d", r.Sh
 // projector it first sees to it that all that follows from the last one is there: whoever
 // goes back to the version before relies on that.
 func (r *Rebuild) switchAt(ctx context.Context, last CheckpointNumber) (CheckpointNumber, error) {
-	s := newShard(&Config{Log: r.Store, Journals: r.Store, Checkpoints: r.Store, Items: r.Store, Meta: r.Meta}, newMetrics(nil), r.Shard)
+	s := r.projector()
 	if err := s.load(ctx); err != nil {
 		return 0, err
 	}
@@ -172,10 +172,15 @@ func (r *Replay) Drop(ctx context.Context, k Upkeep) error {
 	})
 }
 
+// projector returns the shard as a projector has it, to append a checkpoint of another kind.
+func (r *Replay) projector() *shard {
+	return newShard(&Config{Log: r.Store, Journals: r.Store, Checkpoints: r.Store, Items: r.Store, Meta: r.Meta}, newMetrics(nil), r.Shard)
+}
+
 // giveUp appends the checkpoint that drops the version.
 func (r *Replay) giveUp(ctx context.Context) error {
 	for {
-		s := newShard(&Config{Log: r.Store, Journals: r.Store, Checkpoints: r.Store, Items: r.Store, Meta: r.Meta}, newMetrics(nil), r.Shard)
+		s := r.projector()
 		err := s.load(ctx)
 		if err == nil && s.version == r.Version {
 			return fmt.Errorf("version %d of shard %d: %w", r.Version, r.Shard, ErrIsLive)

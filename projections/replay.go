@@ -145,15 +145,13 @@ func (f *filler) timeline(u events.User) Timeline { return Timeline{f.Version, u
 
 // know makes sure that the ends of all timelines concerned are in tails.
 func (f *filler) know(ctx context.Context, c *cover) error {
-	for _, u := range c.order {
-		if _, known := f.tails[u]; known {
-			continue
-		}
-		t, err := f.tailOf(ctx, u)
-		if err != nil {
-			return err
-		}
-		f.tails[u] = t
+	unknown := without(c.order, f.tails)
+	ends, err := ofEach(ctx, unknown, f.tailOf)
+	if err != nil {
+		return err
+	}
+	for i, u := range unknown {
+		f.tails[u] = ends[i]
 	}
 	return nil
 }

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"timberline/bus"
 	"timberline/events"
 	"timberline/sim/planted"
@@ -69,7 +67,7 @@ var errOvertaken = errors.New("overtaken by another projector")
 func (s *shard) load(ctx context.Context) error {
 	s.tails = make(map[events.User]tail)
 	s.bytes, s.since = 0, time.Now()
-	n, last, err := s.last(ctx)
+	n, last, err := lastCheckpoint(ctx, s.cfg.Checkpoints, s.id)
 	if err != nil {
 		return err
 	}
@@ -88,11 +86,6 @@ func (s *shard) load(ctx context.Context) error {
 	s.reading = s.committed.clone()
 	s.ready = true
 	return nil
-}
-
-// last returns the last checkpoint.
-func (s *shard) last(ctx context.Context) (CheckpointNumber, *Checkpoint, error) {
-	return lastCheckpoint(ctx, s.cfg.Checkpoints, s.id, events.Latest)
 }
 
 // reapply writes what follows from the last checkpoint where it is missing.
@@ -165,22 +158,9 @@ func (s *shard) recover(ctx context.Context, c *cover, m Position, from events.O
 // timeline names a user's, as the shard writes it.
 func (s *shard) timeline(u events.User) Timeline { return Timeline{s.version, u} }
 
-// newestAtOnce bounds the reads of one shard that are on their way at a time. One after the
-// other those of a checkpoint's users would take half a minute from another machine.
-var newestAtOnce = 8 // but for tests, which want one order
-
 // newest reads the ends of users' timelines in a version.
 func newest(ctx context.Context, items Items, v Version, users []events.User) ([]tail, error) {
-	ends := make([]tail, len(users))
-	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(newestAtOnce)
-	for i, u := range users {
-		g.Go(func() (err error) {
-			ends[i], err = newestOf(ctx, items, Timeline{v, u})
-			return err
-		})
-	}
-	return ends, g.Wait()
+	return ofEach(ctx, users, func(ctx context.Context, u events.User) (tail, error) { return newestOf(ctx, items, Timeline{v, u}) })
 }
 
 func newestOf(ctx context.Context, items Items, t Timeline) (tail, error) {
@@ -313,12 +293,7 @@ func (s *shard) know(ctx context.Context, c *cover, n CheckpointNumber) error {
 	if len(s.tails) > maxTails {
 		clear(s.tails)
 	}
-	var unknown []events.User
-	for _, u := range c.order {
-		if _, known := s.tails[u]; !known {
-			unknown = append(unknown, u)
-		}
-	}
+	unknown := without(c.order, s.tails)
 	ends, err := newest(ctx, s.cfg.Items, s.version, unknown)
 	if err != nil {
 		return err

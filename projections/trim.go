@@ -52,6 +52,11 @@ func readMark(ctx context.Context, rows Rows, u events.User) (mark, error) {
 	return m, err
 }
 
+// readMarks reads where users' timelines begin.
+func readMarks(ctx context.Context, rows Rows, users []events.User) ([]mark, error) {
+	return ofEach(ctx, users, func(ctx context.Context, u events.User) (mark, error) { return readMark(ctx, rows, u) })
+}
+
 // keepMark makes a mark durable, unless one stands that is as high.
 func keepMark(ctx context.Context, rows Rows, u events.User, m mark) error {
 	row := Row{Space: marksOf(u), Key: markKey, Checkpoint: CheckpointNumber(m.first)}
@@ -224,15 +229,13 @@ func (t *Trim) spare(ctx context.Context, s Shard, old map[uint64]bool) error {
 	}
 	trimmed := make(map[events.User]CheckpointNumber) // up to that one
 	err := w.run(ctx, func(n CheckpointNumber, c *cover) error {
-		for _, u := range c.order {
-			if _, known := trimmed[u]; known {
-				continue
-			}
-			m, err := readMark(ctx, t.Store, u)
-			if err != nil {
-				return err
-			}
-			trimmed[u] = m.tail().checkpoint
+		unknown := without(c.order, trimmed)
+		marks, err := readMarks(ctx, t.Store, unknown)
+		if err != nil {
+			return err
+		}
+		for i, u := range unknown {
+			trimmed[u] = marks[i].tail().checkpoint
 		}
 		for _, p := range c.events {
 			if n > trimmed[p.a] || p.b != "" && n > trimmed[p.b] {

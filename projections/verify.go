@@ -224,11 +224,10 @@ func (r *verifier) timelines(ctx context.Context) error {
 
 // account replays a shard. It returns nil if that cannot be done, after telling why.
 func (r *verifier) account(ctx context.Context, s Shard) (*scope, error) {
-	last, err := r.checkpoints(ctx, s)
-	if err != nil || last == nil {
+	sc, err := r.checkpoints(ctx, s)
+	if err != nil || sc == nil {
 		return nil, err
 	}
-	sc := &scope{shard: s, last: last.n, version: last.version, accounts: make(map[events.User]account), begins: make(map[events.User]events.Seq)}
 	err = r.replay(ctx, sc, func(*cover) bool { return true }, func(item Stored) error {
 		a := sc.accounts[item.User]
 		a.add(r.seed, &item)
@@ -241,20 +240,14 @@ func (r *verifier) account(ctx context.Context, s Shard) (*scope, error) {
 	return sc, nil
 }
 
-// A lastOne is the last checkpoint of a shard.
-type lastOne struct {
-	n       CheckpointNumber
-	version Version
-}
-
 // checkpoints goes through a shard's checkpoints: whole, without a gap, none behind
 // another. It returns nil if they cannot be gone through.
-func (r *verifier) checkpoints(ctx context.Context, s Shard) (*lastOne, error) {
+func (r *verifier) checkpoints(ctx context.Context, s Shard) (*scope, error) {
 	end, _, err := r.Store.LastCheckpoint(ctx, s, events.Strong)
 	if err != nil {
 		return nil, r.unreadable(fmt.Sprintf("shard %d, last checkpoint", s), "one that can be read", err)
 	}
-	var last lastOne
+	sc := &scope{shard: s, accounts: make(map[events.User]account), begins: make(map[events.User]events.Seq)}
 	read := make(map[uint64]events.Offset)
 	err = eachCheckpoint(ctx, r.Store, s, 1, func(n CheckpointNumber, c *Checkpoint) error {
 		where := fmt.Sprintf("shard %d, checkpoint %d", s, n)
@@ -267,17 +260,17 @@ func (r *verifier) checkpoints(ctx context.Context, s Shard) (*lastOne, error) {
 		if c.Full == 0 || c.Full > n {
 			r.found(Finding{Where: where, Expected: "the number of a full checkpoint up to it", Found: fmt.Sprint(c.Full)})
 		}
-		last = lastOne{n, c.Version}
+		sc.last, sc.version = n, c.Version
 		return nil
 	})
 	if err != nil {
-		return nil, r.unreadable(fmt.Sprintf("shard %d, checkpoint %d", s, last.n+1), "a checkpoint", err)
+		return nil, r.unreadable(fmt.Sprintf("shard %d, checkpoint %d", s, sc.last+1), "a checkpoint", err)
 	}
-	if last.n < end {
-		r.found(Finding{Where: fmt.Sprintf("shard %d, checkpoint %d", s, last.n+1), Expected: fmt.Sprintf("a checkpoint, as there is one at %d", end), Found: nothing})
+	if sc.last < end {
+		r.found(Finding{Where: fmt.Sprintf("shard %d, checkpoint %d", s, sc.last+1), Expected: fmt.Sprintf("a checkpoint, as there is one at %d", end), Found: nothing})
 		return nil, nil
 	}
-	return &last, nil
+	return sc, nil
 }
 
 // replay calls visit with each item that should stand in the shard's timelines, of the
@@ -321,16 +314,14 @@ func (r *verifier) replay(ctx context.Context, sc *scope, wanted func(*cover) bo
 // begin adds the tails of users who are met for the first time: those behind which their
 // timelines begin.
 func (r *verifier) begin(ctx context.Context, sc *scope, users []events.User, tails map[events.User]tail) error {
-	for _, u := range users {
-		if _, met := tails[u]; met {
-			continue
-		}
-		m, err := readMark(ctx, r.Store, u)
-		if err != nil {
-			return err
-		}
-		if tails[u] = m.tail(); m.first > 1 {
-			sc.begins[u] = m.first
+	users = without(users, tails)
+	marks, err := readMarks(ctx, r.Store, users)
+	if err != nil {
+		return err
+	}
+	for i, u := range users {
+		if tails[u] = marks[i].tail(); marks[i].first > 1 {
+			sc.begins[u] = marks[i].first
 		}
 	}
 	return nil
