@@ -35,6 +35,16 @@ func (p place) key() item {
 	}
 }
 
+// keyOf returns the key of an item.
+func (t *table) keyOf(i item) item {
+	return item{t.partition.name: i[t.partition.name], t.sort.name: i[t.sort.name]}
+}
+
+// textKey returns the key of an item of a table whose sort key is text, too.
+func (t *table) textKey(partition, sort string) item {
+	return item{t.partition.name: t.partition.value(partition), t.sort.name: t.sort.value(sort)}
+}
+
 func (a attribute) value(text string) types.AttributeValue {
 	if a.kind == types.ScalarAttributeTypeN {
 		return &types.AttributeValueMemberN{Value: text}
@@ -243,12 +253,35 @@ func (s *Store) query(ctx context.Context, t *table, in *dynamodb.QueryInput) (*
 	if err != nil {
 		return nil, err
 	}
-	size := 0
-	for _, i := range out.Items {
+	s.metrics.read(t, sizeOf(out.Items), aws.ToBool(in.ConsistentRead))
+	return out, nil
+}
+
+// scanTable calls visit with the items of a table, page by page, until there are no more or
+// it wants none.
+func (s *Store) scanTable(ctx context.Context, t *table, in *dynamodb.ScanInput, visit func([]item) (more bool, err error)) error {
+	in.TableName, in.ConsistentRead = aws.String(s.name(t)), aws.Bool(true)
+	for {
+		out, err := call(ctx, s, "Scan", s.db.Scan, in)
+		if err != nil {
+			return err
+		}
+		s.metrics.read(t, sizeOf(out.Items), true)
+		if more, err := visit(out.Items); err != nil || !more {
+			return err
+		}
+		if in.ExclusiveStartKey = out.LastEvaluatedKey; len(out.LastEvaluatedKey) == 0 {
+			return nil
+		}
+	}
+}
+
+// sizeOf returns what items count together.
+func sizeOf(items []item) (size int) {
+	for _, i := range items {
 		size += ItemSize(i)
 	}
-	s.metrics.read(t, size, aws.ToBool(in.ConsistentRead))
-	return out, nil
+	return size
 }
 
 // found decodes an item that a read of p's partition has found.

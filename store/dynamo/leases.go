@@ -22,10 +22,7 @@ const (
 )
 
 func leaseKey(l lease.Lease) item {
-	return item{
-		leasesTable.partition.name: &types.AttributeValueMemberS{Value: l.Kind},
-		leasesTable.sort.name:      &types.AttributeValueMemberS{Value: l.Name},
-	}
+	return leasesTable.textKey(l.Kind, l.Name)
 }
 
 func leaseItem(l lease.Lease) item {

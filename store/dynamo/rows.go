@@ -18,15 +18,8 @@ import (
 // checkpointAttribute says from which checkpoint a row follows.
 const checkpointAttribute = "n"
 
-func rowKey(space, key string) item {
-	return item{
-		rowsTable.partition.name: &types.AttributeValueMemberS{Value: space},
-		rowsTable.sort.name:      &types.AttributeValueMemberS{Value: key},
-	}
-}
-
 func rowItem(r projections.Row) item {
-	i := rowKey(r.Space, r.Key)
+	i := rowsTable.textKey(r.Space, r.Key)
 	i[checkpointAttribute] = &types.AttributeValueMemberN{Value: strconv.FormatUint(uint64(r.Checkpoint), 10)}
 	i[rowsTable.value] = &types.AttributeValueMemberB{Value: append([]byte{}, r.Data...)}
 	return i
@@ -51,7 +44,7 @@ func decodeRow(i item) (r projections.Row, err error) {
 // GetRow implements projections.Rows.
 func (s *Store) GetRow(ctx context.Context, space, key string) (row projections.Row, err error) {
 	out, err := call(ctx, s, "GetItem", s.db.GetItem, &dynamodb.GetItemInput{
-		TableName: aws.String(s.name(rowsTable)), Key: rowKey(space, key), ConsistentRead: aws.Bool(true),
+		TableName: aws.String(s.name(rowsTable)), Key: rowsTable.textKey(space, key), ConsistentRead: aws.Bool(true),
 	})
 	switch {
 	case err != nil:
@@ -143,35 +136,19 @@ func (s *Store) putRow(ctx context.Context, r projections.Row) error {
 // DeleteRows implements projections.Rows. It goes through the whole table.
 func (s *Store) DeleteRows(ctx context.Context, prefix string) error {
 	in := &dynamodb.ScanInput{
-		TableName: aws.String(s.name(rowsTable)), ConsistentRead: aws.Bool(true),
 		FilterExpression:          aws.String("begins_with(#s, :s)"),
 		ExpressionAttributeNames:  map[string]string{"#s": rowsTable.partition.name},
 		ExpressionAttributeValues: item{":s": &types.AttributeValueMemberS{Value: prefix}},
 	}
-	for {
-		out, err := call(ctx, s, "Scan", s.db.Scan, in)
-		if err == nil {
-			err = s.deleteAll(ctx, out.Items)
+	err := s.scanTable(ctx, rowsTable, in, func(items []item) (more bool, err error) {
+		keys := make([]item, len(items))
+		for i := range items {
+			keys[i] = rowsTable.keyOf(items[i])
 		}
-		if err != nil {
-			return fmt.Errorf("delete the rows of %s…: %w", prefix, err)
-		}
-		if in.ExclusiveStartKey = out.LastEvaluatedKey; len(out.LastEvaluatedKey) == 0 {
-			return nil
-		}
+		return true, s.deleteAll(ctx, rowsTable, keys)
+	})
+	if err != nil {
+		return fmt.Errorf("delete the rows of %s…: %w", prefix, err)
 	}
-}
-
-// deleteAll deletes rows, some at a time.
-func (s *Store) deleteAll(ctx context.Context, rows []item) error {
-	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(parallel)
-	for _, i := range rows {
-		row, err := decodeRow(i)
-		if err != nil {
-			return err
-		}
-		g.Go(func() error { return s.delete(ctx, rowsTable, rowKey(row.Space, row.Key)) })
-	}
-	return g.Wait()
+	return nil
 }

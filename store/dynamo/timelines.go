@@ -7,7 +7,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 	"golang.org/x/sync/errgroup"
@@ -206,33 +205,26 @@ func (s *Store) ReadItems(ctx context.Context, t projections.Timeline, from even
 
 // ScanItems implements projections.Items.
 func (s *Store) ScanItems(ctx context.Context, v projections.Version, visit func(projections.Stored) error) error {
-	in := &dynamodb.ScanInput{TableName: aws.String(s.name(timelinesTable)), ConsistentRead: aws.Bool(true)}
-	for {
-		out, err := call(ctx, s, "Scan", s.db.Scan, in)
-		if err != nil {
-			return fmt.Errorf("scan the timelines: %w", err)
-		}
-		size := 0
-		for _, i := range out.Items {
-			size += ItemSize(i)
-		}
-		s.metrics.read(timelinesTable, size, true)
-		for _, i := range out.Items {
+	var visited error
+	err := s.scanTable(ctx, timelinesTable, new(dynamodb.ScanInput), func(items []item) (more bool, err error) {
+		for _, i := range items {
 			stored, ok, err := storedOf(i)
 			if err != nil {
-				return fmt.Errorf("scan the timelines: %w", err)
+				return false, err
 			}
 			if !ok || stored.Version != v {
 				continue
 			}
-			if err := visit(stored); err != nil {
-				return err
+			if visited = visit(stored); visited != nil {
+				return false, nil
 			}
 		}
-		if in.ExclusiveStartKey = out.LastEvaluatedKey; len(out.LastEvaluatedKey) == 0 {
-			return nil
-		}
+		return true, nil
+	})
+	if err != nil {
+		return fmt.Errorf("scan the timelines: %w", err)
 	}
+	return visited
 }
 
 // storedOf returns what an item of the timelines table is; ok is false if it is in no

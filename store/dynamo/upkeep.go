@@ -11,7 +11,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
-
 	"golang.org/x/sync/errgroup"
 
 	"timberline/events"
@@ -99,12 +98,11 @@ func (s *Store) DeleteRecords(ctx context.Context, j events.Journal) error {
 	for {
 		all, err := s.scan(ctx, recordPlace(j, 0), deleteBytes, events.Strong)
 		if err == nil {
-			g, ctx := errgroup.WithContext(ctx)
-			g.SetLimit(parallel)
-			for _, f := range all {
-				g.Go(func() error { return s.delete(ctx, logTable, recordPlace(j, events.Offset(f.number)).key()) })
+			keys := make([]item, len(all))
+			for i, f := range all {
+				keys[i] = recordPlace(j, events.Offset(f.number)).key()
 			}
-			err = g.Wait()
+			err = s.deleteAll(ctx, logTable, keys)
 		}
 		if err != nil {
 			return fmt.Errorf("delete the records of journal %s: %w", j, err)
@@ -115,10 +113,17 @@ func (s *Store) DeleteRecords(ctx context.Context, j events.Journal) error {
 	}
 }
 
-// delete deletes an item, whatever it is.
-func (s *Store) delete(ctx context.Context, t *table, key item) error {
-	_, err := call(ctx, s, "DeleteItem", s.db.DeleteItem, &dynamodb.DeleteItemInput{TableName: aws.String(s.name(t)), Key: key})
-	return err
+// deleteAll deletes items, whatever they are, some at a time.
+func (s *Store) deleteAll(ctx context.Context, t *table, keys []item) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(parallel)
+	for _, key := range keys {
+		g.Go(func() error {
+			_, err := call(ctx, s, "DeleteItem", s.db.DeleteItem, &dynamodb.DeleteItemInput{TableName: aws.String(s.name(t)), Key: key})
+			return err
+		})
+	}
+	return g.Wait()
 }
 
 // DeleteItems implements projections.Upkeep: some are read, and then deleted in batches.
@@ -174,16 +179,12 @@ func (s *Store) EmptyTimelines(ctx context.Context) error {
 
 // empty reports whether a table has no items.
 func (s *Store) empty(ctx context.Context, t *table) (bool, error) {
-	in := &dynamodb.ScanInput{TableName: aws.String(s.name(t)), Limit: aws.Int32(1), ConsistentRead: aws.Bool(true)}
-	for {
-		out, err := call(ctx, s, "Scan", s.db.Scan, in)
-		if err != nil || len(out.Items) > 0 {
-			return false, err
-		}
-		if in.ExclusiveStartKey = out.LastEvaluatedKey; len(out.LastEvaluatedKey) == 0 {
-			return true, nil
-		}
-	}
+	none := true
+	err := s.scanTable(ctx, t, &dynamodb.ScanInput{Limit: aws.Int32(1)}, func(items []item) (more bool, err error) {
+		none = len(items) == 0
+		return none, nil
+	})
+	return none, err
 }
 
 // recreate deletes a table, waits until it is gone, and creates it.

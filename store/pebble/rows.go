@@ -71,26 +71,18 @@ func (s *Store) ReadRows(ctx context.Context, space, from string, size int) (all
 
 // PutRows implements projections.Rows: all in one batch.
 func (s *Store) PutRows(ctx context.Context, rows []projections.Row) error {
-	s.unsynced <- struct{}{}
-	defer func() { <-s.unsynced }()
-	s.mu.Lock()
-	b, err := s.newer(rows)
-	var n uint64
-	if err == nil && b.Count() > 0 {
-		n, err = s.apply(b)
+	none, err := s.writeMade(func() (*pebble.Batch, error) { return s.newer(rows) })
+	if none { // but what stands there may not be durable yet
+		err = s.settled(ctx)
 	}
-	s.mu.Unlock()
-	switch {
-	case err != nil:
+	if err != nil {
 		return fmt.Errorf("put %d rows: %w", len(rows), err)
-	case b.Count() == 0: // but what stands there may not be durable yet
-		return errors.Join(b.Close(), s.settled(ctx))
 	}
-	return s.sync(n, b)
+	return nil
 }
 
 // newer returns a batch that writes the rows that are newer than what stands in their
-// places. The caller holds mu.
+// places, nil if there are none. The caller holds mu.
 func (s *Store) newer(rows []projections.Row) (*pebble.Batch, error) {
 	b := s.db.NewBatch()
 	for _, row := range rows {
@@ -111,6 +103,9 @@ func (s *Store) newer(rows []projections.Row) (*pebble.Batch, error) {
 		if err != nil {
 			return nil, errors.Join(err, b.Close())
 		}
+	}
+	if b.Count() == 0 {
+		return nil, b.Close()
 	}
 	return b, nil
 }

@@ -335,15 +335,27 @@ func (s *Store) put(ctx context.Context, key []byte, b *pebble.Batch) (stands []
 
 // write applies a batch without condition and waits until it is durable.
 func (s *Store) write(b *pebble.Batch) error {
+	_, err := s.writeMade(func() (*pebble.Batch, error) { return b, nil })
+	return err
+}
+
+// writeMade applies the batch that is made of what stands at that moment, and waits until it
+// is durable. none says that there was nothing to write: the batch is nil.
+func (s *Store) writeMade(batch func() (*pebble.Batch, error)) (none bool, err error) {
 	s.unsynced <- struct{}{}
 	defer func() { <-s.unsynced }()
 	s.mu.Lock()
+	b, err := batch()
+	if err != nil || b == nil {
+		s.mu.Unlock()
+		return err == nil, err
+	}
 	n, err := s.apply(b)
 	s.mu.Unlock()
 	if err != nil {
-		return err
+		return false, err
 	}
-	return s.sync(n, b)
+	return false, s.sync(n, b)
 }
 
 // apply makes a batch visible and starts its sync. The caller holds mu. The
