@@ -42,8 +42,8 @@ func serve(t *testing.T, fs vfs.FS) (addr netip.AddrPort, stop func()) {
 	return serveEdge(t, fs, plainEdge)
 }
 
-// serveEdge is serve with an edge of any kind.
-func serveEdge(t *testing.T, fs vfs.FS, newEdge func(wire.PacketConn, events.EdgeTag) edge.Config) (addr netip.AddrPort, stop func()) {
+// storeAndSocket opens what an edge needs.
+func storeAndSocket(t *testing.T, fs vfs.FS) (*pebble.Store, *udp.Conn) {
 	t.Helper()
 	store, err := pebble.Open("data", pebble.Options{FS: fs})
 	if err != nil {
@@ -53,6 +53,13 @@ func serveEdge(t *testing.T, fs vfs.FS, newEdge func(wire.PacketConn, events.Edg
 	if err != nil {
 		t.Fatal(err)
 	}
+	return store, conn
+}
+
+// serveEdge is serve with an edge of any kind.
+func serveEdge(t *testing.T, fs vfs.FS, newEdge func(wire.PacketConn, events.EdgeTag) edge.Config) (addr netip.AddrPort, stop func()) {
+	t.Helper()
+	store, conn := storeAndSocket(t, fs)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	b, ec := new(local.Bus), newEdge(conn, store.Tag())
@@ -192,15 +199,8 @@ func (c *crowded) NewestItem(ctx context.Context, t projections.Timeline, level 
 }
 
 func TestEdgeAsksAStoreThatIsFarAwayManyThingsAtATime(t *testing.T) {
-	store, err := pebble.Open("data", pebble.Options{FS: vfs.NewMem()})
-	if err != nil {
-		t.Fatal(err)
-	}
+	store, conn := storeAndSocket(t, vfs.NewMem())
 	defer store.Close()
-	conn, err := udp.Listen("127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
 	ctx, cancel := context.WithCancel(t.Context())
 	ec := plainEdge(conn, store.Tag())
 	done := make(chan error, 1)
@@ -240,18 +240,11 @@ func (c cancelling) ListJournals(ctx context.Context, after uint64, level events
 }
 
 func TestStopWhileStartingIsClean(t *testing.T) {
-	store, err := pebble.Open("data", pebble.Options{FS: vfs.NewMem()})
-	if err != nil {
-		t.Fatal(err)
-	}
+	store, conn := storeAndSocket(t, vfs.NewMem())
 	defer store.Close()
-	conn, err := udp.Listen("127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
 	ctx, cancel := context.WithCancel(t.Context())
 	ec := plainEdge(conn, store.Tag())
-	err = node.Run(ctx, node.Config{
+	err := node.Run(ctx, node.Config{
 		Engine: cancelling{store, cancel}, Meta: store.Meta(), Sole: true, Bus: new(local.Bus),
 		Edge: &ec,
 		Now:  time.Now, Random: rand.Reader, Logger: slog.New(slog.DiscardHandler),
