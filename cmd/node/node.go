@@ -15,20 +15,13 @@ import (
 
 	"timberline/bus"
 	"timberline/edge"
-	"timberline/events"
 	"timberline/projections"
 	"timberline/projections/lease"
 	"timberline/projections/relay"
 )
 
 // An Engine is a storage engine with all that the roles need of it.
-type Engine interface {
-	events.Log
-	events.Journals
-	projections.Checkpoints
-	projections.Items
-	projections.Rows
-}
+type Engine interface{ projections.Store }
 
 // Config says what a process is made of.
 type Config struct {

@@ -32,16 +32,15 @@ Tables of DynamoDB are backed up by AWS: see docs/operations.md.`,
 		var w worker
 		var do backupWork
 		w.c, w.engine = c, enginePebble
-		words := c.leadingWords()
 		c.flags.StringVar(&w.data, "data", defaultData, "the server's data `folder`")
 		c.flags.BoolVar(&w.json, "json", false, "print a line of JSON")
-		if err := c.parse(1); err != nil {
+		words, err := c.parseWords(1)
+		if err != nil {
 			return err
 		}
-		if words = append(words, c.args...); len(words) != 1 {
+		if len(words) != 1 {
 			return &usageError{errors.New("want one folder, which does not exist yet")}
 		}
-		var err error
 		if do.Folder, err = filepath.Abs(words[0]); err != nil {
 			return err
 		}

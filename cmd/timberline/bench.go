@@ -151,11 +151,11 @@ func (b *benchConfig) check() error {
 func runBench(ctx context.Context, c *call) error {
 	var b benchConfig
 	b.define(c)
-	words := c.leadingWords()
-	if err := c.parse(1); err != nil {
+	words, err := c.parseWords(1)
+	if err != nil {
 		return err
 	}
-	b.mode = strings.Join(append(words, c.args...), " ")
+	b.mode = strings.Join(words, " ")
 	if !slices.Contains([]string{"", "idle", "sync", "units", "replay", "all", "echo"}, b.mode) {
 		return &usageError{fmt.Errorf("there is no bench %q: want idle, sync, units, replay, all or none", b.mode)}
 	}

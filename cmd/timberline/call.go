@@ -73,13 +73,16 @@ func (c *call) parse(max int) error {
 	return nil
 }
 
-// leadingWords takes the arguments that come before the flags: what a command of
-// several actions is to do.
-func (c *call) leadingWords() (words []string) {
+// parseWords parses the command line of a command that is told in words what to do, or of
+// what: before the flags, or, max of them at most, behind. It returns the words.
+func (c *call) parseWords(max int) (words []string, err error) {
 	for len(c.args) > 0 && !strings.HasPrefix(c.args[0], "-") {
 		words, c.args = append(words, c.args[0]), c.args[1:]
 	}
-	return words
+	if err := c.parse(max); err != nil {
+		return nil, err
+	}
+	return append(words, c.args...), nil
 }
 
 // noFlagsBehind refuses a text with what looks like a flag of the command, unless

@@ -29,14 +29,14 @@ that runs on the folder has taken the change up when the command ends; edges tha
 it by --keys do so within 2 seconds.`,
 	example: "timberline key rotate server --data ./timberline-data",
 	run: func(ctx context.Context, c *call) error {
-		words := c.leadingWords()
 		data := c.flags.String("data", defaultData, "the server's data `folder`, or that of its --keys")
 		asJSON := c.flags.Bool("json", false, "print JSON, a line for each key")
-		if err := c.parse(2); err != nil {
+		words, err := c.parseWords(2)
+		if err != nil {
 			return err
 		}
 		k := keyChange{c: c, data: *data, json: *asJSON}
-		return k.do(ctx, append(words, c.args...))
+		return k.do(ctx, words)
 	},
 }
 

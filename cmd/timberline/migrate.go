@@ -36,12 +36,12 @@ so by --stopped. Interrupted, it goes on when it is run again.`,
 	example: "timberline migrate up --store dynamodb --dynamodb-region eu-central-1",
 	run: func(ctx context.Context, c *call) error {
 		var m migrate
-		words := c.leadingWords()
 		m.define(c)
-		if err := c.parse(1); err != nil {
+		words, err := c.parseWords(1)
+		if err != nil {
 			return err
 		}
-		if words = append(words, c.args...); len(words) != 1 {
+		if len(words) != 1 {
 			return &usageError{errors.New("want one of plan, up, status, restored")}
 		}
 		if err := m.check(c, words[0]); err != nil {

@@ -246,8 +246,7 @@ func (w *rebuildWork) drop(ctx context.Context, s wholeStore, shard projections.
 
 // tellOf has a replay tell how far it is, and returns what it comes to.
 func (w *rebuildWork) tellOf(r *projections.Replay, tell func(report)) *rebuilt {
-	var p pace
-	p.due()
+	p := newPace()
 	done := &rebuilt{Shard: uint32(r.Shard), User: string(r.User), Version: uint32(r.Version)}
 	r.Told = func(at projections.ReplayProgress) {
 		done.Events, done.Items, done.Seconds = at.Events, at.Items, time.Since(p.began).Seconds()

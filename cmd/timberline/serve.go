@@ -140,7 +140,7 @@ func serveRoles(ctx context.Context, c *call, cfg *config, watch *monitor, logge
 	g.Go(func() error { return line.run(connected) })
 	g.Go(func() error { return back.watchClock(ctx) })
 	if front != nil {
-		g.Go(func() error { return front.run(ctx, cfg.data, back.whole, logger) })
+		g.Go(func() error { return front.run(ctx, cfg.data, back.wholeStore, logger) })
 	}
 	g.Go(func() error {
 		defer hangUp()

@@ -15,7 +15,6 @@ import (
 	"timberline/bus"
 	"timberline/bus/local"
 	"timberline/bus/rabbit"
-	"timberline/cmd/node"
 	"timberline/events"
 	"timberline/projections"
 	"timberline/projections/lease"
@@ -78,8 +77,7 @@ func (s *storage) checkShared() error {
 
 // A backend is a store as a process has it.
 type backend struct {
-	node.Engine
-	whole  wholeStore // the same
+	wholeStore
 	meta   projections.Meta
 	tag    events.EdgeTag // of Pebble's edge; else zero
 	leases lease.Leases   // nil: no other process uses the store
@@ -106,7 +104,7 @@ func (s *storage) openPebble(c *call, data string, logger *slog.Logger, metrics 
 		return nil, errors.Join(wrong("shards", "is %d, but the store in %s was created with %d, which it keeps", s.shards, data, has), store.Close())
 	}
 	return &backend{
-		Engine: store, whole: store, meta: store.Meta(), tag: store.Tag(),
+		wholeStore: store, meta: store.Meta(), tag: store.Tag(),
 		clock: func() error { return nil }, // there is no other
 		close: store.Close,
 		advise: func(err error) error {
@@ -124,7 +122,7 @@ func (s *storage) openDynamo(ctx context.Context, logger *slog.Logger, metrics p
 		return nil, err
 	}
 	return &backend{
-		Engine: store, whole: store, meta: store.Meta(), leases: store, stream: dynamo.NewStream(store),
+		wholeStore: store, meta: store.Meta(), leases: store, stream: dynamo.NewStream(store),
 		clock: func() error { return clockError(store) }, close: store.Close, advise: func(err error) error { return err },
 	}, nil
 }

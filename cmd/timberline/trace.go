@@ -31,12 +31,12 @@ keeps for itself: of both nothing is stored, so nothing is told.`,
 		var do traceWork
 		var from moment
 		w.define(c)
-		words := c.leadingWords()
 		c.flags.Var(&from, "from", "for a client's id: appended at that `time` or later; "+momentHelp)
-		if err := c.parse(1); err != nil {
+		words, err := c.parseWords(1)
+		if err != nil {
 			return err
 		}
-		if words = append(words, c.args...); len(words) != 1 {
+		if len(words) != 1 {
 			return &usageError{errors.New("want one message: its id, 26 characters")}
 		}
 		id, err := ulid.ParseStrict(strings.ToUpper(words[0]))
@@ -139,7 +139,7 @@ func (w *traceWork) journal(ctx context.Context, s wholeStore, number uint64, by
 	if err != nil {
 		return false, err
 	}
-	var p pace
+	p := newPace()
 	err = eachEvent(ctx, s, j, at, func(at events.Offset, i int, raw events.Raw) error {
 		e, err := raw.Decode()
 		switch {

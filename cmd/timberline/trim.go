@@ -66,8 +66,7 @@ func (t *trimmed) String() string {
 }
 
 func (w *trimWork) do(ctx context.Context, s wholeStore, tell func(report)) error {
-	var p pace
-	p.due()
+	p := newPace()
 	t := projections.Trim{Store: s, Meta: s.Meta(), Keep: w.Keep, Told: func(at projections.TrimProgress) {
 		if p.due() {
 			tell(report{Progress: fmt.Sprintf("%d timelines looked at, %d trimmed by %d entries", at.Users, at.Trimmed, at.Entries)})

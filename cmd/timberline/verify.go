@@ -100,8 +100,7 @@ func (v *verified) String() string {
 }
 
 func (w *verifyWork) do(ctx context.Context, s wholeStore, tell func(report)) error {
-	var p pace
-	p.due()
+	p := newPace()
 	var repaired uint64
 	v := projections.Verification{
 		Store: s, Meta: s.Meta(), Repair: w.Repair,

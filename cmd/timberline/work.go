@@ -237,12 +237,14 @@ type pace struct {
 	began, told time.Time
 }
 
+func newPace() *pace {
+	now := time.Now()
+	return &pace{began: now, told: now}
+}
+
 // due reports whether it is time to tell.
 func (p *pace) due() bool {
 	now := time.Now()
-	if p.began.IsZero() {
-		p.began, p.told = now, now
-	}
 	if now.Sub(p.told) < tellEvery {
 		return false
 	}
