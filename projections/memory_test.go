@@ -221,6 +221,13 @@ func (v *view) ScanItems(_ context.Context, version Version, visit func(Stored) 
 	return nil
 }
 
+// oneAtATime has nothing read at the same time, so that a seed has one story.
+func oneAtATime(t *testing.T) {
+	atOnce := usersAtOnce
+	usersAtOnce = 1
+	t.Cleanup(func() { usersAtOnce = atOnce })
+}
+
 // A scribe writes a log, as edges would.
 type scribe struct {
 	t     *testing.T

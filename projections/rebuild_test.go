@@ -40,10 +40,7 @@ func newBustle(t *testing.T, seed uint64) *bustle {
 	r := rand.New(rand.NewPCG(seed, 11))
 	b := &bustle{scribe: &scribe{t: t, m: m, r: r}, shards: uint32(1 + r.IntN(3)), seen: make(map[events.User][][]byte)}
 	b.journals = []events.Journal{b.open(), b.open()}
-	// One thing at a time, so that a seed has one story.
-	atOnce := usersAtOnce
-	usersAtOnce = 1
-	t.Cleanup(func() { usersAtOnce = atOnce })
+	oneAtATime(t)
 	for n := range 2 * b.shards {
 		v := m.by(func(what string) (bool, error) {
 			switch {

@@ -113,6 +113,7 @@ func TestReplayPutsTheSameItems(t *testing.T) {
 // Whatever fails, and lands in spite of it: replays that go on where one was interrupted
 // come out exact.
 func TestReplayGoesOnWhereItWasInterrupted(t *testing.T) {
+	oneAtATime(t)
 	failures := 0
 	for seed := range uint64(100) {
 		r := rand.New(rand.NewPCG(seed, 6))
