@@ -3,7 +3,9 @@ package projections
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"timberline/events"
@@ -101,17 +103,38 @@ type filler struct {
 	began    time.Time
 	progress ReplayProgress
 	tails    map[events.User]tail // as of the walk, or later where they are put already
-	empty    bool                 // whoever is not in tails has no items
+	old      map[events.User]tail // likewise, but timelines may have been trimmed since
+	empty    bool                 // whoever is in neither has no items
 	pending  []Stored             // the items up to the walk are put or pending
 	bytes    int                  // of pending
 }
 
 // fill puts what follows from the checkpoints, until there is no more.
 func (f *filler) fill(ctx context.Context) error {
-	if err := f.walk.run(ctx, func(n CheckpointNumber, c *cover) error { return f.give(ctx, n, c) }); err != nil {
+	err := f.walk.run(ctx, func(n CheckpointNumber, c *cover) error { return f.give(ctx, n, c) })
+	for errors.Is(err, errTrimmed) {
+		if err := f.trimmed(ctx); err != nil {
+			return err
+		}
+		err = f.walk.run(ctx, func(n CheckpointNumber, c *cover) error { return f.give(ctx, n, c) })
+	}
+	if err != nil {
 		return err
 	}
 	return f.flush(ctx)
+}
+
+// trimmed has the replay go on without journals that were trimmed meanwhile.
+func (f *filler) trimmed(ctx context.Context) error {
+	if err := f.walk.look(ctx); err != nil {
+		return err
+	}
+	if f.old == nil {
+		f.old = make(map[events.User]tail)
+	}
+	maps.Copy(f.old, f.tails)
+	clear(f.tails)
+	return nil
 }
 
 // give adds what checkpoint n gives.
@@ -156,17 +179,18 @@ func (f *filler) know(ctx context.Context, c *cover) error {
 	return nil
 }
 
-// tailOf returns the end of what a user has of a timeline. Where there is nothing it begins
-// where those who read begin.
+// tailOf returns the end of what a user has of a timeline. Where there is nothing, or less
+// than was trimmed, it begins where those who read begin: what would stand between may not
+// be in the log any more.
 func (f *filler) tailOf(ctx context.Context, u events.User) (t tail, err error) {
-	if !f.empty {
-		t, err = newestOf(ctx, f.Store, f.timeline(u))
-	}
-	if err != nil || t.last > 0 {
-		return t, err
+	t, known := f.old[u]
+	if !known && !f.empty {
+		if t, err = newestOf(ctx, f.Store, f.timeline(u)); err != nil {
+			return t, err
+		}
 	}
 	m, err := readMark(ctx, f.Store, u)
-	return m.tail(), err
+	return m.behind(t), err
 }
 
 // flush puts what is pending, and then forgets tails if there are too many: they can be
@@ -181,7 +205,7 @@ func (f *filler) flush(ctx context.Context) error {
 	f.pending, f.bytes = nil, 0
 	if len(f.tails) > f.maxTails {
 		clear(f.tails)
-		f.empty = false
+		f.old, f.empty = nil, false
 	}
 	if f.progress.Checkpoint = f.walk.n; f.Told != nil {
 		f.Told(f.progress)

@@ -34,6 +34,15 @@ func (m *mark) tail() tail {
 	return tail{last: m.first - 1, newest: m.newest, checkpoint: m.checkpoint - 1}
 }
 
+// behind returns the state behind which a timeline goes on that ends at t: that is t, if not
+// more was trimmed.
+func (m *mark) behind(t tail) tail {
+	if trimmed := m.tail(); trimmed.last > t.last {
+		return trimmed
+	}
+	return t
+}
+
 // marksOf names the space of a user's mark.
 func marksOf(u events.User) string { return "trim/" + string(u) }
 

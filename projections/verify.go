@@ -136,6 +136,15 @@ func (r *verifier) journal(ctx context.Context, j events.Journal, end events.Off
 		case err != nil:
 			return r.unreadable(where(), "a record that can be read", err)
 		case len(recs) == 0:
+			number, _ := j.Number()
+			trimmed, err := trimmedJournals(ctx, r.Store)
+			if err != nil {
+				return err
+			}
+			if trimmed[number] {
+				r.progress.TrimmedJournals++
+				return nil
+			}
 			r.found(Finding{Where: where(), Expected: fmt.Sprintf("a record, as there is one at %d", end), Found: nothing})
 			return nil
 		}
@@ -280,12 +289,12 @@ func (r *verifier) replay(ctx context.Context, sc *scope, wanted func(*cover) bo
 	if err := w.from(ctx, 0); err != nil {
 		return err
 	}
-	tails := make(map[events.User]tail)
-	err := w.run(ctx, func(n CheckpointNumber, c *cover) error {
+	tails, old := make(map[events.User]tail), make(map[events.User]tail)
+	each := func(n CheckpointNumber, c *cover) error {
 		if n > sc.last {
 			return errEnough
 		}
-		if err := r.begin(ctx, sc, c.order, tails); err != nil {
+		if err := r.begin(ctx, sc, c.order, tails, old); err != nil {
 			return err
 		}
 		r.progress.Replayed += uint64(len(c.events))
@@ -304,24 +313,35 @@ func (r *verifier) replay(ctx context.Context, sc *scope, wanted func(*cover) bo
 			}
 		}
 		return nil
-	})
+	}
+	err := w.run(ctx, each)
+	for errors.Is(err, errTrimmed) {
+		if err := w.look(ctx); err != nil {
+			return err
+		}
+		maps.Copy(old, tails)
+		clear(tails)
+		err = w.run(ctx, each)
+	}
 	if errors.Is(err, errEnough) {
 		return nil
 	}
 	return err
 }
 
-// begin adds the tails of users who are met for the first time: those behind which their
-// timelines begin.
-func (r *verifier) begin(ctx context.Context, sc *scope, users []events.User, tails map[events.User]tail) error {
+// begin adds the tails of users who are met for the first time, or again after journals were
+// trimmed: those behind which their timelines begin, or old ones. What was seen of a timeline
+// below its beginning does not count.
+func (r *verifier) begin(ctx context.Context, sc *scope, users []events.User, tails, old map[events.User]tail) error {
 	users = without(users, tails)
 	marks, err := readMarks(ctx, r.Store, users)
 	if err != nil {
 		return err
 	}
 	for i, u := range users {
-		if tails[u] = marks[i].tail(); marks[i].first > 1 {
+		if tails[u] = marks[i].behind(old[u]); tails[u] != old[u] {
 			sc.begins[u] = marks[i].first
+			delete(sc.accounts, u)
 		}
 	}
 	return nil

@@ -19,7 +19,7 @@ type walk struct {
 	at       positions                  // as of n
 	versions Versions                   // as of n, if they were as the walk began
 	ahead    map[uint64][]events.Record // of each journal: read, but not covered yet
-	trimmed  map[uint64]bool            // journals without records, as of the walk's beginning
+	trimmed  map[uint64]bool            // journals whose records are gone, or wanted by nobody, as far as the walk knows
 }
 
 // A checkpoint covers little of a journal, so more is read than it needs and kept for
@@ -31,16 +31,26 @@ const (
 
 // from makes the walk go on behind checkpoint n.
 func (w *walk) from(ctx context.Context, n CheckpointNumber) (err error) {
-	w.n, w.versions, w.ahead = n, newVersions(), make(map[uint64][]events.Record)
-	if w.trimmed, err = trimmedJournals(ctx, w.store); err != nil {
+	w.n, w.versions = n, newVersions()
+	if err := w.look(ctx); err != nil {
 		return err
 	}
 	w.at, err = positionsAt(ctx, w.store, w.shard, n)
 	return err
 }
 
+// look makes the walk know which journals are trimmed by now. It may go on then, where it
+// was: whoever has entries of theirs reads on behind them. So where a timeline begins is
+// to be read anew, too, after the look.
+func (w *walk) look(ctx context.Context) (err error) {
+	w.ahead = make(map[uint64][]events.Record)
+	w.trimmed, err = trimmedJournals(ctx, w.store)
+	return err
+}
+
 // run calls visit with each checkpoint that follows and what it newly covers, in order,
-// until there is no more.
+// until there is no more. If the error is errTrimmed it may be called again after a look,
+// and goes on behind the last one visited.
 func (w *walk) run(ctx context.Context, visit func(CheckpointNumber, *cover) error) error {
 	return eachCheckpoint(ctx, w.store, w.shard, w.n+1, func(n CheckpointNumber, cp *Checkpoint) error {
 		var c cover
@@ -98,8 +108,7 @@ func trimmedJournals(ctx context.Context, js events.Journals) (map[uint64]bool, 
 	return trimmed, err
 }
 
-// errTrimmed says that journals were trimmed while they were gone through: what was made
-// of them so far may lack what somebody has no more. It is to be begun anew.
+// errTrimmed says that a journal was trimmed while it was gone through.
 var errTrimmed = errors.New("journals were trimmed meanwhile: run it again")
 
 // unread says why a record that a checkpoint covers is not there.

@@ -1,0 +1,112 @@
+package projections
+
+import (
+	"errors"
+	"math/rand/v2"
+	"testing"
+
+	"timberline/events"
+)
+
+// trims returns what trims timelines and journals of a bustle now and then.
+func (b *bustle) trims(r *rand.Rand, journals *int) func() {
+	trimming := false
+	trim := &Trim{Store: b.m.by(always), Meta: Meta{Shards: b.shards}}
+	return func() {
+		if trimming || r.IntN(40) > 0 {
+			return
+		}
+		trimming = true
+		defer func() { trimming = false }()
+		trim.Keep = uint64(1 + r.IntN(5))
+		_, err := trim.Run(b.t.Context())
+		if err == nil && r.IntN(2) == 0 {
+			var gone []uint64
+			gone, err = trim.TrimJournals(b.t.Context())
+			*journals += len(gone)
+		}
+		if err != nil {
+			b.t.Fatal(err)
+		}
+	}
+}
+
+// A rebuild that is interrupted, or in the middle of which journals are trimmed, comes to its
+// end by itself: what nobody has any more it leaves out.
+func TestRebuildGoesOnWhileTimelinesAndJournalsAreTrimmed(t *testing.T) {
+	gone, interrupted := 0, 0
+	for seed := range seeds(300) {
+		b := newBustle(t, seed)
+		r := rand.New(rand.NewPCG(seed, 14))
+		trim := b.trims(r, &gone)
+		for range 200 {
+			b.act()
+		}
+		s := b.m.by(func(string) (bool, error) {
+			b.actSometimes()
+			trim()
+			if r.IntN(60) == 0 {
+				return r.IntN(2) == 0, errThrottled
+			}
+			return true, nil
+		})
+		shard := Shard(r.IntN(int(b.shards)))
+		n := CheckpointNumber(1)
+		for into := range Version(2) {
+			into := 1 - into // there, and back
+			for {
+				rebuild := b.to(s, shard, into, n-1)
+				rebuild.maxTails, rebuild.putBytes, rebuild.keepEvery = 1+r.IntN(8), 1+r.IntN(1000), 1
+				at, err := rebuild.Run(t.Context())
+				if err == nil {
+					n = at
+					break
+				}
+				if !errors.Is(err, errThrottled) {
+					t.Fatalf("seed %d: %v", seed, err)
+				}
+				interrupted++
+			}
+			b.complete()
+			if all, p := verify(t, b.m, b.shards, false); len(all) > 0 {
+				t.Fatalf("seed %d, version %d: %v, %+v", seed, into, all, p)
+			}
+			for _, u := range b.users() {
+				b.look(u)
+			}
+		}
+	}
+	if gone < int(seeds(300)) || interrupted < int(seeds(300)) {
+		t.Errorf("%d journals were trimmed, rebuilds interrupted %d times: that proves little", gone, interrupted)
+	}
+}
+
+var errThrottled = errors.New("throttled")
+
+// users returns those who write to each other.
+func (b *bustle) users() []events.User { return []events.User{"u0", "u1", "u2", "u3", "u4", "u5"} }
+
+// What is trimmed under a verification is no finding.
+func TestVerificationBesideTrimsFindsNothing(t *testing.T) {
+	gone := 0
+	for seed := range seeds(300) {
+		b := newBustle(t, seed)
+		r := rand.New(rand.NewPCG(seed, 15))
+		trim := b.trims(r, &gone)
+		for range 200 {
+			b.act()
+		}
+		b.complete()
+		v := Verification{Store: b.m.by(func(string) (bool, error) {
+			b.actSometimes()
+			trim()
+			return true, nil
+		}), Meta: Meta{Shards: b.shards}, Found: func(f Finding) { t.Errorf("seed %d: %+v", seed, f) }}
+		if _, err := v.Run(t.Context()); err != nil {
+			t.Fatalf("seed %d: %v", seed, err)
+		}
+	}
+	if gone < int(seeds(300)) {
+		t.Errorf("%d journals were trimmed: that proves little", gone)
+	}
+}
