@@ -146,7 +146,7 @@ func (f *Follower) Run(ctx context.Context) (CheckpointNumber, error) {
 		} else {
 			begun = false // the walk stands somewhere in the step
 		}
-		if err != nil && !errors.Is(err, errOvertaken) {
+		if err != nil && !errors.Is(err, errOvertaken) && !errors.Is(err, errTrimmed) {
 			return s.done, fmt.Errorf("projection %s, checkpoints %d to %d of shard %d: %w", f.Projection.Name, s.done+1, s.upto, f.Shard, err)
 		}
 	}
@@ -203,7 +203,7 @@ func (f *Follower) apply(ctx context.Context, w *walk, s step) error {
 			return err
 		}
 		if len(given) > 0 {
-			if err := f.Projection.Apply(given, t); err != nil {
+			if err := t.apply(given); err != nil {
 				return err
 			}
 		}
@@ -241,6 +241,24 @@ type Table struct {
 	f    *Follower
 	upto CheckpointNumber
 	rows map[RowKey]*value // read, or changed in this step
+	err  error             // the first one of a read
+}
+
+// An applyError is what Apply says, of itself.
+type applyError struct{ error }
+
+func (e applyError) Unwrap() error { return e.error }
+
+// apply calls Apply. If it could not read a row what it says does not count.
+func (t *Table) apply(given []Given) error {
+	err := t.f.Projection.Apply(given, t)
+	switch {
+	case t.err != nil:
+		return t.err
+	case err != nil:
+		return applyError{err}
+	}
+	return nil
 }
 
 // Get returns a row, nil if there is none. It is the caller's to read only.
@@ -259,6 +277,20 @@ func (t *Table) get(k RowKey) (*value, error) {
 	if v, known := t.rows[k]; known {
 		return v, nil
 	}
+	v, err := t.read(k)
+	if err != nil {
+		if t.err == nil {
+			t.err = err
+		}
+		return nil, err
+	}
+	v.was, v.stood = v.is, v.stands // as of the step before
+	t.rows[k] = v
+	return v, nil
+}
+
+// read returns a row as it was before the step.
+func (t *Table) read(k RowKey) (*value, error) {
 	v := new(value)
 	row, err := t.f.Store.GetRow(t.ctx, t.f.Projection.space(k.User), k.Name)
 	switch {
@@ -275,8 +307,6 @@ func (t *Table) get(k RowKey) (*value, error) {
 			v.is, v.stands = v.was, v.stood
 		}
 	}
-	v.was, v.stood = v.is, v.stands // as of the step before
-	t.rows[k] = v
 	return v, nil
 }
 
@@ -303,21 +333,25 @@ func (t *Table) written() (rows []Row) {
 // Follow has a projection follow all shards, and looks for new checkpoints every so often,
 // until ctx ends; it returns nil then. What fails is tried again, but for damage
 // (events.ErrCorrupt, events.ErrFormat) and what Apply says. told, if it is not nil, is
-// called with how far each shard is.
-func Follow(ctx context.Context, f Follower, every time.Duration, told func(Shard, CheckpointNumber)) error {
+// called with how far each shard is, and with what failed.
+func Follow(ctx context.Context, f Follower, every time.Duration, told func(Shard, CheckpointNumber, error)) error {
+	if err := f.Projection.Validate(); err != nil {
+		return err
+	}
 	look := time.NewTicker(every)
 	defer look.Stop()
 	for {
 		for s := range Shard(f.Meta.Shards) {
 			f.Shard = s
 			n, err := f.Run(ctx)
+			var said applyError
 			switch {
 			case ctx.Err() != nil:
 				return nil
-			case err != nil:
+			case events.Final(err), errors.As(err, &said):
 				return err
 			case told != nil:
-				told(s, n)
+				told(s, n, err)
 			}
 		}
 		select {

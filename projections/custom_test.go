@@ -289,7 +289,7 @@ func TestFollowGoesOnWithWhatComes(t *testing.T) {
 		ctx, stop := context.WithCancel(t.Context())
 		done := make(chan error, 1)
 		go func() {
-			done <- Follow(ctx, *b.follower(b.m.by(always), p, 0), time.Second, func(Shard, CheckpointNumber) {})
+			done <- Follow(ctx, *b.follower(b.m.by(always), p, 0), time.Second, func(Shard, CheckpointNumber, error) {})
 		}()
 		for range 3 {
 			for range 40 {
@@ -305,6 +305,52 @@ func TestFollowGoesOnWithWhatComes(t *testing.T) {
 		stop()
 		if err := <-done; err != nil {
 			t.Error(err)
+		}
+	})
+}
+
+// Follow tries again what the store cannot do, even if Apply says nothing of it, and ends
+// when it is Apply that fails.
+func TestFollowOutlivesErrorsOfTheStore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBustle(t, 9)
+		for range 100 {
+			b.act()
+		}
+		b.settle("before")
+		steps, failed := 0, 0
+		away := b.m.by(func(string) (bool, error) {
+			if steps++; steps%61 == 0 {
+				return false, errThrottled
+			}
+			return true, nil
+		})
+		p := counting(1, 0)
+		deaf := *p
+		deaf.Apply = func(given []Given, table *Table) error {
+			p.Apply(given, table)
+			return nil
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() {
+			done <- Follow(ctx, *b.follower(away, &deaf, 0), time.Second, func(_ Shard, _ CheckpointNumber, err error) {
+				if err != nil {
+					failed++
+				}
+			})
+		}()
+		time.Sleep(time.Hour)
+		if d := gocmp.Diff(b.counted(), b.rowsOf(p)); d != "" || failed < 3 {
+			t.Errorf("after %d errors (-want +got):\n%s", failed, d)
+		}
+		stop()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		deaf.Name, deaf.Apply = "broken", func([]Given, *Table) error { return errThrottled }
+		if err := Follow(t.Context(), *b.follower(b.m.by(always), &deaf, 0), time.Second, nil); !errors.Is(err, errThrottled) {
+			t.Errorf("Apply fails, and it is told as %v", err)
 		}
 	})
 }
