@@ -72,7 +72,7 @@ func (r *Replay) begin(ctx context.Context, behind CheckpointNumber) (*filler, e
 	f := &filler{
 		Replay: r, maxTails: cmp.Or(r.maxTails, maxTails), putBytes: cmp.Or(r.putBytes, putBytes),
 		walk:     walk{store: r.Store, shard: r.Shard, mine: usersOf(r.Shard, r.Meta.Shards)},
-		progress: ReplayProgress{Last: last}, tails: make(map[events.User]tail), empty: r.Empty, began: time.Now(), kept: time.Now(),
+		progress: ReplayProgress{Last: last}, tails: make(map[events.User]tail), empty: r.Empty, pace: newPace(r.Rate), kept: time.Now(),
 	}
 	if r.Rate > 0 {
 		f.putBytes = min(f.putBytes, pacedBytes)
@@ -100,7 +100,7 @@ type filler struct {
 	keep func(context.Context, CheckpointNumber) error
 	kept time.Time
 
-	began    time.Time
+	pace     *pace // of events
 	progress ReplayProgress
 	tails    map[events.User]tail // as of the walk, or later where they are put already
 	old      map[events.User]tail // likewise, but timelines may have been trimmed since
@@ -216,20 +216,5 @@ func (f *filler) flush(ctx context.Context) error {
 			return err
 		}
 	}
-	return f.pause(ctx)
-}
-
-// pause waits until as much time has gone by as the rate gives to what was gone through.
-func (f *filler) pause(ctx context.Context) error {
-	if f.Rate <= 0 {
-		return nil
-	}
-	wait := time.NewTimer(time.Duration(float64(f.progress.Events)/f.Rate*float64(time.Second)) - time.Since(f.began))
-	defer wait.Stop()
-	select {
-	case <-wait.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	return f.pace.did(ctx, int(f.progress.Events-f.pace.done))
 }

@@ -83,7 +83,9 @@ type Trim struct {
 	// does not count. One of both is needed.
 	Keep   uint64
 	Before time.Time
-	Told   func(TrimProgress) // is called now and then; nil: nobody is
+	// Rate limits the items and checkpoints gone through in a second; 0: as many as can be.
+	Rate float64
+	Told func(TrimProgress) // is called now and then; nil: nobody is
 }
 
 // TrimProgress is how far a Trim is.
@@ -100,17 +102,21 @@ func (t *Trim) Run(ctx context.Context) (p TrimProgress, err error) {
 	}
 	versions := make(map[Version]map[Shard]bool)
 	for s := range Shard(t.Meta.Shards) {
-		v, err := ReadVersions(ctx, t.Store, s)
+		n, last, err := lastCheckpoint(ctx, t.Store, s)
 		if err != nil {
 			return p, err
 		}
-		if versions[v.Live] == nil {
-			versions[v.Live] = make(map[Shard]bool)
+		if n == 0 {
+			continue
 		}
-		versions[v.Live][s] = true
+		if versions[last.Version] == nil {
+			versions[last.Version] = make(map[Shard]bool)
+		}
+		versions[last.Version][s] = true
 	}
+	pace := newPace(t.Rate)
 	for v, shards := range versions {
-		if err := t.version(ctx, v, shards, &p); err != nil {
+		if err := t.version(ctx, v, shards, pace, &p); err != nil {
 			return p, err
 		}
 	}
@@ -118,7 +124,7 @@ func (t *Trim) Run(ctx context.Context) (p TrimProgress, err error) {
 }
 
 // version trims the timelines of a version, of the shards where it is live.
-func (t *Trim) version(ctx context.Context, v Version, shards map[Shard]bool, p *TrimProgress) error {
+func (t *Trim) version(ctx context.Context, v Version, shards map[Shard]bool, pace *pace, p *TrimProgress) error {
 	var at Timeline
 	var ends []mark // of the items of at: where it would begin behind each, of which checkpoint is not known yet
 	trim := func() error {
@@ -132,6 +138,9 @@ func (t *Trim) version(ctx context.Context, v Version, shards map[Shard]bool, p 
 		return t.timeline(ctx, at, ends, p)
 	}
 	err := t.Store.ScanItems(ctx, v, func(s Stored) error {
+		if err := pace.did(ctx, 1); err != nil {
+			return err
+		}
 		if !shards[ShardOf(s.User.Slot(), t.Meta.Shards)] {
 			return nil
 		}
@@ -201,11 +210,13 @@ func (t *Trim) TrimJournals(ctx context.Context) (gone []uint64, err error) {
 	}
 	newest := slices.Max(append(slices.Collect(maps.Keys(ends)), 0))
 	old := make(map[uint64]bool)
-	for number := range ends {
-		old[number] = number != newest
+	for _, row := range rows {
+		_, left := ends[row.Number]
+		old[row.Number] = left && row.Number != newest && !row.Trimmed
 	}
+	pace := newPace(t.Rate)
 	for s := range Shard(t.Meta.Shards) {
-		if err := t.spare(ctx, s, old); err != nil {
+		if err := t.spare(ctx, s, old, pace); err != nil {
 			return nil, err
 		}
 	}
@@ -230,14 +241,28 @@ func (t *Trim) TrimJournals(ctx context.Context) (gone []uint64, err error) {
 	return gone, nil
 }
 
-// spare takes the journals out of old that a shard still needs.
-func (t *Trim) spare(ctx context.Context, s Shard, old map[uint64]bool) error {
-	w := walk{store: t.Store, shard: s, mine: usersOf(s, t.Meta.Shards)}
+// spare takes the journals out of old that a shard still needs. Of those that are out
+// already nothing is read: so the log is read as far as it is removed.
+func (t *Trim) spare(ctx context.Context, s Shard, old map[uint64]bool, pace *pace) error {
+	last, _, err := t.Store.LastCheckpoint(ctx, s, events.Strong)
+	if err != nil {
+		return err
+	}
+	at, err := positionsAt(ctx, t.Store, s, last)
+	if err != nil {
+		return err
+	}
+	for number := range old {
+		if _, open := at.next(number); open {
+			old[number] = false // not read to its end
+		}
+	}
+	w := walk{store: t.Store, shard: s, mine: usersOf(s, t.Meta.Shards), only: old}
 	if err := w.from(ctx, 0); err != nil {
 		return err
 	}
 	trimmed := make(map[events.User]CheckpointNumber) // up to that one
-	err := w.run(ctx, func(n CheckpointNumber, c *cover) error {
+	return w.run(ctx, func(n CheckpointNumber, c *cover) error {
 		unknown := without(c.order, trimmed)
 		marks, err := readMarks(ctx, t.Store, unknown)
 		if err != nil {
@@ -251,15 +276,6 @@ func (t *Trim) spare(ctx context.Context, s Shard, old map[uint64]bool) error {
 				old[p.journal] = false
 			}
 		}
-		return nil
+		return pace.did(ctx, 1)
 	})
-	if err != nil {
-		return err
-	}
-	for number := range old {
-		if _, open := w.at.next(number); open {
-			old[number] = false // not read to its end
-		}
-	}
-	return nil
 }

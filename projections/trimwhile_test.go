@@ -110,3 +110,32 @@ func TestVerificationBesideTrimsFindsNothing(t *testing.T) {
 		t.Errorf("%d journals were trimmed: that proves little", gone)
 	}
 }
+
+// Who trims journals every so often does not read the whole log each time.
+func TestTrimmingJournalsReadsOnlyWhatIsRemoved(t *testing.T) {
+	b := newBustle(t, 3)
+	for range 3000 {
+		b.act()
+	}
+	b.complete()
+	records := func() (n int) {
+		for j := range b.m.records {
+			n += len(b.m.records[j])
+		}
+		return n
+	}
+	reads := 0
+	s := b.m.by(func(what string) (bool, error) {
+		if what == "read log" {
+			reads++
+		}
+		return true, nil
+	})
+	all := records()
+	if gone, err := (&Trim{Store: s, Meta: Meta{Shards: b.shards}}).TrimJournals(t.Context()); err != nil || len(gone) > 0 {
+		t.Fatalf("journals %v are gone, %v", gone, err)
+	}
+	if most := int(b.shards) * len(b.m.rows); reads > most || all < 4*most {
+		t.Errorf("%d reads where nothing is to be removed, of %d records in %d journals", reads, all, len(b.m.rows))
+	}
+}

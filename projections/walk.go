@@ -19,7 +19,11 @@ type walk struct {
 	at       positions                  // as of n
 	versions Versions                   // as of n, if they were as the walk began
 	ahead    map[uint64][]events.Record // of each journal: read, but not covered yet
-	trimmed  map[uint64]bool            // journals whose records are gone, or wanted by nobody, as far as the walk knows
+	trimmed  map[uint64]bool            // journals without records, as of the last look
+
+	// only are the journals whose records are gone through, as long as they are true in it;
+	// nil: all.
+	only map[uint64]bool
 }
 
 // A checkpoint covers little of a journal, so more is read than it needs and kept for
@@ -56,7 +60,7 @@ func (w *walk) run(ctx context.Context, visit func(CheckpointNumber, *cover) err
 		var c cover
 		for _, m := range cp.Moved {
 			from, open := w.at.next(m.Journal)
-			if !open || w.trimmed[m.Journal] {
+			if !open || w.trimmed[m.Journal] || w.only != nil && !w.only[m.Journal] {
 				continue // of what was trimmed nobody has an entry any more
 			}
 			if err := w.cover(ctx, n, &c, m, from); err != nil {
