@@ -22,11 +22,11 @@ const leastPause = 10 * time.Millisecond
 func (p *pace) did(ctx context.Context, n int) error {
 	p.done += uint64(n)
 	if p.rate <= 0 {
-		return nil
+		return ctx.Err()
 	}
 	early := time.Duration(float64(p.done)/p.rate*float64(time.Second)) - time.Since(p.began)
 	if early < leastPause {
-		return nil
+		return ctx.Err()
 	}
 	wait := time.NewTimer(early)
 	defer wait.Stop()

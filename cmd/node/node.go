@@ -53,6 +53,10 @@ type Config struct {
 	// because a relay tells of them.
 	Publish func([]bus.Push)
 
+	// Retention is what of the store stays; nil: all does. Run sets Meta, Now, Random,
+	// Logger, Metrics.
+	Retention *projections.RetentionConfig
+
 	// Relay is what a relay works with; nil: the process has none. Run sets Leases,
 	// Owner, Store, Random, Logger, Metrics.
 	Relay *relay.Config

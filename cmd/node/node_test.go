@@ -60,17 +60,19 @@ func storeAndSocket(t *testing.T, fs vfs.FS) (*pebble.Store, *udp.Conn) {
 func serveEdge(t *testing.T, fs vfs.FS, newEdge func(wire.PacketConn, events.EdgeTag) edge.Config) (addr netip.AddrPort, stop func()) {
 	t.Helper()
 	store, conn := storeAndSocket(t, fs)
+	ec := newEdge(conn, store.Tag())
+	return conn.LocalAddr(), run(t, store, node.Config{Edge: &ec})
+}
+
+// run runs a node on a store, with an edge and what else it is given, until stop is called.
+func run(t *testing.T, store *pebble.Store, c node.Config) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	b, ec := new(local.Bus), newEdge(conn, store.Tag())
-	go func() {
-		done <- node.Run(ctx, node.Config{
-			Engine: store, Meta: store.Meta(), Sole: true, Bus: b, Projector: true, Publish: b.PublishPushes,
-			Edge: &ec,
-			Now:  time.Now, Random: rand.Reader, Logger: slog.New(slog.DiscardHandler),
-		})
-	}()
-	return conn.LocalAddr(), func() {
+	b := new(local.Bus)
+	c.Engine, c.Meta, c.Sole, c.Bus, c.Projector, c.Publish = store, store.Meta(), true, b, true, b.PublishPushes
+	c.Now, c.Random, c.Logger = time.Now, rand.Reader, slog.New(slog.DiscardHandler)
+	go func() { done <- node.Run(ctx, c) }()
+	return func() {
 		t.Helper()
 		cancel()
 		if err := <-done; err != nil {

@@ -24,7 +24,7 @@ type process struct {
 
 func build(ctx context.Context, c *Config) (*process, error) {
 	p := &process{}
-	var edged, projected, relayed error
+	var edged, projected, relayed, retained error
 	if c.Edge != nil {
 		edged = p.addEdge(ctx, c)
 	}
@@ -34,7 +34,10 @@ func build(ctx context.Context, c *Config) (*process, error) {
 	if c.Relay != nil {
 		relayed = p.addRelay(c)
 	}
-	return p, errors.Join(edged, projected, relayed)
+	if c.Retention != nil {
+		retained = p.addRetention(c)
+	}
+	return p, errors.Join(edged, projected, relayed, retained)
 }
 
 // addEdge adds an edge with what writes its journal.
@@ -153,6 +156,18 @@ func shardsOf(held []lease.Lease) []projections.Shard {
 		shards[i] = projections.Shard(n)
 	}
 	return shards
+}
+
+// addRetention adds what trims the store.
+func (p *process) addRetention(c *Config) error {
+	rc := *c.Retention
+	rc.Meta, rc.Now, rc.Random, rc.Logger, rc.Metrics = c.Meta, c.Now, c.Random, c.Logger, c.Metrics
+	r, err := projections.NewRetention(rc)
+	if err != nil {
+		return err
+	}
+	p.behind = append(p.behind, r.Run)
+	return nil
 }
 
 // addRelay adds a relay.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"timberline/events"
+	"timberline/projections"
 )
 
 // The defaults that server and clients share.
@@ -35,6 +36,39 @@ type config struct {
 	sockets       int    // for each address of listen; 0: one for each core
 	limits
 	trust
+	retention
+}
+
+// A retention is what of the store stays, for a process that projects; nothing is trimmed
+// if both are 0.
+type retention struct {
+	keep      uint64
+	olderThan time.Duration
+	every     time.Duration
+}
+
+func (r *retention) define(fs *flag.FlagSet) {
+	fs.Uint64Var(&r.keep, "trim-keep", 0, "trim the store now and then: `entries` of each timeline that stay at least; 0: the number does not matter. See timberline trim")
+	fs.DurationVar(&r.olderThan, "trim-older-than", 0, "trim the store now and then: only entries that are as `old`, 2160h is 90 days; 0: the age does not matter")
+	fs.DurationVar(&r.every, "trim-every", 24*time.Hour, "how often the store is trimmed, if it is: 1s or more. It reads all timelines")
+}
+
+func (r *retention) check() error {
+	switch {
+	case r.olderThan < 0:
+		return wrong("trim-older-than", "is %v, want a time, such as 2160h", r.olderThan)
+	case r.every < time.Second:
+		return wrong("trim-every", "is %v, want 1s or more", r.every)
+	}
+	return nil
+}
+
+// of returns the configuration of what trims a store, nil if nothing does.
+func (r *retention) of(s wholeStore) *projections.RetentionConfig {
+	if r.keep == 0 && r.olderThan == 0 {
+		return nil
+	}
+	return &projections.RetentionConfig{Store: s, Keep: r.keep, OlderThan: r.olderThan, Every: r.every}
 }
 
 // limits are how much a server takes from whom.
@@ -62,6 +96,9 @@ func (c *config) define(fs *flag.FlagSet) {
 	fs.StringVar(&c.monitor, "monitor", defaultMonitor, "`address` (host:port) of metrics and health by HTTP, and of profiles where it is on the loopback; port 0: any that is free; empty: none")
 	if c.edge {
 		c.defineEdge(fs)
+	}
+	if c.projector {
+		c.retention.define(fs)
 	}
 }
 
@@ -113,8 +150,16 @@ func (c *config) check() error {
 			return wrong("monitor", "is %q: %v", c.monitor, err)
 		}
 	}
-	if err := c.storage.check(); err != nil || !c.edge {
+	if err := c.storage.check(); err != nil {
 		return err
+	}
+	if c.projector {
+		if err := c.retention.check(); err != nil {
+			return err
+		}
+	}
+	if !c.edge {
+		return nil
 	}
 	return c.checkEdge()
 }

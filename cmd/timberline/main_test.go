@@ -227,6 +227,8 @@ func TestWrongCommandLinesSayWhatIsWrong(t *testing.T) {
 		{"serve --sockets -1", "--sockets is -1, want 0 to 256"},
 		{"serve --shards 5000", "--shards is 5000, want 1 to 4096"},
 		{"serve --data=", "--data is empty"},
+		{"serve --trim-older-than -1h", "--trim-older-than is -1h0m0s, want a time"},
+		{"serve --trim-keep 5 --trim-every 0", "--trim-every is 0s, want 1s or more"},
 		{"serve --config /does/not/exist", "/does/not/exist"},
 		{"token --device phone", "--user is missing"},
 		{"token --user alice", "--device is missing"},

@@ -15,6 +15,7 @@ import (
 
 	"timberline/bus/rabbit"
 	"timberline/events"
+	"timberline/projections"
 	"timberline/projections/relay"
 	"timberline/store/dynamo"
 )
@@ -48,7 +49,7 @@ func (n *metricNames) MustRegister(all ...prometheus.Collector) {
 // Unregister implements prometheus.Registerer.
 func (n *metricNames) Unregister(prometheus.Collector) bool { return false }
 
-// namesOfMany returns the metrics that only a process of many has.
+// namesOfMany returns the metrics that only a process of many has, or one that trims the store.
 func namesOfMany(t *testing.T) (names metricNames) {
 	t.Helper()
 	m, err := dynamo.NewMigrations(dynamo.Options{AWS: aws.Config{Region: "us-east-1"}, Metrics: &names}, 1)
@@ -60,6 +61,9 @@ func namesOfMany(t *testing.T) (names metricNames) {
 		t.Fatal(err)
 	}
 	if _, err := rabbit.New(rabbit.Config{URL: "amqp://127.0.0.1", Store: events.StoreID{1}, Prefix: "timberline", Name: "me", Metrics: &names}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := projections.NewRetention(projections.RetentionConfig{Keep: 1, Random: rand.Reader, Metrics: &names}); err != nil {
 		t.Fatal(err)
 	}
 	if len(names) < 15 {

@@ -211,6 +211,24 @@ func TestTimelinesAndLogAreTrimmed(t *testing.T) {
 	tl(t, "verify", "--data", copied).want(t, exitOK, "no difference", "")
 }
 
+// A server that is told so trims its store while it serves, and while it is rebuilt.
+func TestServerTrimsByItself(t *testing.T) {
+	p, flags := newServer(t, "--trim-keep", "2", "--trim-every", "1s")
+	sendAll(t, flags, "one", "two", "three", "four")
+	tl(t, "rebuild", "--data", p.Data, "--rate", "4").want(t, exitOK, "version 1 is read", "")
+	for deadline := time.Now().Add(20 * time.Second); p.metric(t, "timberline_retention_entries_trimmed_total") < 4; time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("nothing is trimmed\n%s", p.stderr)
+		}
+	}
+	tl(t, with("inbox", flags, "--as", "bob")...).want(t, exitOK, "four", "entries 1 to 2 were trimmed").wantLines(t, 2)
+	tl(t, "verify", "--data", p.Data).want(t, exitOK, "4 timeline items: no difference", "")
+	p.end(os.Interrupt)
+	if !strings.Contains(p.stderr.String(), "trimmed the store") {
+		t.Errorf("its log says nothing of it:\n%s", p.stderr)
+	}
+}
+
 // The same commands on tables.
 func TestStoreOnTablesIsVerifiedRebuiltAndTrimmed(t *testing.T) {
 	flags, o := migrateFlags(t)

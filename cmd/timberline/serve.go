@@ -119,6 +119,9 @@ func serveRoles(ctx context.Context, c *call, cfg *config, watch *monitor, logge
 		Bus: line, Leases: back.leases, Owner: owner, Projector: cfg.projector,
 		Now: time.Now, Random: rand.Reader, Logger: logger, Metrics: watch.registry,
 	}
+	if cfg.projector {
+		nc.Retention = cfg.retention.of(back)
+	}
 	switch {
 	case back.stream == nil || line.publisher == nil:
 		nc.Publish = line.PublishPushes

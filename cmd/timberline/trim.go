@@ -20,7 +20,8 @@ removed from the log.
 
 What was trimmed is gone: no rebuild brings it back, and verify does not look for it. It
 works beside servers and processes that use the store, and may be interrupted and run again.
-It is cheap where there is nothing to do, but reads all timelines: once a day is often.`,
+It is cheap where there is nothing to do, but reads all timelines: once a day is often.
+A server or projector does it by itself: serve --trim-keep 1000 --trim-older-than 2160h.`,
 	example: "timberline trim --keep 1000 --older-than 2160h",
 	run: func(ctx context.Context, c *call) error {
 		var w worker
