@@ -36,6 +36,7 @@ var permitted = map[string][]string{
 	"bus/rabbit":           {"bus", "events", "events/fields"},
 	"store/dynamo":         {"events", "events/fields", "migrations", "projections", "projections/lease", "projections/relay"},
 	"store/pebble":         {"events", "events/fields", "migrations", "projections", "sim/planted"},
+	"store/remote":         {"events", "projections"},
 	"sim":                  {anything},
 	"sim/check":            {"events"},
 	"sim/corpus":           {"events"},
@@ -48,7 +49,7 @@ var permitted = map[string][]string{
 	"cmd/node":             {"bus", "edge", "events", "ingest", "projections", "projections/lease", "projections/relay"},
 	"cmd/timberline":       {anything},
 	"cmd/replay":           {"bus", "bus/local", "events", "projections", "store/pebble"},
-	"docs/examples/perday": {"bus/local", "events", "projections", "store/dynamo", "store/pebble"},
+	"docs/examples/perday": {"bus/local", "events", "projections", "store/dynamo", "store/pebble", "store/remote"},
 	"cmd/units":            {"bus", "bus/local", "events", "ingest", "projections", "store/dynamo", "store/pebble"},
 
 	// For the tests of others.

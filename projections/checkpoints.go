@@ -8,7 +8,7 @@ import (
 )
 
 // lastCheckpoint reads the last checkpoint of a shard; it is 0 and nil if there is none.
-func lastCheckpoint(ctx context.Context, cs Checkpoints, s Shard) (CheckpointNumber, *Checkpoint, error) {
+func lastCheckpoint(ctx context.Context, cs CheckpointReader, s Shard) (CheckpointNumber, *Checkpoint, error) {
 	n, data, err := cs.LastCheckpoint(ctx, s, events.Latest)
 	if err != nil || n == 0 {
 		return 0, nil, err
@@ -36,7 +36,7 @@ const foldBytes = 1 << 20
 
 // positionsAt returns the positions as of checkpoint n of a shard, folded from the last
 // full one up to it.
-func positionsAt(ctx context.Context, cs Checkpoints, s Shard, n CheckpointNumber) (positions, error) {
+func positionsAt(ctx context.Context, cs CheckpointReader, s Shard, n CheckpointNumber) (positions, error) {
 	p := newPositions()
 	if n == 0 {
 		return p, nil
@@ -68,7 +68,7 @@ func positionsAt(ctx context.Context, cs Checkpoints, s Shard, n CheckpointNumbe
 	return p, nil
 }
 
-func readCheckpoint(ctx context.Context, cs Checkpoints, s Shard, n CheckpointNumber) (*Checkpoint, error) {
+func readCheckpoint(ctx context.Context, cs CheckpointReader, s Shard, n CheckpointNumber) (*Checkpoint, error) {
 	all, err := cs.ReadCheckpoints(ctx, s, n, 1)
 	if err != nil {
 		return nil, err
@@ -86,7 +86,7 @@ func missing(s Shard, n CheckpointNumber) error {
 
 // eachCheckpoint calls visit with the checkpoints of a shard from n on, in order, as far
 // as they follow each other.
-func eachCheckpoint(ctx context.Context, cs Checkpoints, s Shard, n CheckpointNumber, visit func(CheckpointNumber, *Checkpoint) error) error {
+func eachCheckpoint(ctx context.Context, cs CheckpointReader, s Shard, n CheckpointNumber, visit func(CheckpointNumber, *Checkpoint) error) error {
 	for {
 		all, err := cs.ReadCheckpoints(ctx, s, n, foldBytes)
 		if err != nil || len(all) == 0 {
@@ -110,7 +110,7 @@ func eachCheckpoint(ctx context.Context, cs Checkpoints, s Shard, n CheckpointNu
 
 // Covered returns how many checkpoints of a shard follow each other and cover no more
 // than a log has whose journals end so.
-func Covered(ctx context.Context, cs Checkpoints, s Shard, ends map[uint64]events.Offset) (n CheckpointNumber, err error) {
+func Covered(ctx context.Context, cs CheckpointReader, s Shard, ends map[uint64]events.Offset) (n CheckpointNumber, err error) {
 	beyond := false
 	err = eachCheckpoint(ctx, cs, s, 1, func(at CheckpointNumber, c *Checkpoint) error {
 		for _, m := range c.Moved {

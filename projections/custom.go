@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -81,6 +82,13 @@ func (v *value) Fields(f fields.Visitor) {
 	fields.Bytes(f, 4, "was", &v.was)
 }
 
+// spacesOfProjections are those of rows, and of which version is read.
+var spacesOfProjections = regexp.MustCompile(`^(p/[a-z0-9-]{1,40}\.[1-9][0-9]*/.|live/[a-z0-9-]{1,40}$)`)
+
+// OfProjection reports whether a space of rows is that of a projection of one's own, and so
+// nobody else's.
+func OfProjection(space string) bool { return spacesOfProjections.MatchString(space) }
+
 func rowPlace(r *Row) []byte { return []byte("p" + r.Space + "\x00" + r.Key) }
 
 func sealRow(r Row, m fields.Message) Row {
@@ -98,10 +106,7 @@ func unsealRow(r *Row, m fields.Message) error {
 // A Follower has a projection follow the checkpoints of a shard, from the start of the log
 // on. Several may follow the same at a time: they write the same.
 type Follower struct {
-	Store interface {
-		Source
-		Rows
-	}
+	Store      Followed
 	Meta       Meta
 	Shard      Shard
 	Projection *Projection
@@ -421,7 +426,7 @@ var ErrBehind = errors.New("this version has not caught up with the checkpoints"
 // that was read, or, if there was none, all checkpoints that there are; else the error is
 // ErrBehind. Several may switch at a time: the version that stands at the end is one of
 // theirs.
-func (p *Projection) Switch(ctx context.Context, cs Checkpoints, rows Rows, m Meta) error {
+func (p *Projection) Switch(ctx context.Context, cs CheckpointReader, rows Rows, m Meta) error {
 	for {
 		k, was, err := readLive(ctx, rows, p.Name)
 		if err != nil || was.version == p.Version {
@@ -441,7 +446,7 @@ func (p *Projection) Switch(ctx context.Context, cs Checkpoints, rows Rows, m Me
 }
 
 // caughtUp holds how far p is in a shard against how far another version is.
-func (p *Projection) caughtUp(ctx context.Context, cs Checkpoints, rows Rows, s Shard, old *Projection) error {
+func (p *Projection) caughtUp(ctx context.Context, cs CheckpointReader, rows Rows, s Shard, old *Projection) error {
 	_, at, err := p.stands(ctx, rows, s)
 	if err != nil {
 		return err

@@ -23,12 +23,12 @@ type Versions struct {
 }
 
 // ReadVersions reads them, through all checkpoints of the shard.
-func ReadVersions(ctx context.Context, cs Checkpoints, s Shard) (Versions, error) {
+func ReadVersions(ctx context.Context, cs CheckpointReader, s Shard) (Versions, error) {
 	return versionsAt(ctx, cs, s, math.MaxUint64)
 }
 
 // versionsAt returns the versions as of a checkpoint.
-func versionsAt(ctx context.Context, cs Checkpoints, s Shard, upto CheckpointNumber) (Versions, error) {
+func versionsAt(ctx context.Context, cs CheckpointReader, s Shard, upto CheckpointNumber) (Versions, error) {
 	v := newVersions()
 	if upto == 0 {
 		return v, nil

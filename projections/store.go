@@ -17,14 +17,7 @@ type CheckpointNumber uint64
 // Checkpoints is where a storage engine keeps checkpoints. Checkpoints are bytes
 // to it; see Checkpoint for what they hold.
 type Checkpoints interface {
-	// LastCheckpoint returns the newest checkpoint of a shard, as a read that is at
-	// least events.Latest, and 0 if there is none.
-	LastCheckpoint(ctx context.Context, s Shard, c events.Consistency) (CheckpointNumber, []byte, error)
-
-	// ReadCheckpoints returns checkpoints from, from+1, … as far as they follow
-	// each other without a gap, as many as fit into about size bytes and at
-	// least one if there is one.
-	ReadCheckpoints(ctx context.Context, s Shard, from CheckpointNumber, size int) ([][]byte, error)
+	CheckpointReader
 
 	// Commit appends checkpoint n on condition that n is empty, and then writes
 	// the items that follow from it. nil means that all of it is durable. If n
@@ -33,6 +26,18 @@ type Checkpoints interface {
 	// some or all of its items: the caller drops what it has in memory and
 	// loads again. An engine with one write-ahead log lands all or nothing.
 	Commit(ctx context.Context, s Shard, n CheckpointNumber, checkpoint []byte, items []Stored) (stands []byte, err error)
+}
+
+// A CheckpointReader reads checkpoints.
+type CheckpointReader interface {
+	// LastCheckpoint returns the newest checkpoint of a shard, as a read that is at
+	// least events.Latest, and 0 if there is none.
+	LastCheckpoint(ctx context.Context, s Shard, c events.Consistency) (CheckpointNumber, []byte, error)
+
+	// ReadCheckpoints returns checkpoints from, from+1, … as far as they follow
+	// each other without a gap, as many as fit into about size bytes and at
+	// least one if there is one.
+	ReadCheckpoints(ctx context.Context, s Shard, from CheckpointNumber, size int) ([][]byte, error)
 }
 
 // A Version is one of the timelines that a shard has beside each other. They hold the
@@ -84,6 +89,27 @@ type Source interface {
 	events.Log
 	events.Journals
 	Checkpoints
+}
+
+// History is the part of a Source that is read to see what follows from it.
+type History interface {
+	JournalLister
+	CheckpointReader
+	// ReadLog is that of events.Log.
+	ReadLog(ctx context.Context, j events.Journal, from events.Offset, size int, c events.Consistency) ([]events.Record, error)
+}
+
+// A JournalLister lists the rows of journals.
+type JournalLister interface {
+	// ListJournals is that of events.Journals.
+	ListJournals(ctx context.Context, after uint64, c events.Consistency) ([]events.Row, error)
+}
+
+// Followed is what a projection of one's own needs of a store: it reads what happened, and
+// keeps rows.
+type Followed interface {
+	History
+	Rows
 }
 
 // Store is what projections read and write.

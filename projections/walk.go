@@ -11,7 +11,7 @@ import (
 // A walk goes through the checkpoints of a shard, in order, with what each covers. It
 // writes nothing.
 type walk struct {
-	store Source
+	store History
 	shard Shard
 	mine  func(events.User) bool
 
@@ -101,7 +101,7 @@ func (w *walk) cover(ctx context.Context, n CheckpointNumber, c *cover, m Positi
 }
 
 // trimmedJournals returns the numbers of the journals whose records were removed.
-func trimmedJournals(ctx context.Context, js events.Journals) (map[uint64]bool, error) {
+func trimmedJournals(ctx context.Context, js JournalLister) (map[uint64]bool, error) {
 	rows, err := js.ListJournals(ctx, 0, events.Strong)
 	trimmed := make(map[uint64]bool)
 	for _, row := range rows {
@@ -116,7 +116,7 @@ func trimmedJournals(ctx context.Context, js events.Journals) (map[uint64]bool, 
 var errTrimmed = errors.New("journals were trimmed meanwhile: run it again")
 
 // unread says why a record that a checkpoint covers is not there.
-func unread(ctx context.Context, js events.Journals, journal uint64, at events.Offset, n CheckpointNumber, s Shard) error {
+func unread(ctx context.Context, js JournalLister, journal uint64, at events.Offset, n CheckpointNumber, s Shard) error {
 	trimmed, err := trimmedJournals(ctx, js)
 	switch {
 	case err != nil:

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"timberline/store/remote"
 )
 
 // While a server runs, its store is open in that process and nowhere else. So
@@ -24,6 +26,7 @@ import (
 //	GET /revocations                            the path of the list of revocations
 //	POST /reload?what=server|token|revocations  read again what a command has changed
 //	POST /collect                               give memory that is not used back to the system
+//	POST /store/METHOD                          what a projection of one's own needs of the store: see store/remote
 //	POST /log, /trace, /verify, /rebuild, /trim, /backup   a work, as JSON; reports, a line of JSON each
 
 // maxSocketPath is the longest path of a Unix socket, in bytes.
@@ -69,6 +72,7 @@ func serveAdmin(ctx context.Context, l net.Listener, data string, store wholeSto
 	mux.HandleFunc("POST /rebuild", serveWork[rebuildWork](store, data))
 	mux.HandleFunc("POST /trim", serveWork[trimWork](store, data))
 	mux.HandleFunc("POST /backup", serveWork[backupWork](store, data))
+	mux.Handle("POST /store/", remote.Handler(store))
 	return serveHTTP(ctx, l, mux, logger)
 }
 

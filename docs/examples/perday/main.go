@@ -6,8 +6,8 @@
 //	perday switch --version 2   have that one read
 //	perday show bob             what is read of bob
 //
-// It works on tables of DynamoDB beside the processes that use them, or on a data folder
-// that no server has open.
+// It works on tables of DynamoDB beside the processes that use them, or on a data folder: by
+// the socket of the server that has it open, or, if none has, on the store itself.
 package main
 
 import (
@@ -28,6 +28,7 @@ import (
 	"timberline/projections"
 	"timberline/store/dynamo"
 	"timberline/store/pebble"
+	"timberline/store/remote"
 )
 
 func main() {
@@ -41,7 +42,7 @@ func main() {
 
 // A store is where log, checkpoints and rows are.
 type store interface {
-	projections.Store
+	projections.Followed
 	Meta() projections.Meta
 	io.Closer
 }
@@ -81,7 +82,11 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 
 func open(ctx context.Context, data, prefix, endpoint string) (store, error) {
 	if prefix == "" {
-		return pebble.Open(filepath.Join(data, "store"), pebble.Options{})
+		s, err := remote.Open(ctx, filepath.Join(data, "admin.sock"))
+		if errors.Is(err, remote.ErrNoServer) {
+			return pebble.Open(filepath.Join(data, "store"), pebble.Options{})
+		}
+		return s, err
 	}
 	cfg, err := awsconfig.LoadDefaultConfig(ctx)
 	if err != nil {
@@ -97,7 +102,12 @@ func open(ctx context.Context, data, prefix, endpoint string) (store, error) {
 func follow(ctx context.Context, s store, p *projections.Projection, once bool, out io.Writer) error {
 	f := projections.Follower{Store: s, Meta: s.Meta(), Projection: p}
 	if !once {
-		return projections.Follow(ctx, f, time.Second, nil)
+		fmt.Fprintf(out, "follows %d shards; Ctrl-C stops it\n", f.Meta.Shards)
+		return projections.Follow(ctx, f, time.Second, func(shard projections.Shard, _ projections.CheckpointNumber, err error) {
+			if err != nil {
+				fmt.Fprintf(os.Stderr, "perday: shard %d is tried again: %v\n", shard, err)
+			}
+		})
 	}
 	for f.Shard = range projections.Shard(s.Meta().Shards) {
 		n, err := f.Run(ctx)
