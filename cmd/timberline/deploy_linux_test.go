@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"crypto/rand"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -180,18 +181,76 @@ func TestComposedClusterCarriesMessagesWithTheLeastRights(t *testing.T) {
 	restore(t, l, record.server)
 
 	for _, role := range []string{"migrate", "edge", "projector", "relay", "restore"} {
-		may := allowed(t, role)
-		for _, action := range may {
-			if !record.does[role][action] {
-				t.Errorf("policy of %s: it never needs %s", role, action)
-			}
-		}
-		for action := range record.does[role] {
-			if !slices.Contains(may, action) {
-				t.Errorf("policy of %s: it needs %s", role, action)
-			}
+		record.hold(t, role)
+	}
+}
+
+// hold holds what a role does against its policy, and those that it has besides: its own
+// allows what it does, and nothing else.
+func (r *rightsRecorder) hold(t *testing.T, role string, besides ...string) {
+	t.Helper()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	may := allowed(t, role)
+	for _, action := range may {
+		if !r.does[role][action] {
+			t.Errorf("policy of %s: it never needs %s", role, action)
 		}
 	}
+	for _, other := range besides {
+		may = append(may, allowed(t, other)...)
+	}
+	for action := range r.does[role] {
+		if !slices.Contains(may, action) {
+			t.Errorf("policy of %s: it needs %s", role, action)
+		}
+	}
+}
+
+// An operator's commands, and a projector that trims, do with DynamoDB what their policies
+// allow, all of it and nothing else.
+func TestOperatorsCommandsHaveTheLeastRights(t *testing.T) {
+	record := &rightsRecorder{server: servers.DynamoDB(t).URL(), does: make(map[string]map[string]bool)}
+	l := &laptop{prefix: "operator-" + rand.Text()}
+	tables := func(endpoint string) []string {
+		return []string{"--dynamodb-prefix", l.prefix, "--dynamodb-endpoint", endpoint, "--dynamodb-region", "us-east-1"}
+	}
+	tl(t, with("migrate", nil, append([]string{"up", "--store", "dynamodb", "--shards", "2"}, tables(record.server)...)...)...).want(t, exitOK, "applied", "")
+	s, err := dynamo.Open(t.Context(), options(t, l, record.server))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	first := fillTables(t, s)
+	fillTables(t, s)
+	on := func(command string, more ...string) outcome {
+		return tl(t, append(append(with(command, nil, "--store", "dynamodb"), tables(record.at(t, "operator"))...), more...)...)
+	}
+	on("verify").want(t, exitOK, "80 timeline items: no difference", "")
+	on("rebuild").want(t, exitOK, "shard 1: version 1 is read", "")
+	on("rebuild", "--back").want(t, exitOK, "shard 1: version 0 is read", "")
+	on("rebuild", "--drop", "1").want(t, exitOK, "shard 1: version 1 is dropped", "")
+	on("rebuild", "--user", "bob").want(t, exitOK, "40 items written again", "")
+	on("log", "--user", "bob").wantLines(t, 80)
+	on("trace", first.String()).want(t, exitOK, "alice     seq 1", "")
+	if err := s.DeleteItems(t.Context(), projections.Timeline{User: "bob"}, 9); err != nil {
+		t.Fatal(err)
+	}
+	on("verify", "--repair").want(t, exitOK, " repaired", "")
+	on("trim", "--keep", "10").want(t, exitOK, "2 of 2 timelines trimmed by 140 entries; 1 journals", "")
+	record.hold(t, "operator")
+
+	fillTables(t, s)
+	p := startRole(t, "projector", append(tables(record.at(t, "trim")), "--bus", servers.RabbitMQ(t).URL(), "--trim-keep", "3", "--trim-every", "1s")...)
+	for deadline := time.Now().Add(time.Minute); p.metric(t, "timberline_retention_journals_removed_total") == 0; time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("nothing is trimmed\n%s", p.stderr)
+		}
+	}
+	if err := p.end(os.Interrupt); err != nil {
+		t.Errorf("%v\n%s", err, p.stderr)
+	}
+	record.hold(t, "trim", "projector")
 }
 
 // migrateTwice makes the tables, and once more others that were spoiled.

@@ -261,7 +261,7 @@ func TestStoreOnTablesIsVerifiedRebuiltAndTrimmed(t *testing.T) {
 	tl(t, "backup", "--store", "dynamodb", "x").want(t, exitUsage, "", "not defined: -store")
 }
 
-// fillTables writes a log of messages between alice and bob, ended, and their timelines.
+// fillTables writes a journal of messages between alice and bob, ended, and their timelines.
 func fillTables(t *testing.T, s *dynamo.Store) (first events.ID) {
 	t.Helper()
 	row, err := events.OpenJournal(t.Context(), s, events.EdgeTag{1}, [16]byte{1})
@@ -283,6 +283,10 @@ func fillTables(t *testing.T, s *dynamo.Store) (first events.ID) {
 	done := make(chan error, 1)
 	go func() { done <- p.Run(ctx) }()
 	reader := projections.NewReader(s, s.Meta())
+	before, err := reader.Head(t.Context(), "alice")
+	if err != nil {
+		t.Fatal(err)
+	}
 	for at := events.Offset(1); at <= 21; at++ {
 		var raws [][]byte
 		for range 2 {
@@ -302,7 +306,7 @@ func fillTables(t *testing.T, s *dynamo.Store) (first events.ID) {
 		}
 		for _, u := range []events.User{"alice", "bob"} { // each record its own checkpoint
 			for end := time.Now().Add(20 * time.Second); at < 21; time.Sleep(5 * time.Millisecond) {
-				if run, err := reader.Head(t.Context(), u); err == nil && run.Head == events.Seq(2*at) {
+				if run, err := reader.Head(t.Context(), u); err == nil && run.Head == before.Head+events.Seq(2*at) {
 					break
 				}
 				if time.Now().After(end) {
