@@ -26,7 +26,7 @@ type RetentionConfig struct {
 	Keep      uint64
 	OlderThan time.Duration
 	Every     time.Duration // how often the store is trimmed; default: 24 h
-	Rate      float64       // items, and checkpoints, gone through in a second; default: 10,000
+	Rate      float64       // see Trim; default: 10,000
 	Now       func() time.Time
 	Random    io.Reader // for the jitter between tries
 	Logger    *slog.Logger
@@ -46,8 +46,8 @@ type Retention struct {
 const (
 	defaultTrimEvery = 24 * time.Hour
 	defaultTrimRate  = 10_000
-	// After a start, and after an error, it waits for a part of Every: that of an error
-	// grows with each.
+	// trimFirst is how long it waits after a start, and after a first error, if that is no
+	// more than a tenth of Every.
 	trimFirst = time.Minute
 )
 

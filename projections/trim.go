@@ -83,7 +83,8 @@ type Trim struct {
 	// does not count. One of both is needed.
 	Keep   uint64
 	Before time.Time
-	// Rate limits the items and checkpoints gone through in a second; 0: as many as can be.
+	// Rate limits the items and checkpoints gone through in a second; one that is deleted,
+	// or a record, counts as five. 0: as many as can be.
 	Rate float64
 	Told func(TrimProgress) // is called now and then; nil: nobody is
 }
@@ -135,7 +136,7 @@ func (t *Trim) version(ctx context.Context, v Version, shards map[Shard]bool, pa
 		if t.Told != nil {
 			t.Told(*p)
 		}
-		return t.timeline(ctx, at, ends, p)
+		return t.timeline(ctx, at, ends, pace, p)
 	}
 	err := t.Store.ScanItems(ctx, v, func(s Stored) error {
 		if err := pace.did(ctx, 1); err != nil {
@@ -167,7 +168,7 @@ func (t *Trim) version(ctx context.Context, v Version, shards map[Shard]bool, pa
 }
 
 // timeline trims one timeline, of which it is known where it would begin behind each item.
-func (t *Trim) timeline(ctx context.Context, at Timeline, ends []mark, p *TrimProgress) error {
+func (t *Trim) timeline(ctx context.Context, at Timeline, ends []mark, pace *pace, p *TrimProgress) error {
 	is, err := readMark(ctx, t.Store, at.User)
 	if err != nil {
 		return err
@@ -192,8 +193,18 @@ func (t *Trim) timeline(ctx context.Context, at Timeline, ends []mark, p *TrimPr
 	if begins.first == 1 || ends[0].first > begins.first { // nothing, or what an interrupted one has left
 		return nil
 	}
-	return t.Store.DeleteItems(ctx, at, begins.first)
+	if err := t.Store.DeleteItems(ctx, at, begins.first); err != nil {
+		return err
+	}
+	deleted := 0
+	for deleted < len(ends) && ends[deleted].first <= begins.first {
+		deleted++
+	}
+	return pace.did(ctx, deleteCosts*deleted)
 }
+
+// deleteCosts is how many times as much a delete counts as a read.
+const deleteCosts = 5
 
 // TrimJournals removes the records of the journals that all timelines have outlived: that
 // have ended, that each shard has read to the end, and of which no timeline still has an
@@ -237,6 +248,9 @@ func (t *Trim) TrimJournals(ctx context.Context) (gone []uint64, err error) {
 			return gone, err
 		}
 		gone = append(gone, row.Number)
+		if err := pace.did(ctx, deleteCosts*int(ends[row.Number])); err != nil {
+			return gone, err
+		}
 	}
 	return gone, nil
 }

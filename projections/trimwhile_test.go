@@ -1,9 +1,12 @@
 package projections
 
 import (
+	"context"
 	"errors"
 	"math/rand/v2"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"timberline/events"
 )
@@ -138,4 +141,71 @@ func TestTrimmingJournalsReadsOnlyWhatIsRemoved(t *testing.T) {
 	if most := int(b.shards) * len(b.m.rows); reads > most || all < 4*most {
 		t.Errorf("%d reads where nothing is to be removed, of %d records in %d journals", reads, all, len(b.m.rows))
 	}
+}
+
+// One user's timeline is written again in its place, also while others, and it, are trimmed.
+func TestUserIsRebuiltInPlaceWhileTimelinesAndJournalsAreTrimmed(t *testing.T) {
+	gone := 0
+	for seed := range seeds(300) {
+		b := newBustle(t, seed)
+		r := rand.New(rand.NewPCG(seed, 17))
+		trim := b.trims(r, &gone)
+		for range 250 {
+			b.act()
+		}
+		b.complete()
+		for _, u := range b.users() {
+			shard := ShardOf(u.Slot(), b.shards)
+			replay := Replay{Meta: Meta{Shards: b.shards}, Shard: shard, Version: b.versions(shard).Live, User: u, Store: b.m.by(func(string) (bool, error) {
+				b.actSometimes()
+				trim()
+				return true, nil
+			})}
+			b.m.over = true
+			if err := replay.Run(t.Context()); err != nil {
+				t.Fatalf("seed %d: %v", seed, err)
+			}
+			b.m.over = false
+		}
+		b.complete()
+		if all, p := verify(t, b.m, b.shards, false); len(all) > 0 {
+			t.Fatalf("seed %d: %v, %+v", seed, all, p)
+		}
+	}
+	if gone < int(seeds(300)) {
+		t.Errorf("%d journals were trimmed: that proves little", gone)
+	}
+}
+
+func TestTrimKeepsToItsRate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBustle(t, 6)
+		for range 400 {
+			b.act()
+		}
+		b.settle("before")
+		items := 0
+		for _, all := range b.m.items {
+			items += len(all)
+		}
+		trim := &Trim{Store: b.m.by(always), Meta: Meta{Shards: b.shards}, Keep: 7, Rate: 100}
+		began := time.Now()
+		if _, err := trim.Run(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		left := 0
+		for _, all := range b.m.items {
+			left += len(all)
+		}
+		want := time.Duration(items+deleteCosts*(items-left)) * time.Second / 100
+		if took := time.Since(began); items-left < 50 || took > want || took < want-leastPause {
+			t.Errorf("%d of %d items were trimmed in %v, want %v", items-left, items, took, want)
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		stop()
+		trim.Rate = 0
+		if _, err := trim.Run(ctx); !errors.Is(err, context.Canceled) {
+			t.Errorf("it goes on though it is to end: %v", err)
+		}
+	})
 }
