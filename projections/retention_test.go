@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -25,19 +26,23 @@ func TestRetentionTrimsOnceInATimeWhereverItRuns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBustle(t, 5)
 		r := rand.New(rand.NewPCG(5, 16))
+		var mu sync.Mutex // of r
 		s := b.m.by(func(string) (bool, error) {
+			mu.Lock()
+			defer mu.Unlock()
 			if r.IntN(200) == 0 {
 				return r.IntN(2) == 0, errThrottled
 			}
 			return true, nil
 		})
 		var said diary
+		logger := slog.New(slog.NewTextHandler(&said, nil))
 		ctx, stop := context.WithCancel(t.Context())
 		done := make(chan error)
 		for n := range 2 {
 			retention, err := NewRetention(RetentionConfig{
 				Store: s, Meta: Meta{Shards: b.shards}, Keep: 5, Now: time.Now,
-				Random: rand.NewChaCha8([32]byte{byte(n)}), Logger: slog.New(slog.NewTextHandler(&said, nil)),
+				Random: rand.NewChaCha8([32]byte{byte(n)}), Logger: logger,
 			})
 			if err != nil {
 				t.Fatal(err)
