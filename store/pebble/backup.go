@@ -1,15 +1,14 @@
 package pebble
 
 import (
-	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"path/filepath"
 
 	"github.com/cockroachdb/pebble/v2"
-
-	"timberline/migrations"
+	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
 // Backup copies the store as it is at one moment into a folder that does not exist, while
@@ -32,26 +31,77 @@ func (s *Store) backup(dir string) error {
 	if err := disk.RemoveAll(part); err != nil {
 		return err
 	}
-	if err := disk.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
+	if err := makeFolder(disk, filepath.Dir(dir)); err != nil {
 		return err
 	}
-	if err := s.db.Checkpoint(part, pebble.WithFlushedWAL()); err != nil {
-		return foundError(err)
-	}
-	copied, err := Open(part, Options{FS: disk, Restored: true, Logger: s.o.Logger})
+	err := s.db.Checkpoint(part, pebble.WithFlushedWAL())
 	if err == nil {
-		err = copied.SetPhase(context.Background(), migrations.Copied)
-		err = errors.Join(err, copied.Close())
+		err = mark(disk, part)
 	}
 	if err != nil {
-		return err
+		return errors.Join(foundError(err), disk.RemoveAll(part))
 	}
 	if err := disk.Rename(part, dir); err != nil {
 		return err
 	}
-	parent, err := disk.OpenDir(filepath.Dir(dir))
+	return syncFolder(disk, filepath.Dir(dir))
+}
+
+// copyFile is the name of a file that marks a copy: until it has an id of its own.
+const copyFile = "COPY"
+
+// mark marks a folder as a copy. That is done without opening the store in it: its disk may
+// be full, and a store that opens would try again and again.
+func mark(disk vfs.FS, dir string) error {
+	f, err := disk.Create(disk.PathJoin(dir, copyFile), vfs.WriteCategoryUnspecified)
 	if err != nil {
 		return err
 	}
-	return errors.Join(parent.Sync(), parent.Close())
+	_, err = io.WriteString(f, "This is a copy of a store. Before it is served: timberline migrate restored\n")
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	return syncFolder(disk, dir)
+}
+
+// isCopy reports whether the store's folder is marked.
+func (s *Store) isCopy() (bool, error) {
+	_, err := s.o.FS.Stat(s.o.FS.PathJoin(s.dir, copyFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// unmark takes the mark away, if there is one.
+func (s *Store) unmark() error {
+	err := s.o.FS.Remove(s.o.FS.PathJoin(s.dir, copyFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return errors.Join(err, syncFolder(s.o.FS, s.dir))
+}
+
+// makeFolder makes a folder and those above it where they are missing, durably.
+func makeFolder(disk vfs.FS, dir string) error {
+	if _, err := disk.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	above := filepath.Dir(dir)
+	if err := makeFolder(disk, above); err != nil {
+		return err
+	}
+	if err := disk.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	return syncFolder(disk, above)
+}
+
+// syncFolder makes durable what was made in a folder.
+func syncFolder(disk vfs.FS, dir string) error {
+	f, err := disk.OpenDir(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
 }

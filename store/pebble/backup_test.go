@@ -5,12 +5,15 @@ import (
 	"errors"
 	"fmt"
 	mathrand "math/rand/v2"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 
 	"timberline/events"
 	"timberline/migrations"
@@ -119,5 +122,47 @@ func TestBackupIsWholeWheneverItIsMade(t *testing.T) {
 	t.Logf("%d copies stood after crashes", copies)
 	if copies == 0 {
 		t.Error("no crash left a copy: that proves little")
+	}
+}
+
+func TestBackupOutlivesACrashThatFollowsIt(t *testing.T) {
+	fs := vfs.NewCrashableMem()
+	s := openMem(t, Options{FS: fs})
+	defer s.Close()
+	const dir = "copies/of/today" // none of these folders is there
+	if err := s.Backup(dir); err != nil {
+		t.Fatal(err)
+	}
+	restored(t, fs.CrashClone(vfs.CrashCloneCfg{}), dir, "crashed behind the backup", [crashWriters]int{})
+}
+
+// The disk of a copy is another one, perhaps: when it is full the store goes on.
+func TestBackupOntoAFullDiskFailsAlone(t *testing.T) {
+	var writes, room atomic.Int64
+	full := func(op errorfs.Op) error {
+		if op.Kind == errorfs.OpFileWrite && strings.HasPrefix(op.Path, "copy") && writes.Add(1) > room.Load() {
+			return &os.PathError{Op: "write", Path: op.Path, Err: syscall.ENOSPC}
+		}
+		return nil
+	}
+	fs := errorfs.Wrap(vfs.NewMem(), errorfs.InjectorFunc(full))
+	s := openMem(t, Options{FS: fs, OnFatal: func(err error) { t.Errorf("the store has ended: %v", err) }})
+	defer s.Close()
+	for at := events.Offset(1); ; at++ {
+		writes.Store(0)
+		room.Store(int64(at) - 1)
+		err := s.Backup("copy")
+		if _, bad := s.Append(t.Context(), crashJournal(0), at, crashRecord(0, int(at))); bad != nil {
+			t.Fatalf("after a backup that ended with %v: %v", err, bad)
+		}
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, syscall.ENOSPC) {
+			t.Fatalf("with room for %d writes: %v", at-1, err)
+		}
+		if at > 200 {
+			t.Fatal("200 writes are not enough for a copy")
+		}
 	}
 }

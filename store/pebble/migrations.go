@@ -114,11 +114,15 @@ func (s *Store) writeMeta(b *pebble.Batch, m meta) error {
 	return nil
 }
 
-// BeginRestore implements migrations.Restorable.
+// BeginRestore implements migrations.Restorable. Of a copy the phase takes the place of the
+// mark.
 func (s *Store) BeginRestore(_ context.Context, id events.StoreID) (migrations.Phase, error) {
 	m := s.meta
 	m.id, m.phase = id, max(m.phase, migrations.Emptying)
-	return m.phase, s.writeMeta(s.db.NewBatch(), m)
+	if err := s.writeMeta(s.db.NewBatch(), m); err != nil {
+		return m.phase, err
+	}
+	return m.phase, s.unmark()
 }
 
 // SetPhase implements migrations.Restorable. Nobody else can have begun a restore: the

@@ -142,7 +142,14 @@ func (s *Store) open(o Options) (err error) {
 	if s.db, err = pebble.Open(s.dir, po); err != nil {
 		return foundError(err)
 	}
-	if s.meta, err = s.readMeta(); err != nil || o.LeavePending {
+	if s.meta, err = s.readMeta(); err != nil {
+		return err
+	}
+	copied, err := s.isCopy()
+	if copied {
+		s.meta.phase = migrations.Copied
+	}
+	if err != nil || o.LeavePending {
 		return err
 	}
 	if err := migrations.Up(context.Background(), s, time.Now, nil); err != nil {
