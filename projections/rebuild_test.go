@@ -157,7 +157,7 @@ func (b *bustle) rebuild(s Shard, into Version, behind CheckpointNumber) (Checkp
 	})
 	for {
 		r := b.to(failing, s, into, behind)
-		r.maxTails, r.putBytes, r.keepEvery = 1+b.r.IntN(5), 1+b.r.IntN(1000), 1
+		r.maxTails, r.PutBytes, r.KeepEvery = 1+b.r.IntN(5), 1+b.r.IntN(1000), 1
 		n, err := r.Run(b.t.Context())
 		if err == nil || events.Final(err) || errors.Is(err, ErrDropped) {
 			return n, err
@@ -244,13 +244,13 @@ func TestRebuildGoesOnWhereItWasInterrupted(t *testing.T) {
 		}
 		return true, nil
 	}), 0, 1, 0)
-	r.putBytes, r.keepEvery = 1000, 1
+	r.PutBytes, r.KeepEvery = 1000, 1
 	if _, err := r.Run(t.Context()); err == nil || puts < 200 {
 		t.Fatalf("%d items were put, then %v", puts, err)
 	}
 	again := b.to(b.m.by(always), 0, 1, 0)
 	var first, last ReplayProgress
-	again.putBytes, again.Told = 1000, func(p ReplayProgress) {
+	again.PutBytes, again.Told = 1000, func(p ReplayProgress) {
 		if last = p; first.Checkpoint == 0 {
 			first = p
 		}
@@ -272,7 +272,7 @@ func TestTwoRebuildsAreHarmless(t *testing.T) {
 			b.act()
 		}
 		other := b.to(b.m.by(always), 0, 1, 0)
-		other.putBytes = 1
+		other.PutBytes = 1
 		did := false
 		v := b.m.by(func(string) (bool, error) {
 			b.actSometimes()
@@ -285,7 +285,7 @@ func TestTwoRebuildsAreHarmless(t *testing.T) {
 			return true, nil
 		})
 		r := b.to(v, 0, 1, 0)
-		r.putBytes = 1 + b.r.IntN(500)
+		r.PutBytes = 1 + b.r.IntN(500)
 		n, err := r.Run(t.Context())
 		if since := b.versions(0).Since; err != nil || n != since {
 			t.Fatalf("seed %d: switched at %d, %v; the checkpoints say %d", seed, n, err, since)
@@ -312,7 +312,7 @@ func TestDroppedVersionNeverBecomesLive(t *testing.T) {
 			return true, nil
 		})
 		r := b.to(v, 0, 1, 0)
-		r.putBytes = 1 + b.r.IntN(500)
+		r.PutBytes = 1 + b.r.IntN(500)
 		_, err := r.Run(t.Context())
 		if dropped != errors.Is(err, ErrDropped) {
 			t.Fatalf("seed %d: dropped: %v, but the rebuild says %v", seed, dropped, err)

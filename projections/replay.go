@@ -29,8 +29,13 @@ type Replay struct {
 	// Told is called now and then with how far the replay is; nil: nobody is.
 	Told func(ReplayProgress)
 
-	maxTails, putBytes int // 0: those of the package
-	keepEvery          time.Duration
+	// PutBytes is how many bytes of items are gathered for one put; default: 4 MiB, or
+	// 256 KiB if there is a rate. KeepEvery is how often a rebuild stores how far it is;
+	// default: each second.
+	PutBytes  int
+	KeepEvery time.Duration
+
+	maxTails int // 0: that of the package
 }
 
 // ReplayProgress is how far a Replay is.
@@ -70,7 +75,7 @@ func (r *Replay) begin(ctx context.Context, behind CheckpointNumber) (*filler, e
 		return nil, err
 	}
 	f := &filler{
-		Replay: r, maxTails: cmp.Or(r.maxTails, maxTails), putBytes: cmp.Or(r.putBytes, putBytes),
+		Replay: r, maxTails: cmp.Or(r.maxTails, maxTails), putBytes: cmp.Or(r.PutBytes, putBytes),
 		walk:     walk{store: r.Store, shard: r.Shard, mine: usersOf(r.Shard, r.Meta.Shards)},
 		progress: ReplayProgress{Last: last}, tails: make(map[events.User]tail), empty: r.Empty, pace: newPace(r.Rate), kept: time.Now(),
 	}
@@ -210,7 +215,7 @@ func (f *filler) flush(ctx context.Context) error {
 	if f.progress.Checkpoint = f.walk.n; f.Told != nil {
 		f.Told(f.progress)
 	}
-	if f.keep != nil && time.Since(f.kept) >= cmp.Or(f.keepEvery, keepEvery) {
+	if f.keep != nil && time.Since(f.kept) >= cmp.Or(f.KeepEvery, keepEvery) {
 		f.kept = time.Now()
 		if err := f.keep(ctx, f.walk.n); err != nil {
 			return err

@@ -61,7 +61,7 @@ func replayAll(t *testing.T, v *view, shards uint32, empty bool, r *rand.Rand) (
 	t.Helper()
 	for s := range Shard(shards) {
 		replay := Replay{Store: v, Meta: Meta{Shards: shards}, Shard: s, Empty: empty}
-		replay.maxTails, replay.putBytes = 1+r.IntN(5), 1+r.IntN(1000)
+		replay.maxTails, replay.PutBytes = 1+r.IntN(5), 1+r.IntN(1000)
 		var put uint64
 		replay.Told = func(p ReplayProgress) { put = p.Items }
 		for err := replay.Run(t.Context()); err != nil; err = replay.Run(t.Context()) {

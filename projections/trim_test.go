@@ -24,7 +24,7 @@ func TestTrimmedTimelinesBeginLaterAndGoOn(t *testing.T) {
 			}
 			return true, nil
 		})
-		for range 3 {
+		for range 4 {
 			for range 80 {
 				b.act()
 			}
@@ -46,7 +46,11 @@ func TestTrimmedTimelinesBeginLaterAndGoOn(t *testing.T) {
 			}
 			if r.IntN(2) == 0 {
 				shard := Shard(r.IntN(int(b.shards)))
-				rebuild := b.to(s, shard, b.versions(shard).Next, 0)
+				v := b.versions(shard)
+				rebuild := b.to(s, shard, v.Next, 0)
+				if v.Since > 0 && r.IntN(2) == 0 { // go back
+					rebuild = b.to(s, shard, v.Before, v.Since-1)
+				}
 				for {
 					_, err := rebuild.Run(t.Context())
 					if err == nil {

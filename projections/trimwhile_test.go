@@ -59,7 +59,7 @@ func TestRebuildGoesOnWhileTimelinesAndJournalsAreTrimmed(t *testing.T) {
 			into := 1 - into // there, and back
 			for {
 				rebuild := b.to(s, shard, into, n-1)
-				rebuild.maxTails, rebuild.putBytes, rebuild.keepEvery = 1+r.IntN(8), 1+r.IntN(1000), 1
+				rebuild.maxTails, rebuild.PutBytes, rebuild.KeepEvery = 1+r.IntN(8), 1+r.IntN(1000), 1
 				at, err := rebuild.Run(t.Context())
 				if err == nil {
 					n = at
