@@ -51,7 +51,7 @@ func (s *Settler) Settle(ctx context.Context, j events.Journal, qs []Question) (
 	if err != nil {
 		return nil, err
 	}
-	scan := newScan(qs, s.maxScan())
+	scan := newScan(qs, s.maxScan(), s.Clock)
 	switch {
 	case row == nil:
 		return scan.answers(), nil
@@ -65,13 +65,18 @@ func (s *Settler) Settle(ctx context.Context, j events.Journal, qs []Question) (
 	if err != nil {
 		return nil, err
 	}
-	for {
+	for begun := at; ; {
 		at, err = s.read(ctx, j, at, scan)
 		if err != nil {
 			return nil, err
 		}
 		if scan.done() {
 			return scan.answers(), nil
+		}
+		if at == begun && at > 1 {
+			if err := s.lookAt(ctx, j, at-1); err != nil {
+				return nil, err
+			}
 		}
 		if err := s.closeAt(ctx, j, at, scan.open()); err != nil {
 			return nil, err
@@ -146,6 +151,19 @@ func (s *Settler) read(ctx context.Context, j events.Journal, at events.Offset, 
 	return at, nil
 }
 
+// lookAt has the clock know the ids of a record in front of which nothing was read (R4).
+func (s *Settler) lookAt(ctx context.Context, j events.Journal, at events.Offset) error {
+	recs, err := s.Log.ReadLog(ctx, j, at, 1, events.Strong)
+	if err != nil || len(recs) == 0 {
+		return err
+	}
+	raws, err := recs[0].Events(j, at)
+	for _, raw := range raws {
+		s.Clock.Observe(events.Raw(raw).EventID())
+	}
+	return err
+}
+
 // closeAt tries to close sessions at the first empty offset. Whatever stands
 // there afterwards is read next.
 func (s *Settler) closeAt(ctx context.Context, j events.Journal, at events.Offset, open []Owner) error {
@@ -164,6 +182,7 @@ type scan struct {
 	order     []Owner
 	unsettled int
 	max       int
+	clock     *events.Clock
 }
 
 // found is what was found for one question.
@@ -175,8 +194,8 @@ type found struct {
 	unknown bool
 }
 
-func newScan(qs []Question, maxBytes int) *scan {
-	s := &scan{questions: make(map[Owner]*found), max: maxBytes}
+func newScan(qs []Question, maxBytes int, clock *events.Clock) *scan {
+	s := &scan{questions: make(map[Owner]*found), max: maxBytes, clock: clock}
 	for _, q := range qs {
 		f, twice := s.questions[q.Owner]
 		if !twice {
@@ -246,6 +265,7 @@ func (s *scan) record(j events.Journal, at events.Offset, rec events.Record) err
 }
 
 func (s *scan) event(e *events.Event) {
+	s.clock.Observe(e.ID) // a close that follows has a higher id
 	if e.Kind == events.KindJournalEnded {
 		for _, o := range s.order {
 			s.settle(s.questions[o])

@@ -87,6 +87,24 @@ func TestSettlingAnswersTheSetAndClosesTheSession(t *testing.T) {
 	}
 }
 
+// The journal's owner has a clock that is ahead: ids rise with the offset all the same.
+func TestCloseHasAnIDAboveAllBeforeIt(t *testing.T) {
+	for name, offset := range map[string]events.Offset{"read": 0, "named, and not read": 1} {
+		t.Run(name, func(t *testing.T) {
+			m := newMemory()
+			m.rows = []events.Row{{Number: 1}}
+			e := sent("alice", 1)
+			e.ID = events.ID{0xff}
+			m.put("j:1", 1, events.NewRecord("j:1", 1, [][]byte{e.Encode()}))
+			settled(t, newSettler(t, m), ask("alice", offset))
+			raws, err := m.records["j:1"][1].Events("j:1", 2)
+			if err != nil || len(raws) != 1 || events.Raw(raws[0]).EventID().Compare(e.ID) <= 0 {
+				t.Errorf("%d events, %v, want a close with an id above %v", len(raws), err, e.ID)
+			}
+		})
+	}
+}
+
 func TestSendThatLandsBeforeTheCloseIsInTheSet(t *testing.T) {
 	m := history(t, []events.Event{sent("alice", 1)})
 	m.disturb(func(try int) (bool, error) {
