@@ -25,7 +25,7 @@ var permitted = map[string][]string{
 	"wire/udp":             {"wire"},
 	"wire/sealed":          {"events", "sim/planted", "wire"},
 	"ingest":               {"bus", "events", "sim/planted"},
-	"migrations":           {"events", "events/fields", "projections"},
+	"migrations":           {"events", "events/fields", "projections", "sim/planted"},
 	"projections":          {"bus", "events", "events/fields", "sim/planted"},
 	"projections/lease":    {"events"},
 	"projections/relay":    {"bus", "events", "projections", "projections/lease"},

@@ -10,6 +10,7 @@ import (
 
 	"timberline/events"
 	"timberline/projections"
+	"timberline/sim/planted"
 )
 
 // A Phase says how far the restore of a store is. It is stored.
@@ -67,6 +68,9 @@ func Restore(ctx context.Context, s Restorable, c RestoreConfig) (done Restorati
 	}
 	if _, err := io.ReadFull(c.Random, done.Store[:]); err != nil {
 		return done, fmt.Errorf("draw the store's new id: %w", err)
+	}
+	if planted.Is(planted.RestoredSameID) {
+		done.Store = s.Meta().Store
 	}
 	r := restore{Restorable: s, c: &c, done: &done}
 	for _, step := range []func(context.Context) error{r.begin, r.mendRows, r.cut, r.empty, r.fill, r.end} {

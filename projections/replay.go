@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"timberline/events"
+	"timberline/sim/planted"
 )
 
 // A Replay makes the timelines of a shard again from the log and the shard's checkpoints,
@@ -147,7 +148,7 @@ func (f *filler) give(ctx context.Context, n CheckpointNumber, c *cover) error {
 	switch v := &f.walk.versions; {
 	case f.beside && v.Live == f.Version:
 		return errLive // and whole: projectors go on with it
-	case f.beside && v.Dropped[f.Version]:
+	case f.beside && v.Dropped[f.Version] && !planted.Is(planted.DroppedComesLive):
 		return fmt.Errorf("version %d of shard %d: %w", f.Version, f.Shard, ErrDropped)
 	}
 	if err := f.know(ctx, c); err != nil {
@@ -194,6 +195,9 @@ func (f *filler) tailOf(ctx context.Context, u events.User) (t tail, err error) 
 			return t, err
 		}
 	}
+	if planted.Is(planted.RebuiltFromOne) || planted.Is(planted.ResumedBelowFirst) && t.last > 0 {
+		return t, nil
+	}
 	m, err := readMark(ctx, f.Store, u)
 	return m.behind(t), err
 }
@@ -201,6 +205,11 @@ func (f *filler) tailOf(ctx context.Context, u events.User) (t tail, err error) 
 // flush puts what is pending, and then forgets tails if there are too many: they can be
 // read now.
 func (f *filler) flush(ctx context.Context) error {
+	if planted.Is(planted.PlaceBeforePut) && f.keep != nil {
+		if err := f.keep(ctx, f.walk.n); err != nil {
+			return err
+		}
+	}
 	if len(f.pending) > 0 {
 		if err := f.Store.PutItems(ctx, f.pending); err != nil {
 			return err

@@ -9,6 +9,7 @@ import (
 
 	"timberline/events"
 	"timberline/events/fields"
+	"timberline/sim/planted"
 )
 
 // A mark says where a timeline begins of which the beginning was trimmed. It follows from
@@ -116,8 +117,8 @@ func (t *Trim) Run(ctx context.Context) (p TrimProgress, err error) {
 		versions[last.Version][s] = true
 	}
 	pace := newPace(t.Rate)
-	for v, shards := range versions {
-		if err := t.version(ctx, v, shards, pace, &p); err != nil {
+	for _, v := range slices.Sorted(maps.Keys(versions)) {
+		if err := t.version(ctx, v, versions[v], pace, &p); err != nil {
 			return p, err
 		}
 	}
@@ -181,6 +182,11 @@ func (t *Trim) timeline(ctx context.Context, at Timeline, ends []mark, pace *pac
 		}
 		if m.first > begins.first {
 			begins = m
+		}
+	}
+	if begins.first > is.first && planted.Is(planted.TrimmedUnmarked) {
+		if err := t.Store.DeleteItems(ctx, at, begins.first); err != nil {
+			return err
 		}
 	}
 	if begins.first > is.first {
@@ -286,7 +292,7 @@ func (t *Trim) spare(ctx context.Context, s Shard, old map[uint64]bool, pace *pa
 			trimmed[u] = marks[i].tail().checkpoint
 		}
 		for _, p := range c.events {
-			if n > trimmed[p.a] || p.b != "" && n > trimmed[p.b] {
+			if (n > trimmed[p.a] || p.b != "" && n > trimmed[p.b]) && !planted.Is(planted.JournalStillRead) {
 				old[p.journal] = false
 			}
 		}

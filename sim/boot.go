@@ -52,14 +52,14 @@ const (
 )
 
 // newBoot opens the store.
-func newBoot(ctx context.Context, s *server, n int) (*boot, error) {
+func newBoot(ctx context.Context, s *server, n int, restored bool) (*boot, error) {
 	b := &boot{w: s.w, server: s, name: fmt.Sprintf("boot %d", n), stream: newStream()}
 	b.ctx, b.cancel = context.WithCancel(ctx)
 	b.disk = &disk{full: b.full, FS: through[vfs.FS](s.w.seams.Disk, s.left), mem: s.left, draws: s.w.draws, name: b.name, most: s.w.plan.sync}
 	var err error
 	b.store, err = pebble.Open(dataFolder, pebble.Options{
 		FS: b.disk, Shards: shards, Random: network.Random(s.w.seed, b.name+" store"),
-		OnFatal: b.giveUp,
+		OnFatal: b.giveUp, Restored: restored,
 	})
 	return b, err
 }
@@ -217,18 +217,25 @@ func (b *boot) stop(end *stop) {
 
 // crash takes what a crash leaves of the disk, and kills all nodes.
 func (b *boot) crash() {
+	if t, is := b.lose(); is {
+		b.w.note("the server crashes: %d bytes were not synced, %d of them are lost", t.unsynced, t.lost)
+		b.w.crashed(t.lost)
+	}
+}
+
+// lose has the machine die, unless it is over already.
+func (b *boot) lose() (t torn, is bool) {
 	if b.ctx.Err() != nil || !b.fate.CompareAndSwap(running, crashed) {
-		return // it is over
+		return t, false
 	}
 	left, t, err := b.disk.crash()
 	if err != nil {
 		b.w.fail(fmt.Errorf("crash: %w", err))
-		return
+		return t, false
 	}
-	b.w.note("the server crashes: %d bytes were not synced, %d of them are lost", t.unsynced, t.lost)
 	b.left = left
-	b.w.crashed(t.lost)
 	b.end()
+	return t, true
 }
 
 // mistake has somebody take all nodes for dead that run, and end their journals (R1).

@@ -61,7 +61,7 @@ func (d *disk) wrap(name string, f vfs.File) vfs.File {
 	switch {
 	case f == nil:
 		return f
-	case isLog(name):
+	case isLog(name) && strings.HasPrefix(name, dataFolder+"/"): // not those of a backup
 		return &logFile{limited: limited{f, d}}
 	default:
 		return limited{f, d}

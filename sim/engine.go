@@ -258,6 +258,21 @@ func (e *engine) GetRow(ctx context.Context, space, key string) (projections.Row
 	return fetch(e.access(writer, "get row %s %s", space, key), func() (projections.Row, error) { return e.Engine.GetRow(ctx, space, key) })
 }
 
+// ReadRows implements projections.Rows.
+func (e *engine) ReadRows(ctx context.Context, space, from string, size int) ([]projections.Row, error) {
+	return fetch(e.access(writer, "read rows %s", space), func() ([]projections.Row, error) { return e.Engine.ReadRows(ctx, space, from, size) })
+}
+
+// PutRows implements projections.Rows.
+func (e *engine) PutRows(ctx context.Context, rows []projections.Row) error {
+	if len(rows) == 0 {
+		return nil
+	}
+	name := fmt.Sprintf("put rows %s %s", rows[0].Space, rows[0].Key)
+	_, err := write(ctx, e.access(writer, "%s", name), name, func(ctx context.Context) (none struct{}, err error) { return none, e.Engine.PutRows(ctx, rows) })
+	return err
+}
+
 // ReadItems implements projections.Items.
 func (e *engine) ReadItems(ctx context.Context, t projections.Timeline, from events.Seq, size int, c events.Consistency) ([]projections.Stored, error) {
 	return fetch(e.access(writer, "read items %s %d", t, from), func() ([]projections.Stored, error) { return e.Engine.ReadItems(ctx, t, from, size, c) })
@@ -299,6 +314,11 @@ func (e *engine) PutItems(ctx context.Context, items []projections.Stored) error
 	if e.plan.many {
 		return e.putEach(ctx, items)
 	}
-	_, err := do(e.access(projector, "put items"), func() (none struct{}, err error) { return none, e.Engine.PutItems(ctx, items) })
+	if len(items) == 0 {
+		return nil
+	}
+	name := fmt.Sprintf("put items %s %d", items[0].Timeline, items[0].Last)
+	_, err := write(ctx, e.access(projector, "%s", name), name, func(ctx context.Context) (none struct{}, err error) { return none, e.Engine.PutItems(ctx, items) })
+	e.note(err, "puts %d items", len(items))
 	return err
 }

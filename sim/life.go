@@ -48,7 +48,8 @@ func newLife(d *device) (*life, error) {
 		Token: d.w.token(d.plan.user, d.plan.name),
 		Store: l, Codec: d.plan.codec, OutboxLimit: 32,
 		OnMessage: l.message, OnResult: l.result, OnReset: d.reader.Reset,
-		Resolve: d.resolve, Listen: l.listen,
+		OnTrimmed: func(_, last events.Seq) { d.reader.Trimmed(last) },
+		Resolve:   d.resolve, Listen: l.listen,
 		Now:    func() time.Time { return time.Now().Add(d.plan.clock) },
 		Random: through(d.w.seams.Drawn, network.Random(d.w.seed, fmt.Sprintf("%s, life %d", d, d.lives))),
 	})

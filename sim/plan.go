@@ -50,6 +50,7 @@ type plan struct {
 	stalls      []stall
 	mistakes    []mistake
 	outages     []outage
+	upkeep      []upkeep
 	devices     []devicePlan
 }
 
@@ -59,6 +60,7 @@ type stop struct {
 	crash  bool                    // false: a clean stop
 	inSync bool                    // crash in the middle of the first sync from then on
 	down   time.Duration           // until it starts again
+	loses  bool                    // the disk is lost, and a copy takes its place
 	clocks [maxNodes]time.Duration // how far off its nodes' clocks are then
 }
 
@@ -187,6 +189,7 @@ func newPlan(seed uint64) *plan {
 	p.setClocks(network.Source(seed, "clocks", 0))
 	p.mistake(network.Source(seed, "mistakes", 0))
 	p.outage(network.Source(seed, "outages", 0))
+	p.keepUp(network.Source(seed, "upkeep", 0))
 	p.unread = oneOf(network.Source(seed, "reads", 0), 0, 0, 0.05)
 	if r := network.Source(seed, "limits", 0); chance(r, 0.2) {
 		p.limits = tight(r)

@@ -22,26 +22,80 @@ const wholeTimeline = 1 << 30
 // the projector was stopped behind the checkpoint.
 func (w *world) rebuild(b *boot) error {
 	ctx := context.Background()
-	want := make(map[events.User][]projections.Stored)
-	due := make(map[events.User]bool) // whose last item may be missing
+	rows, err := b.store.ListJournals(ctx, 0, events.Strong)
+	if err != nil {
+		return err
+	}
+	trimmed := make(map[uint64]bool)
+	for _, row := range rows {
+		trimmed[row.Number] = row.Trimmed
+	}
 	for s := range projections.Shard(shards) {
-		r := replay{store: b.store, shard: s, read: make(map[uint64]events.Offset), ends: make(map[events.User]projections.Item), want: want}
+		r := &replay{
+			store: b.store, shard: s, trimmed: trimmed, archive: w.archive, read: make(map[uint64]events.Offset),
+			ends: make(map[events.User]projections.Item), want: make(map[events.User][]projections.Stored), gone: make(map[events.User]events.Seq),
+		}
 		if err := r.all(ctx); err != nil {
 			return fmt.Errorf("rebuild shard %d: %w", s, err)
 		}
-		for u, item := range r.ends {
-			due[u] = w.plan.many && item.Checkpoint == r.last
+		for _, u := range users {
+			if projections.ShardOf(u.Slot(), shards) != s {
+				continue
+			}
+			if err := w.hold(ctx, b, r, u); err != nil {
+				return fmt.Errorf("timeline of %s: %w", u, err)
+			}
 		}
 	}
-	for _, u := range users {
-		have, err := b.store.ReadItems(ctx, projections.Timeline{User: u}, 0, wholeTimeline, events.Strong)
-		if err != nil {
-			return fmt.Errorf("read the timeline of %s: %w", u, err)
-		}
-		if n := len(want[u]); due[u] && len(have) == n-1 {
-			want[u] = want[u][:n-1]
-		}
-		w.compare(u, have, want[u])
+	return nil
+}
+
+// hold holds a timeline, in the version that is read, against what a replay gives.
+func (w *world) hold(ctx context.Context, b *boot, r *replay, u events.User) error {
+	have, err := b.store.ReadItems(ctx, projections.Timeline{Version: r.version, User: u}, 0, wholeTimeline, events.Strong)
+	if err != nil {
+		return err
+	}
+	first, err := firstOf(ctx, b.store, u)
+	if err != nil {
+		return err
+	}
+	if r.gone[u] >= first {
+		w.history.Inexact("timeline of %s: seq %d is in a journal that was trimmed, though it begins with %d", u, r.gone[u], first)
+	}
+	want := r.want[u]
+	if last := len(want) - 1; w.plan.many && last >= 0 && r.ends[u].Checkpoint == r.last && (len(have) == 0 || have[len(have)-1].Last < want[last].Last) {
+		want = want[:last]
+	}
+	below := func(s projections.Stored) bool { return s.Last < first } // trimmed: it may be left, or not
+	w.compare(u, slices.DeleteFunc(have, below), slices.DeleteFunc(slices.Clone(want), below))
+	var all events.Seq
+	if item, any := r.ends[u]; any {
+		all = item.Last()
+	}
+	return w.counted(ctx, b, u, uint64(all))
+}
+
+// counted holds what a projection of one's own has counted against how many entries there
+// are. What was trimmed before it came there is not in it.
+func (w *world) counted(ctx context.Context, b *boot, u events.User, all uint64) error {
+	if !w.plan.tallies() {
+		return nil
+	}
+	f := projections.Follower{Store: b.store, Meta: b.store.Meta(), Shard: projections.ShardOf(u.Slot(), shards), Projection: entries}
+	if _, err := f.Run(ctx); err != nil {
+		return err
+	}
+	rows, err := projections.ReadProjection(ctx, b.store, entries, u, "", wholeTimeline)
+	if err != nil {
+		return err
+	}
+	var n uint64
+	if len(rows) > 0 {
+		n = tallied(rows[0].Value)
+	}
+	if n > all || n < all && w.outcome.Gone == 0 {
+		w.history.Inexact("timeline of %s: %d entries were counted, there are %d", u, n, all)
 	}
 	return nil
 }
@@ -69,11 +123,15 @@ type replay struct {
 		events.Log
 		projections.Checkpoints
 	}
-	shard projections.Shard
-	last  projections.CheckpointNumber
-	read  map[uint64]events.Offset             // of each journal
-	ends  map[events.User]projections.Item     // the newest of each user
-	want  map[events.User][]projections.Stored // all of them
+	shard   projections.Shard
+	trimmed map[uint64]bool // journals, which are in the archive
+	archive *archive
+	last    projections.CheckpointNumber
+	version projections.Version                  // as of last
+	read    map[uint64]events.Offset             // of each journal
+	ends    map[events.User]projections.Item     // the newest of each user
+	want    map[events.User][]projections.Stored // all of them
+	gone    map[events.User]events.Seq           // the last one of a journal that was trimmed
 }
 
 // all replays all checkpoints.
@@ -88,27 +146,33 @@ func (r *replay) all(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		var covered []events.Raw
+		var all []covered
 		for _, moved := range c.Moved {
-			if covered, err = r.cover(ctx, covered, moved); err != nil {
+			if all, err = r.cover(ctx, all, moved); err != nil {
 				return err
 			}
 		}
-		if err := r.give(n, covered); err != nil {
+		if err := r.give(n, all); err != nil {
 			return err
 		}
-		r.last = n
+		r.last, r.version = n, c.Version
 	}
 	return nil
 }
 
+// covered is an event that a checkpoint covers.
+type covered struct {
+	events.Raw
+	trimmed bool // with its journal
+}
+
 // cover adds the events that a journal has up to a position.
-func (r *replay) cover(ctx context.Context, covered []events.Raw, to projections.Position) ([]events.Raw, error) {
+func (r *replay) cover(ctx context.Context, all []covered, to projections.Position) ([]covered, error) {
 	j, from := events.JournalNumbered(to.Journal), r.read[to.Journal]+1
 	if to.Offset < from {
-		return covered, nil // it stands in a full checkpoint and has not moved
+		return all, nil // it stands in a full checkpoint and has not moved
 	}
-	recs, err := r.store.ReadLog(ctx, j, from, wholeTimeline, events.Strong)
+	recs, err := r.records(ctx, to.Journal, from)
 	if err != nil {
 		return nil, err
 	}
@@ -121,19 +185,29 @@ func (r *replay) cover(ctx context.Context, covered []events.Raw, to projections
 			return nil, err
 		}
 		for _, raw := range raws {
-			covered = append(covered, raw)
+			all = append(all, covered{raw, r.trimmed[to.Journal]})
 		}
 	}
 	r.read[to.Journal] = to.Offset
-	return covered, nil
+	return all, nil
+}
+
+// records returns the records of a journal from an offset on.
+func (r *replay) records(ctx context.Context, journal uint64, from events.Offset) ([]events.Record, error) {
+	j := events.JournalNumbered(journal)
+	if !r.trimmed[journal] {
+		return r.store.ReadLog(ctx, j, from, wholeTimeline, events.Strong)
+	}
+	recs := r.archive.records(j)
+	return recs[min(int(from)-1, len(recs)):], nil
 }
 
 // give adds the items that a checkpoint gives.
-func (r *replay) give(n projections.CheckpointNumber, covered []events.Raw) error {
-	slices.SortFunc(covered, func(a, b events.Raw) int { return a.EventID().Compare(b.EventID()) })
+func (r *replay) give(n projections.CheckpointNumber, all []covered) error {
+	slices.SortFunc(all, func(a, b covered) int { return a.EventID().Compare(b.EventID()) })
 	items := make(map[events.User]projections.Item)
-	for _, raw := range covered {
-		e, err := raw.Decode()
+	for _, c := range all {
+		e, err := c.Decode()
 		if err != nil {
 			return err
 		}
@@ -152,11 +226,13 @@ func (r *replay) give(n projections.CheckpointNumber, covered []events.Raw) erro
 					item.First, item.Newest = before.Last()+1, before.Newest
 				}
 			}
-			item.Entries = append(item.Entries, projections.Entry{Event: raw})
+			item.Entries = append(item.Entries, projections.Entry{Event: c.Raw})
 			if e.ID.Compare(item.Newest) > 0 {
 				item.Newest = e.ID
 			}
-			items[u] = item
+			if items[u] = item; c.trimmed {
+				r.gone[u] = item.Last()
+			}
 		}
 	}
 	for u, item := range items {

@@ -18,6 +18,9 @@ type server struct {
 	last  chan struct{} // closed when it is stopped no more
 	boots int
 	boot  atomic.Pointer[boot] // the newest
+
+	backups int
+	copied  *copied // the newest; nil: none
 }
 
 func newServer(w *world) *server {
@@ -39,6 +42,11 @@ func (s *server) run(ctx context.Context) error {
 		s.w.note("the server is down for %v", stop.down)
 		if err := sleep(ctx, stop.down); err != nil {
 			return nil
+		}
+		if stop.loses {
+			if err := s.restore(ctx); err != nil || ctx.Err() != nil {
+				return err
+			}
 		}
 		for i, h := range s.hosts {
 			h.setClock(stop.clocks[i])
@@ -67,7 +75,7 @@ func (s *server) until(ctx context.Context, end *stop) error {
 // it ended before, because the disk was full.
 func (s *server) life(ctx context.Context, end *stop) (ended bool, err error) {
 	s.boots++
-	b, err := newBoot(ctx, s, s.boots)
+	b, err := newBoot(ctx, s, s.boots, false)
 	defer b.cancel()
 	if err != nil && (b.disk.turned.Load() || b.gaveUp()) {
 		s.w.note("the server does not start: the disk is full")

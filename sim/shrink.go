@@ -77,6 +77,12 @@ var cuts = []func(*plan){
 	(*plan).apart,
 	func(p *plan) { p.mistakes = nil },
 	func(p *plan) { p.outages = nil },
+	func(p *plan) { p.upkeep = nil },
+	func(p *plan) {
+		for i := range p.stops {
+			p.stops[i].loses = false
+		}
+	},
 	func(p *plan) { p.kills = nil },
 	func(p *plan) { p.stalls = nil },
 	func(p *plan) { p.clockSets = nil },
@@ -93,6 +99,7 @@ func (p *plan) apart() {
 
 func (p *plan) clone() *plan {
 	c := *p
+	c.stops = slices.Clone(p.stops)
 	c.devices = slices.Clone(p.devices)
 	for i := range c.devices {
 		c.devices[i].chores = slices.Clone(c.devices[i].chores)

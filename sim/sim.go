@@ -19,17 +19,21 @@ import (
 
 // An Outcome is what came of a seed.
 type Outcome struct {
-	Seed    uint64
-	Report  *check.Report
-	Errs    []error       // what went wrong besides
-	Story   []string      // what was done to server and devices, and when
-	Trace   network.Trace // with each datagram, each send and each write
-	Shrunk  string        // by Shrink: what is left of the seed
-	Time    time.Duration // in the bubble
-	Crashes int           // of the server
-	Kills   int           // of single nodes
-	Full    int           // times that a full disk ended the server
-	Busy    int           // times that a client was told to wait: sends, syncs and logins
+	Seed     uint64
+	Report   *check.Report
+	Errs     []error       // what went wrong besides
+	Story    []string      // what was done to server and devices, and when
+	Trace    network.Trace // with each datagram, each send and each write
+	Shrunk   string        // by Shrink: what is left of the seed
+	Time     time.Duration // in the bubble
+	Crashes  int           // of the server
+	Kills    int           // of single nodes
+	Full     int           // times that a full disk ended the server
+	Restores int           // of an older copy of the store
+	Rebuilt  int           // versions of timelines that were made and read
+	Trimmed  int           // entries of timelines
+	Gone     int           // journals that were trimmed
+	Busy     int           // times that a client was told to wait: sends, syncs and logins
 
 	Overtaken int // times that a projector found another ahead
 	Conflicts int // records that stood where another process had put one of its own before
@@ -104,10 +108,19 @@ func (o *Outcome) Err() error {
 	if r := o.Report; err == nil && r.Refused > o.Refusable {
 		err = fmt.Errorf("%d messages were refused, of which %d could be", r.Refused, o.Refusable)
 	}
-	if r := o.Report; err == nil && r.Sent != r.Acked+r.Refused {
+	if r := o.Report; err == nil && r.Sent != r.Acked+r.Refused+o.unsettleable() {
 		err = fmt.Errorf("%d messages were sent, %d acknowledged and %d refused: the others have no answer", r.Sent, r.Acked, r.Refused)
 	}
 	return err
+}
+
+// unsettleable returns how many sends have no answer because what is known of their sessions
+// was trimmed, or lost with the disk.
+func (o *Outcome) unsettleable() int {
+	if o.Restores == 0 && o.Gone == 0 {
+		return 0
+	}
+	return o.Report.Unknown
 }
 
 // lastSteps is how many steps of a trace are told.

@@ -48,7 +48,10 @@ func (s *stream) tell(items []projections.Stored) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, i := range items {
-		key := fmt.Sprintf("%s %d", i.User, i.Last)
+		if i.Quiet {
+			continue
+		}
+		key := fmt.Sprintf("%s %d", i.Timeline, i.Last)
 		if s.items[key] {
 			continue // the same bytes again change nothing
 		}

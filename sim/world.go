@@ -35,6 +35,7 @@ type world struct {
 	devices  []*device
 	folder   string                         // of this run, for files
 	heads    map[events.User]*atomic.Uint64 // where timelines end, as new devices found
+	archive  *archive
 
 	serverKey sealed.ServerKey
 
@@ -54,6 +55,7 @@ func newWorld(seed uint64, p *plan, seams *Seams, folder string) (*world, error)
 	}
 	w.server = newServer(w)
 	w.history.Clock(w.server.highest)
+	w.archive = newArchive(w)
 	w.heads = make(map[events.User]*atomic.Uint64)
 	for _, u := range users {
 		w.heads[u] = new(atomic.Uint64)
@@ -167,6 +169,11 @@ func (w *world) play(ctx context.Context) {
 			d.close()
 		}
 	}()
+	kept := make(chan struct{})
+	go func() {
+		defer close(kept)
+		w.operate(ctx)
+	}()
 	if err := w.each(ctx, (*device).chat); err != nil {
 		w.fail(err)
 		return
@@ -177,6 +184,7 @@ func (w *world) play(ctx context.Context) {
 	}
 	sleep(ctx, time.Millisecond) // let the server start first
 	w.note("the chat is over")
+	<-kept
 	phases := []func(*device, context.Context) error{(*device).flush, (*device).rest, (*device).again, (*device).catchUp}
 	for _, phase := range phases {
 		if err := w.each(ctx, phase); err != nil {

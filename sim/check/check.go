@@ -187,6 +187,9 @@ func (c *checker) message(i int32) {
 // reader holds a device that says to have everything against what others were
 // shown.
 func (c *checker) reader(r *Reader) {
+	if trimmed := c.h.timeline(place{r.store, r.user}).trimmed; r.skipped > trimmed {
+		c.violated(Gap, 1, "%s was told that all up to seq %d was trimmed, it was up to %d", r, r.skipped, trimmed)
+	}
 	if !r.complete {
 		return
 	}

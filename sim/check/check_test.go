@@ -379,7 +379,7 @@ func TestStoreThatWasReplacedOwesNothingOfBefore(t *testing.T) {
 	restored := events.StoreID{1}
 	s.shows("alice/phone", 1, "one", "two", "three")
 	s.shows("bob/phone", 1, "one", "two", "three")
-	s.h.Replaced(restored)
+	s.h.Replaced(restored, new(Copy))
 	for _, name := range []string{"alice/phone", "bob/phone"} {
 		s.reader(name).Reset(restored)
 		s.shows(name, 1, "one") // the copy was made before "two"
@@ -397,10 +397,45 @@ func TestStoreThatWasReplacedOwesNothingOfBefore(t *testing.T) {
 	}
 }
 
+func TestStoreThatWasReplacedHasWhatWasAckedBeforeItsCopy(t *testing.T) {
+	s := chat(t)
+	s.shows("alice/phone", 1, "one", "two", "three")
+	s.shows("bob/phone", 1, "one", "two", "three")
+	copied := s.h.Copy()
+	s.send("alice/phone", "bob", "four")
+	s.acked("four")
+	restored := events.StoreID{1}
+	s.h.Replaced(restored, copied)
+	for _, name := range []string{"alice/phone", "bob/phone"} {
+		s.reader(name).Reset(restored)
+		s.shows(name, 1, "one", "two")
+	}
+	if got := s.h.Check().Broken; !cmp.Equal(got, map[Kind]int{Lost: 2}) {
+		t.Errorf("the copy lacks a message that was acked before it was begun, broken: %v", got)
+	}
+}
+
+func TestOnlyWhatWasTrimmedMayBeSkipped(t *testing.T) {
+	s := chat(t)
+	s.shows("alice/phone", 1, "one", "two", "three")
+	s.shows("bob/phone", 1, "one", "two", "three")
+	s.h.Trimmed("bob", 2)
+	s.reader("bob/tablet").Trimmed(2)
+	s.shows("bob/tablet", 3, "three")
+	s.reader("bob/tablet").Complete()
+	if err := s.h.Check().Err(); err != nil {
+		t.Errorf("two entries were trimmed, and skipped: %v", err)
+	}
+	s.reader("bob/watch").Trimmed(3)
+	if got := s.h.Check().Broken; !cmp.Equal(got, map[Kind]int{Gap: 1}) {
+		t.Errorf("three entries were skipped, of which two were trimmed, broken: %v", got)
+	}
+}
+
 func TestDeviceThatMissedTheResetIsBehind(t *testing.T) {
 	s := chat(t)
 	s.shows("alice/phone", 1, "one", "two", "three")
-	s.h.Replaced(events.StoreID{1})
+	s.h.Replaced(events.StoreID{1}, new(Copy))
 	s.reader("alice/phone").Complete()
 	if got := s.h.Check().Broken; !cmp.Equal(got, map[Kind]int{Behind: 1}) {
 		t.Errorf("broken: %v, want the device behind", got)

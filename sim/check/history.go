@@ -40,7 +40,7 @@ type message struct {
 	body   uint64
 	after  events.ID // the newest that its device had been shown
 	answer answer
-	excuse bool // acked by a store that was replaced since
+	excuse bool // perhaps acked by a store that was replaced since, by a copy that lacks it
 	empty  bool // its body may have been emptied
 }
 
@@ -56,7 +56,8 @@ const (
 // A timeline is all that anybody was shown of one.
 type timeline struct {
 	place
-	entries []entry // entries[i] at seq i+1; zero where nobody was shown anything
+	entries []entry    // entries[i] at seq i+1; zero where nobody was shown anything
+	trimmed events.Seq // up to this one
 }
 
 // An entry is what stands at a seq.
@@ -107,16 +108,17 @@ type Reader struct {
 
 	store    events.StoreID
 	cursor   events.Seq
-	newest   events.ID // of all that it was shown
+	skipped  events.Seq // up to this one it was told that the beginning was trimmed
+	newest   events.ID  // of all that it was shown
 	sends    uint32
 	complete bool
 }
 
-// Reader returns a device that has been shown nothing, in the first store.
+// Reader returns a device that has been shown nothing.
 func (h *History) Reader(u events.User, d events.Device) *Reader {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	r := &Reader{h: h, user: u, device: d}
+	r := &Reader{h: h, user: u, device: d, store: h.store}
 	h.readers = append(h.readers, r)
 	return r
 }
@@ -134,7 +136,11 @@ func (r *Reader) Send(to events.User, body []byte) Sending {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	r.sends++
-	return Sending{r, message{sender: r, to: to, nth: r.sends, body: h.hash(body), after: r.newest}}
+	m := message{sender: r, to: to, nth: r.sends, body: h.hash(body)}
+	if r.store == h.store { // else it is yet to learn that its store was replaced
+		m.after = r.newest
+	}
+	return Sending{r, m}
 }
 
 // Kept records that the SDK has taken the message and gave it that id.
@@ -280,7 +286,29 @@ func (h *History) timeline(p place) *timeline {
 func (r *Reader) Reset(store events.StoreID) {
 	r.h.mu.Lock()
 	defer r.h.mu.Unlock()
-	r.store, r.cursor = store, 0
+	r.reset(store)
+}
+
+func (r *Reader) reset(store events.StoreID) {
+	if r.store != store {
+		r.store, r.cursor, r.skipped, r.newest = store, 0, 0, events.ID{}
+	}
+}
+
+// Trimmed records that the device was told that all up to a seq was trimmed, before it
+// had it.
+func (r *Reader) Trimmed(upto events.Seq) {
+	r.h.mu.Lock()
+	defer r.h.mu.Unlock()
+	r.cursor, r.skipped = max(r.cursor, upto), max(r.skipped, upto)
+}
+
+// Trimmed records that a user's timeline is trimmed, up to a seq.
+func (h *History) Trimmed(u events.User, upto events.Seq) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	t := h.timeline(place{h.store, u})
+	t.trimmed = max(t.trimmed, upto)
 }
 
 // Inexact records that a timeline is not what the log and the checkpoints give when
@@ -316,13 +344,41 @@ func (r *Reader) Cursor() events.Seq {
 // String names the device for messages to people.
 func (r *Reader) String() string { return string(r.user) + "/" + string(r.device) }
 
-// Replaced records that the store was put in place of the one before, from an
-// older copy: what was acked so far is no promise of the new one.
-func (h *History) Replaced(store events.StoreID) {
+// A Copy is what was acked when a copy of the store was begun.
+type Copy struct{ acked []events.MessageID }
+
+// Copy records that a copy of the store is begun: what was acked so far has to be in it.
+func (h *History) Copy() *Copy {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	c := new(Copy)
+	for i := range h.messages {
+		if m := &h.messages[i]; m.answer == acked && !m.excuse {
+			c.acked = append(c.acked, m.id)
+		}
+	}
+	return c
+}
+
+// Replaced records that a copy was put in place of the store. Whatever else was acked so
+// far, or was acked and its sender is yet to hear of it, is no promise of the new one. Nor
+// does what anybody was shown of the old one come before anything there. Who has been shown
+// nothing meets the new one.
+func (h *History) Replaced(store events.StoreID, by *Copy) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.store = store
 	for i := range h.messages {
-		h.messages[i].excuse = h.messages[i].answer == acked
+		m := &h.messages[i]
+		m.excuse = m.excuse || m.answer == acked || m.answer == open
+		m.after = events.ID{}
+	}
+	for _, id := range by.acked {
+		h.message(id).excuse = false
+	}
+	for _, r := range h.readers {
+		if r.cursor == 0 {
+			r.reset(store)
+		}
 	}
 }

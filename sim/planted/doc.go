@@ -31,6 +31,16 @@ const (
 	MoveUnchallenged     Bug = "address moved without challenge"            // R9
 	ClockFromClient      Bug = "clock pulled by a client's word"            // R4
 	RefusalForgotten     Bug = "refusal forgotten when its ack is lost"     // R3
+
+	SwitchBehind      Bug = "version read before it has caught up"            // promise 6
+	DroppedComesLive  Bug = "dropped version read"                            // promise 6
+	PlaceBeforePut    Bug = "rebuild's place kept before its items"           // promise 6
+	RebuiltFromOne    Bug = "trimmed timeline rebuilt from 1"                 // promise 4
+	ResumedBelowFirst Bug = "rebuild resumed below what was trimmed"          // promise 4
+	TrimmedUnmarked   Bug = "items trimmed before that is marked"             // promise 4
+	JournalStillRead  Bug = "journal trimmed of which somebody has an entry"  // promise 6
+	RestoredSameID    Bug = "restored store keeps its id"                     // promise 4
+	StepUnstored      Bug = "step of a projection not stored before its rows" // R7
 )
 
 // All lists them.
@@ -38,4 +48,6 @@ var All = []Bug{
 	AckBeforeFsync, LatePutNotLanded, AdmitOutOfOrder, HeadFromLastItem, ResendUnsettled, SettledAsCount, KeptAfterClose,
 	CheckpointOverwrite, BatchUnsorted, RevealBeforeDurable, PushCountedDelivered, ReplayWindowOff, MoveUnchallenged,
 	ClockFromClient, RefusalForgotten,
+	SwitchBehind, DroppedComesLive, PlaceBeforePut, RebuiltFromOne, ResumedBelowFirst, TrimmedUnmarked, JournalStillRead,
+	RestoredSameID, StepUnstored,
 }
