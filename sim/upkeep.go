@@ -57,12 +57,13 @@ func (p *plan) keepUp(r *rand.Rand) {
 		if p.many { // each item is a write of its own: so many at a time hardly ever succeed
 			u.puts = min(u.puts, 500)
 		}
-		p.upkeep = append(p.upkeep, u)
-		if u.what == rebuild && chance(r, 0.3) { // somebody gives it up
+		if u.what == rebuild && chance(r, 0.3) { // somebody gives it up in the middle
+			u.rate, u.puts = 20, 1
 			d := newUpkeep(r, drop)
-			d.at, d.shard, d.next = u.at+between(r, 0, 500*time.Millisecond), u.shard, true
+			d.at, d.shard, d.next = u.at+between(r, 0, time.Second), u.shard, true
 			p.upkeep = append(p.upkeep, d)
 		}
+		p.upkeep = append(p.upkeep, u)
 	}
 	if !chance(r, 0.4) {
 		return
