@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"timberline/store/pebble"
 )
 
 var backupCommand = &command{
@@ -14,7 +16,7 @@ var backupCommand = &command{
 	args:    "FOLDER",
 	summary: "copy the store of a data folder, also while a server uses it",
 	about: `
-FOLDER, which does not exist yet, becomes a data folder with the store as it is at one
+FOLDER, which does not exist yet or has what an interrupted backup has left, becomes a data folder with the store as it is at one
 moment: what was acknowledged before is in it. Files that do not change are linked, so on
 the same disk it takes a moment, and little room at first; copy it to another disk then.
 Keys are not in it: keep token.key, server.key, edge.secret and revoked apart.
@@ -64,16 +66,22 @@ func (b *backedUp) String() string {
 	return fmt.Sprintf("%s is a copy, made in %.1f s; to serve it, run timberline migrate restored --data %s", b.Folder, b.Seconds, b.Folder)
 }
 
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
 func (w *backupWork) do(_ context.Context, s wholeStore, tell func(report)) error {
 	folder, ok := s.(interface{ Backup(dir string) error })
 	if !ok {
 		return errors.New("tables of DynamoDB are backed up by AWS: see docs/operations.md")
 	}
-	if _, err := os.Stat(w.Folder); err == nil {
+	store := storePath(w.Folder)
+	if exists(w.Folder) && (exists(store) || !exists(store+pebble.Unfinished)) {
 		return fmt.Errorf("%s exists: name a folder that does not", w.Folder)
 	}
 	began := time.Now()
-	if err := folder.Backup(storePath(w.Folder)); err != nil {
+	if err := folder.Backup(store); err != nil {
 		return err
 	}
 	tell(report{BackedUp: &backedUp{w.Folder, time.Since(began).Seconds()}})

@@ -180,6 +180,23 @@ func TestBackupIsRestoredAndClientsGoOn(t *testing.T) {
 	tl(t, "backup", "--data", filepath.Join(offline, "nothing"), offline+"2").want(t, exitFailed, "", "there is no store in")
 }
 
+// What an interrupted backup has left is nothing that could be served, and nothing that
+// keeps it from being made again.
+func TestInterruptedBackupIsMadeAgain(t *testing.T) {
+	p, flags := newServer(t)
+	sendAll(t, flags, "one")
+	copied := filepath.Join(t.TempDir(), "copy")
+	if err := os.MkdirAll(storePath(copied)+".part", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	tl(t, "serve", "--data", copied, "--listen", "127.0.0.1:0").want(t, exitFailed, "", "it has a backup that was interrupted")
+	tl(t, "migrate", "up", "--data", copied).want(t, exitFailed, "", "it has a backup that was interrupted")
+	tl(t, "backup", "--data", p.Data, copied).want(t, exitOK, "is a copy", "")
+	tl(t, "backup", "--data", p.Data, copied).want(t, exitFailed, "", copied+" exists: name a folder that does not")
+	tl(t, "migrate", "restored", "--data", copied).want(t, exitOK, "the store is whole", "")
+	tl(t, "verify", "--data", copied).want(t, exitOK, "2 timeline items: no difference", "")
+}
+
 // Trimmed timelines begin later, for devices, too; the log loses what nobody needs; and what is
 // left is verified, rebuilt and served.
 func TestTimelinesAndLogAreTrimmed(t *testing.T) {

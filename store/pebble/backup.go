@@ -22,12 +22,21 @@ func (s *Store) Backup(dir string) error {
 	return nil
 }
 
+// Unfinished ends the name of the folder that a backup has until it is whole.
+const Unfinished = ".part"
+
+// errUnfinished says that there is no store but half a backup. An empty one in its place
+// would be taken for what was backed up.
+var errUnfinished = errors.New("it has a backup that was interrupted, and no store: make the backup again, or remove the folder")
+
 func (s *Store) backup(dir string) error {
+	s.backingUp <- struct{}{} // one that goes on though its command has ended is not disturbed by the next
+	defer func() { <-s.backingUp }()
 	disk := s.o.FS
 	if _, err := disk.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
 		return errors.Join(errors.New("it exists: name a folder that does not"), err)
 	}
-	part := dir + ".part" // of an earlier try, perhaps
+	part := dir + Unfinished // of an earlier try, perhaps
 	if err := disk.RemoveAll(part); err != nil {
 		return err
 	}

@@ -166,3 +166,49 @@ func TestBackupOntoAFullDiskFailsAlone(t *testing.T) {
 		}
 	}
 }
+
+// An empty store in place of a backup that was interrupted would be served as if nobody had
+// ever said anything; and the next backup takes its place.
+func TestHalfABackupIsNoStore(t *testing.T) {
+	fs := vfs.NewMem()
+	if err := fs.MkdirAll("copy"+Unfinished, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	s, err := Open("copy", Options{FS: fs})
+	if err == nil || !strings.Contains(err.Error(), "a backup that was interrupted") {
+		t.Fatalf("half a backup opens: %v", errors.Join(err, s.Close()))
+	}
+	from := openMem(t, Options{FS: fs})
+	defer from.Close()
+	if err := from.Backup("copy"); err != nil {
+		t.Fatal(err)
+	}
+	restored(t, fs, "copy", "made again", [crashWriters]int{})
+}
+
+// A server goes on with a backup whose command was killed, and is asked for it again.
+func TestBackupsToOneFolderDoNotDisturbEachOther(t *testing.T) {
+	fs := vfs.NewMem()
+	s := openMem(t, Options{FS: fs})
+	defer s.Close()
+	var acked [crashWriters]int
+	for at := 1; at <= crashRecords; at++ {
+		if _, err := s.Append(t.Context(), crashJournal(0), events.Offset(at), crashRecord(0, at)); err != nil {
+			t.Fatal(err)
+		}
+		acked[0] = at
+	}
+	for n := range 20 {
+		dir := fmt.Sprint("copies/copy", n)
+		var errs [2]error
+		var both sync.WaitGroup
+		for i := range errs {
+			both.Go(func() { errs[i] = s.Backup(dir) })
+		}
+		both.Wait()
+		if (errs[0] == nil) == (errs[1] == nil) {
+			t.Fatalf("two backups to %s end with %v and %v", dir, errs[0], errs[1])
+		}
+		restored(t, fs, dir, dir, acked)
+	}
+}

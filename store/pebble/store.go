@@ -76,6 +76,8 @@ type Store struct {
 
 	unsynced chan struct{} // an element for each batch on its way; whoever finds no room waits
 
+	backingUp chan struct{} // an element while a backup is made
+
 	waiting sync.Mutex
 	durable uint64        // batches synced
 	news    chan struct{} // closed when durable rises
@@ -120,7 +122,7 @@ func Open(dir string, o Options) (*Store, error) {
 	if o.Shards > events.Slots {
 		return nil, fmt.Errorf("open store %s: %d shards, want 1 to %d", dir, o.Shards, events.Slots)
 	}
-	s := &Store{dir: dir, o: o, onFatal: o.OnFatal, news: make(chan struct{}), unsynced: make(chan struct{}, maxUnsynced)}
+	s := &Store{dir: dir, o: o, onFatal: o.OnFatal, news: make(chan struct{}), unsynced: make(chan struct{}, maxUnsynced), backingUp: make(chan struct{}, 1)}
 	if err := s.open(o); err != nil {
 		return nil, errors.Join(openError(dir, err), s.Close())
 	}
@@ -138,6 +140,8 @@ func (s *Store) open(o Options) (err error) {
 			return err
 		}
 		po.Lock = s.lock
+	} else if _, err := o.FS.Stat(s.dir + Unfinished); err == nil {
+		return errUnfinished
 	}
 	if s.db, err = pebble.Open(s.dir, po); err != nil {
 		return foundError(err)
