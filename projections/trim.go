@@ -213,8 +213,10 @@ func (t *Trim) timeline(ctx context.Context, at Timeline, ends []mark, pace *pac
 const deleteCosts = 5
 
 // TrimJournals removes the records of the journals that all timelines have outlived: that
-// have ended, that each shard has read to the end, and of which no timeline still has an
-// entry. Their rows stay, and say so. The newest journal with records always stays, as new
+// have ended, before Before if there is one, that each shard has read to the end, and of
+// which timelines had entries (without a Before) and have none any more. A device may still
+// ask what became of sends in a journal that has ended a moment ago, also if nobody has an
+// entry of it. Their rows stay, and say so. The newest journal with records always stays, as new
 // processes set their clocks by it (R4). It returns the numbers of those removed.
 func (t *Trim) TrimJournals(ctx context.Context) (gone []uint64, err error) {
 	rows, err := t.Store.ListJournals(ctx, 0, events.Strong)
@@ -231,13 +233,24 @@ func (t *Trim) TrimJournals(ctx context.Context) (gone []uint64, err error) {
 		_, left := ends[row.Number]
 		old[row.Number] = left && row.Number != newest && !row.Trimmed
 	}
-	pace := newPace(t.Rate)
+	pace, had := newPace(t.Rate), make(map[uint64]bool)
+	for _, row := range rows {
+		if !old[row.Number] || t.Before.IsZero() {
+			continue
+		}
+		if old[row.Number], err = t.endedBefore(ctx, row.Number, ends[row.Number]); err != nil {
+			return nil, err
+		}
+	}
 	for s := range Shard(t.Meta.Shards) {
-		if err := t.spare(ctx, s, old, pace); err != nil {
+		if err := t.spare(ctx, s, old, had, pace); err != nil {
 			return nil, err
 		}
 	}
 	for _, row := range rows {
+		if t.Before.IsZero() {
+			old[row.Number] = old[row.Number] && had[row.Number]
+		}
 		if !old[row.Number] && !row.Trimmed {
 			continue
 		}
@@ -261,9 +274,24 @@ func (t *Trim) TrimJournals(ctx context.Context) (gone []uint64, err error) {
 	return gone, nil
 }
 
-// spare takes the journals out of old that a shard still needs. Of those that are out
-// already nothing is read: so the log is read as far as it is removed.
-func (t *Trim) spare(ctx context.Context, s Shard, old map[uint64]bool, pace *pace) error {
+// endedBefore reports whether a journal that ends with a record has ended before Before.
+func (t *Trim) endedBefore(ctx context.Context, number uint64, end events.Offset) (bool, error) {
+	j := events.JournalNumbered(number)
+	recs, err := t.Store.ReadLog(ctx, j, end, 0, events.Strong)
+	if err != nil || len(recs) == 0 {
+		return false, err
+	}
+	raws, err := recs[0].Events(j, end)
+	if err != nil || len(raws) == 0 {
+		return false, err
+	}
+	return events.Raw(raws[len(raws)-1]).EventID().Time().Before(t.Before), nil
+}
+
+// spare takes the journals out of old that a shard still needs, and notes in had of which
+// of them its timelines have, or had, entries. Of those that are out already nothing is
+// read: so the log is read as far as it is removed.
+func (t *Trim) spare(ctx context.Context, s Shard, old, had map[uint64]bool, pace *pace) error {
 	last, _, err := t.Store.LastCheckpoint(ctx, s, events.Strong)
 	if err != nil {
 		return err
@@ -292,6 +320,7 @@ func (t *Trim) spare(ctx context.Context, s Shard, old map[uint64]bool, pace *pa
 			trimmed[u] = marks[i].tail().checkpoint
 		}
 		for _, p := range c.events {
+			had[p.journal] = true
 			if (n > trimmed[p.a] || p.b != "" && n > trimmed[p.b]) && !planted.Is(planted.JournalStillRead) {
 				old[p.journal] = false
 			}

@@ -3,6 +3,7 @@ package projections
 import (
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -169,5 +170,48 @@ func TestReaderIsToldWhereATrimmedTimelineBegins(t *testing.T) {
 	}
 	if told == 0 {
 		t.Error("nothing was trimmed")
+	}
+}
+
+// A device may still settle sends in a journal that has ended lately: it was killed with its
+// server before it heard of them, and perhaps nobody has an entry of that journal.
+func TestJournalThatHasEndedLatelyIsNotTrimmed(t *testing.T) {
+	const lately = 1000 // milliseconds since 1970; messages are of 0
+	ended := func(at int) []byte {
+		e := events.Event{ID: events.ID{4: byte(at >> 8), 5: byte(at)}, Kind: events.KindJournalEnded}
+		return e.Encode()
+	}
+	for name, test := range map[string]struct {
+		trim Trim
+		want []uint64
+	}{
+		"what stays by number":           {Trim{Keep: 1}, []uint64{1, 2}},
+		"by time, up to before the ends": {Trim{Before: time.UnixMilli(lately)}, []uint64{1}},
+		"by time, up to behind the ends": {Trim{Before: time.UnixMilli(lately + 1)}, []uint64{1, 2, 3}},
+	} {
+		m := newMemory()
+		w := &scribe{t: t, m: m, r: rand.New(rand.NewPCG(1, 1))}
+		for _, x := range []struct {
+			messages bool
+			ended    int
+		}{{true, 1}, {true, lately}, {false, lately}, {true, lately}} { // the last one is the newest, and stays
+			j := w.open()
+			if x.messages {
+				w.append(j, w.message(1))
+			}
+			w.append(j, ended(x.ended))
+			if err := newProjector(t, m.by(always), new(local.Bus), 1).catchUp(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		trim := test.trim
+		trim.Store, trim.Meta = m.by(always), Meta{Shards: 1}
+		if _, err := trim.Run(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		gone, err := trim.TrimJournals(t.Context())
+		if slices.Sort(gone); err != nil || !slices.Equal(gone, test.want) {
+			t.Errorf("%s: journals %v are gone, want %v, %v", name, gone, test.want, err)
+		}
 	}
 }

@@ -15,8 +15,8 @@ var trimCommand = &command{
 Of each timeline the oldest entries go: --keep says how many stay at least, --older-than how
 old what goes is at least; with both, both hold. The newest entries of a timeline stay in
 any case. A device that comes back with a cursor below what is left is told from where on
-it can read. Journals that have ended, and of whose messages no timeline has any more, are
-removed from the log.
+it can read. Journals that have ended, before that time if one is given, and of whose
+messages no timeline has any more, are removed from the log.
 
 What was trimmed is gone: no rebuild brings it back, and verify does not look for it. It
 works beside servers and processes that use the store, and may be interrupted and run again.
