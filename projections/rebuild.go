@@ -165,6 +165,9 @@ func (r *Replay) Drop(ctx context.Context, k Upkeep) error {
 	}
 	var gone Timeline
 	return r.Store.ScanItems(ctx, r.Version, func(i Stored) error {
+		if err := ctx.Err(); err != nil { // not every engine looks
+			return err
+		}
 		if i.Timeline == gone || ShardOf(i.User.Slot(), r.Meta.Shards) != r.Shard {
 			return nil
 		}

@@ -127,6 +127,9 @@ func (r *verifier) journal(ctx context.Context, j events.Journal, end events.Off
 	var newest events.ID
 	size := verifyBytes
 	for at := events.Offset(1); at <= end; r.tell() {
+		if err := ctx.Err(); err != nil { // not every engine looks
+			return err
+		}
 		where := func() string { return fmt.Sprintf("journal %s, record %d", j, at) }
 		recs, err := r.Store.ReadLog(ctx, j, at, size, events.Strong)
 		switch {
@@ -370,6 +373,9 @@ func (r *verifier) scan(ctx context.Context, scopes []*scope) (map[Shard]map[eve
 			delete(sc.accounts, at)
 		}
 		err := r.Store.ScanItems(ctx, v, func(i Stored) error {
+			if err := ctx.Err(); err != nil { // likewise
+				return err
+			}
 			if i.User != at {
 				end()
 				a, at, sc = account{}, i.User, byShard[ShardOf(i.User.Slot(), r.Meta.Shards)]

@@ -3,6 +3,7 @@ package projections
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -256,5 +257,69 @@ func TestVerificationEndsWithItsContextOrTheStoresErrors(t *testing.T) {
 	}
 	if failed == 0 {
 		t.Error("no verification failed, though the store did")
+	}
+}
+
+// A quitter is a store whose reader gives up when one of its scans begins.
+type quitter struct {
+	Whole
+	quit context.CancelFunc
+}
+
+func (q quitter) ScanItems(ctx context.Context, v Version, visit func(Stored) error) error {
+	q.quit()
+	return q.Whole.ScanItems(ctx, v, visit)
+}
+
+func (q quitter) JournalEnds(ctx context.Context) (map[uint64]events.Offset, error) {
+	defer q.quit()
+	return q.Whole.JournalEnds(ctx)
+}
+
+// onlyScans quits later.
+type onlyScans struct{ quitter }
+
+func (q onlyScans) JournalEnds(ctx context.Context) (map[uint64]events.Offset, error) {
+	return q.Whole.JournalEnds(ctx)
+}
+
+// An engine that does not look at the context is no reason to go on for nobody.
+func TestWorkOnAWholeStoreEndsWithItsContext(t *testing.T) {
+	b := newBustle(t, 3)
+	for range 100 {
+		b.act()
+	}
+	b.complete()
+	meta := Meta{Shards: b.shards}
+	for name, work := range map[string]func(context.Context, quitter) error{
+		"verify the log": func(ctx context.Context, q quitter) error {
+			p, err := (&Verification{Store: q, Meta: meta, Found: func(Finding) {}}).Run(ctx)
+			if p.Records > 0 {
+				return fmt.Errorf("%d records were read", p.Records)
+			}
+			return err
+		},
+		"verify timelines": func(ctx context.Context, q quitter) error {
+			_, err := (&Verification{Store: onlyScans{q}, Meta: meta, Found: func(Finding) {}}).Run(ctx)
+			return err
+		},
+		"trim": func(ctx context.Context, q quitter) error {
+			_, err := (&Trim{Store: q, Meta: meta, Keep: 1}).Run(ctx)
+			return err
+		},
+		"drop": func(ctx context.Context, q quitter) error {
+			s := Shard(0)
+			live := b.versions(s).Live
+			if _, err := b.rebuild(s, b.versions(s).Next, 0); err != nil {
+				return err
+			}
+			return (&Replay{Store: q, Meta: meta, Shard: s, Version: live}).Drop(ctx, q)
+		},
+	} {
+		ctx, quit := context.WithCancel(t.Context())
+		if err := work(ctx, quitter{b.m.by(always), quit}); !errors.Is(err, context.Canceled) {
+			t.Errorf("%s goes on: %v", name, err)
+		}
+		quit()
 	}
 }
