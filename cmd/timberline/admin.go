@@ -125,7 +125,7 @@ func askAdmin(ctx context.Context, method, data, path string, q url.Values, body
 	case errors.Is(err, os.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
 		return nil, errNoServer
 	case err != nil:
-		return nil, fmt.Errorf("ask the server of %s: %w", data, err)
+		return nil, fmt.Errorf("the server of %s does not answer; if it has ended, run the command again: %w", data, err)
 	case answer.StatusCode != http.StatusOK:
 		defer answer.Body.Close()
 		text, _ := io.ReadAll(io.LimitReader(answer.Body, 1<<10))

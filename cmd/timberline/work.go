@@ -194,6 +194,7 @@ func serveWork[W any, P interface {
 			return
 		}
 		w.Header().Set("Content-Type", "application/x-ndjson")
+		w.(http.Flusher).Flush() // so that the command knows that it is under way
 		out := json.NewEncoder(w)
 		err := do.do(r.Context(), s, func(r report) {
 			if out.Encode(r) == nil && r.Line == nil {
