@@ -158,6 +158,7 @@ func (b *bustle) rebuild(s Shard, into Version, behind CheckpointNumber) (Checkp
 	for {
 		r := b.to(failing, s, into, behind)
 		r.maxTails, r.PutBytes, r.KeepEvery = 1+b.r.IntN(5), 1+b.r.IntN(1000), 1
+		r.Rate = []float64{0, 1e9}[b.r.IntN(2)] // a checkpoint in one put, or in several
 		n, err := r.Run(b.t.Context())
 		if err == nil || events.Final(err) || errors.Is(err, ErrDropped) {
 			return n, err

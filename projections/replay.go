@@ -31,7 +31,7 @@ type Replay struct {
 	Told func(ReplayProgress)
 
 	// PutBytes is how many bytes of items are gathered for one put; default: 4 MiB, or
-	// 256 KiB if there is a rate. KeepEvery is how often a rebuild stores how far it is;
+	// 16 KiB if there is a rate. KeepEvery is how often a rebuild stores how far it is;
 	// default: each second.
 	PutBytes  int
 	KeepEvery time.Duration
@@ -48,10 +48,10 @@ type ReplayProgress struct {
 }
 
 // putBytes is how many bytes of items are gathered for one put, and pacedBytes if others
-// are not to be held up.
+// are not to be held up: what is appended meanwhile waits until they are synced, too.
 const (
 	putBytes   = 4 << 20
-	pacedBytes = 256 << 10
+	pacedBytes = 16 << 10
 )
 
 // keepEvery is how often it is stored how far a rebuild is.
@@ -112,7 +112,8 @@ type filler struct {
 	old      map[events.User]tail // likewise, but timelines may have been trimmed since
 	empty    bool                 // whoever is in neither has no items
 	pending  []Stored             // the items up to the walk are put or pending
-	bytes    int                  // of pending
+	size     int                  // of pending, in bytes
+	bytes    int                  // of items since the last flush
 }
 
 // fill puts what follows from the checkpoints, until there is no more.
@@ -154,16 +155,27 @@ func (f *filler) give(ctx context.Context, n CheckpointNumber, c *cover) error {
 	if err := f.know(ctx, c); err != nil {
 		return err
 	}
-	for _, g := range c.gifts(n, f.tails) {
+	gifts, from := c.gifts(n, f.tails), f.progress.Events
+	for i, g := range gifts {
 		if f.tails[g.user].checkpoint >= n {
 			continue // an interrupted replay has put it (R7)
 		}
 		item := g.item.Encode(f.timeline(g.user))
 		item.Quiet = f.beside
-		f.pending, f.bytes = append(f.pending, item), f.bytes+len(item.Data)
+		f.pending, f.size, f.bytes = append(f.pending, item), f.size+len(item.Data), f.bytes+len(item.Data)
 		f.tails[g.user] = tailOf(&g.item)
+		if f.size < f.putBytes {
+			continue
+		}
+		f.progress.Events = from + uint64(len(c.events)*(i+1)/len(gifts))
+		if err := f.put(ctx); err != nil {
+			return err
+		}
+		if err := f.pause(ctx); err != nil {
+			return err
+		}
 	}
-	f.progress.Events += uint64(len(c.events))
+	f.progress.Events = from + uint64(len(c.events))
 	if f.bytes >= f.putBytes || len(f.tails) > f.maxTails {
 		return f.flush(ctx)
 	}
@@ -202,6 +214,18 @@ func (f *filler) tailOf(ctx context.Context, u events.User) (t tail, err error) 
 	return m.behind(t), err
 }
 
+// put puts what is pending.
+func (f *filler) put(ctx context.Context) error {
+	if len(f.pending) > 0 {
+		if err := f.Store.PutItems(ctx, f.pending); err != nil {
+			return err
+		}
+	}
+	f.progress.Items += uint64(len(f.pending))
+	f.pending, f.size = nil, 0
+	return nil
+}
+
 // flush puts what is pending, and then forgets tails if there are too many: they can be
 // read now.
 func (f *filler) flush(ctx context.Context) error {
@@ -210,13 +234,10 @@ func (f *filler) flush(ctx context.Context) error {
 			return err
 		}
 	}
-	if len(f.pending) > 0 {
-		if err := f.Store.PutItems(ctx, f.pending); err != nil {
-			return err
-		}
+	if err := f.put(ctx); err != nil {
+		return err
 	}
-	f.progress.Items += uint64(len(f.pending))
-	f.pending, f.bytes = nil, 0
+	f.bytes = 0
 	if len(f.tails) > f.maxTails {
 		clear(f.tails)
 		f.old, f.empty = nil, false
@@ -230,5 +251,10 @@ func (f *filler) flush(ctx context.Context) error {
 			return err
 		}
 	}
+	return f.pause(ctx)
+}
+
+// pause waits until as much time has gone by as the rate gives to what was gone through.
+func (f *filler) pause(ctx context.Context) error {
 	return f.pace.did(ctx, int(f.progress.Events-f.pace.done))
 }

@@ -8,6 +8,8 @@ import (
 	"reflect"
 	"slices"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -227,4 +229,64 @@ func TestReplayEndsWhenItIsStopped(t *testing.T) {
 	if err := replay.Run(ctx); !errors.Is(err, context.Canceled) {
 		t.Errorf("%v, want context.Canceled", err)
 	}
+}
+
+// paced notes what is put when.
+type paced struct {
+	*view
+	puts []put
+}
+
+type put struct {
+	at    time.Time
+	items int
+	bytes int // before the last item
+}
+
+func (p *paced) PutItems(ctx context.Context, items []Stored) error {
+	x := put{at: time.Now(), items: len(items)}
+	for i := range items[1:] {
+		x.bytes += len(items[i].Data)
+	}
+	p.puts = append(p.puts, x)
+	return p.view.PutItems(ctx, items)
+}
+
+// With a rate a checkpoint that gives much is put little by little, over all the time that
+// the rate gives it, so that whoever appends meanwhile never waits long.
+func TestReplayWithARateHoldsNobodyUp(t *testing.T) {
+	const events, rate, little = 400, 100, 2000
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory()
+		w := &scribe{t: t, m: m, r: rand.New(rand.NewPCG(1, 1))}
+		j := w.open()
+		for range events / 4 {
+			w.append(j, w.message(6), w.message(6), w.message(6), w.message(6))
+		}
+		if err := newProjector(t, m.by(always), new(local.Bus), 1).catchUp(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		want := maps.Clone(m.items)
+		clear(m.items)
+		p := &paced{view: m.by(always)}
+		r := &Replay{Store: p, Meta: Meta{Shards: 1}, Empty: true, Rate: rate, putBytes: little}
+		began := time.Now()
+		if err := r.Run(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		m.wantItems(t, 1, want)
+		if took := time.Since(began); took != events/rate*time.Second {
+			t.Errorf("it took %v, want %v", took, events/rate*time.Second)
+		}
+		last := began
+		for _, x := range p.puts {
+			if x.bytes >= little || x.at.Sub(last) > time.Second {
+				t.Errorf("%d bytes, %d items, %v after those before", x.bytes, x.items, x.at.Sub(last))
+			}
+			last = x.at
+		}
+		if len(p.puts) < 10 {
+			t.Errorf("%d puts, want many", len(p.puts))
+		}
+	})
 }
