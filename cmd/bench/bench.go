@@ -21,9 +21,9 @@ type Machine struct {
 	Echo   netip.AddrPort // where Echo answers, in another process
 	Folder string         // on the server's disk, to write a file in
 
-	// Profile writes profiles of the measured part, if it is not nil; it blocks for that
-	// long.
-	Profile func(d time.Duration) error
+	// During is called when the measured part begins, if it is not nil: to write profiles
+	// of it, or to have the server do something else meanwhile. It blocks for that long.
+	During func(d time.Duration) error
 }
 
 // A Report is what one load has led to.
@@ -151,8 +151,8 @@ func (r *Report) load(ctx context.Context, cfg Config, m Machine) (acked []event
 func (r *Report) watch(f *fleet, m Machine) error {
 	var profiling errgroup.Group
 	err := f.load(func() func() {
-		if m.Profile != nil {
-			profiling.Go(func() error { return m.Profile(f.cfg.Duration) })
+		if m.During != nil {
+			profiling.Go(func() error { return m.During(f.cfg.Duration) })
 		}
 		before, failed := process(m.PID).cpu()
 		return func() {

@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"time"
@@ -20,6 +21,9 @@ type Config struct {
 	Codec   wire.Codec
 	Payload Payload
 	Faults  proxy.Faults // of the network, in each direction; zero: none
+	// Names is what users' names begin with, so that each of several loads on one server
+	// has timelines of its own; default: u.
+	Names string
 
 	Sessions int // that send
 	Sockets  int // that they share
@@ -60,9 +64,9 @@ func (c *Config) check() error {
 // sender returns the user whose session is number i, and whom it writes to.
 func (c *Config) sender(i int) (user, to string) {
 	if c.Online {
-		return userName(i), userName(i ^ 1)
+		return c.user(i), c.user(i ^ 1)
 	}
-	return userName(2 * i), userName(2*i + 1)
+	return c.user(2 * i), c.user(2*i + 1)
 }
 
-func userName(n int) string { return fmt.Sprintf("u%05d", n) }
+func (c *Config) user(n int) string { return fmt.Sprintf("%s%05d", cmp.Or(c.Names, "u"), n) }

@@ -56,6 +56,23 @@ func Run(ctx context.Context, c Config) (*Report, error) {
 	return r.report, r.all(ctx)
 }
 
+// Fill makes a store in the folder, with the log of which Run makes timelines again, and
+// the timelines.
+func Fill(ctx context.Context, c Config) (err error) {
+	r := &run{cfg: c, report: new(Report)}
+	if r.store, err = pebble.Open(filepath.Join(c.Folder, "store"), pebble.Options{}); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, r.store.Close()) }()
+	if err := r.fill(ctx); err != nil {
+		return fmt.Errorf("fill the log: %w", err)
+	}
+	if err := r.project(ctx); err != nil {
+		return fmt.Errorf("project it: %w", err)
+	}
+	return nil
+}
+
 type run struct {
 	cfg    Config
 	report *Report

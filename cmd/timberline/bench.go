@@ -30,7 +30,7 @@ import (
 
 var benchCommand = &command{
 	name:    "bench",
-	args:    "[idle|sync|units|replay|all]",
+	args:    "[idle|sync|units|replay|rebuild|all]",
 	summary: "load a server with simulated clients, and measure it beside the machine's limits",
 	about: `
 It starts a server as a process of its own on a folder of its own, has simulated
@@ -54,6 +54,9 @@ What was due and found no room in its window until then is told as unsent.
                takes as long as DynamoDB and counts what that would charge
   bench replay how fast the timelines of --messages are made again from the log, and
                verified, beside what Pebble alone writes of the same items
+  bench rebuild  what senders notice of a rebuild at --rebuild-rate events a second:
+               rounds of --rate sends a second (default 2,000) without and with it, in turn,
+               on a server that has --messages already
   bench all    what a server is held to, medians of three runs, in one table: some
                ten minutes
 
@@ -64,7 +67,7 @@ Progress goes to the standard error.`,
 
 // A benchConfig is what a bench can be told.
 type benchConfig struct {
-	mode        string // "", idle, sync, units, replay, all, echo
+	mode        string // "", idle, sync, units, replay, rebuild, all, echo
 	sessions    int
 	sockets     int
 	window      int
@@ -80,6 +83,8 @@ type benchConfig struct {
 	entries     int
 	messages    int
 	rest        time.Duration
+	rebuildRate float64
+	rounds      int
 	folder      string
 	profile     string
 	json        bool
@@ -105,7 +110,9 @@ func (b *benchConfig) define(c *call) {
 	c.flags.DurationVar(&b.duration, "duration", 10*time.Second, "how long to measure, after a quarter of it, at most 2 s, of warming up")
 	c.flags.IntVar(&b.serverCores, "server-cores", 0, "`number` of cores that the server has for itself, the clients having the others (Linux); 0: all share all")
 	c.flags.IntVar(&b.entries, "entries", 10_000, "bench sync: `number` of messages that a device is behind")
-	c.flags.IntVar(&b.messages, "messages", 1_000_000, "bench replay: `number` of messages in the log")
+	c.flags.IntVar(&b.messages, "messages", 1_000_000, "bench replay, bench rebuild: `number` of messages in the log")
+	c.flags.Float64Var(&b.rebuildRate, "rebuild-rate", 20_000, "bench rebuild: `events` a second that a rebuild goes through at most; 0: as many as can be")
+	c.flags.IntVar(&b.rounds, "rounds", 5, "bench rebuild: `number` of rounds, each without a rebuild and then with one")
 	c.flags.DurationVar(&b.rest, "idle", 20*time.Second, "bench idle: how long sessions are left alone before their memory is measured")
 	c.flags.StringVar(&b.folder, "folder", "", "`folder` in which to make the server's; default: the system's for temporary files. It should be on a real disk")
 	c.flags.StringVar(&b.profile, "profile", "", "write CPU profiles of the measured part to `PREFIX`-server.pprof and PREFIX-clients.pprof")
@@ -156,8 +163,8 @@ func runBench(ctx context.Context, c *call) error {
 		return err
 	}
 	b.mode = strings.Join(words, " ")
-	if !slices.Contains([]string{"", "idle", "sync", "units", "replay", "all", "echo"}, b.mode) {
-		return &usageError{fmt.Errorf("there is no bench %q: want idle, sync, units, replay, all or none", b.mode)}
+	if !slices.Contains([]string{"", "idle", "sync", "units", "replay", "rebuild", "all", "echo"}, b.mode) {
+		return &usageError{fmt.Errorf("there is no bench %q: want idle, sync, units, replay, rebuild, all or none", b.mode)}
 	}
 	if !c.given["sockets"] {
 		b.sockets = min(b.sockets, b.sessions)
@@ -180,6 +187,11 @@ func runBench(ctx context.Context, c *call) error {
 	case "replay":
 		return b.replay(ctx, c, payload)
 	}
+	if b.mode == "rebuild" {
+		if err := b.checkRebuild(); err != nil {
+			return err
+		}
+	}
 	return b.run(ctx, c, payload)
 }
 
@@ -193,7 +205,13 @@ func (b *benchConfig) run(ctx context.Context, c *call, payload bench.Payload) (
 	if b.cores, err = bench.SplitCores(b.serverCores); err != nil {
 		return err
 	}
-	server, err := startChild(ctx, filepath.Join(folder, "data"), b.cores, b.serverFlags()...)
+	data := filepath.Join(folder, "data")
+	if b.mode == "rebuild" {
+		if err := b.fill(ctx, c, data, payload); err != nil {
+			return err
+		}
+	}
+	server, err := startChild(ctx, data, b.cores, b.serverFlags()...)
 	if err != nil {
 		return err
 	}
@@ -210,6 +228,8 @@ func (b *benchConfig) run(ctx context.Context, c *call, payload bench.Payload) (
 		err = b.idle(ctx, c, cfg, machine, server.data)
 	case "sync":
 		err = b.sync(ctx, c, cfg)
+	case "rebuild":
+		err = b.rebuild(ctx, c, cfg, machine, data)
 	default:
 		err = b.send(ctx, c, cfg, machine)
 	}
@@ -267,7 +287,7 @@ func (b *benchConfig) send(ctx context.Context, c *call, cfg bench.Config, m ben
 	defer echo.stop()
 	m.Echo = echo.addr
 	if b.profile != "" {
-		m.Profile = func(d time.Duration) error { return b.writeProfiles(ctx, m, d) }
+		m.During = func(d time.Duration) error { return b.writeProfiles(ctx, m, d) }
 	}
 	report, err := bench.Run(ctx, cfg, m)
 	if report == nil {

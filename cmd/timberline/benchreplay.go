@@ -12,11 +12,8 @@ import (
 
 // replay measures how fast timelines are made again.
 func (b *benchConfig) replay(ctx context.Context, c *call, payload bench.Payload) (err error) {
-	switch {
-	case b.messages < 1 || b.messages > 100_000_000:
-		return wrong("messages", "is %d, want 1 to 100000000", b.messages)
-	case b.users < 2 || b.users > 200_000:
-		return wrong("users", "is %d, want 2 to 200000", b.users)
+	if err := b.checkLog(); err != nil {
+		return err
 	}
 	folder, err := os.MkdirTemp(b.folder, "timberline-bench-")
 	if err != nil {
@@ -39,4 +36,15 @@ func (b *benchConfig) replay(ctx context.Context, c *call, payload bench.Payload
 		"  verified   %7.1f s  %8.0f messages/s\n  in bulk    %7.1f s  %8.0f messages/s\n  memory     %7d MiB at most\n",
 		r.Messages, r.Users, r.Items, r.Bytes>>20, r.ProjectSeconds, each(r.ProjectSeconds), r.RebuildSeconds, each(r.RebuildSeconds), r.Ratio,
 		r.VerifySeconds, each(r.VerifySeconds), r.BulkSeconds, each(r.BulkSeconds), r.PeakMiB)
+}
+
+// checkLog finds what is wrong with the flags that say what is in the log.
+func (b *benchConfig) checkLog() error {
+	switch {
+	case b.messages < 1 || b.messages > 100_000_000:
+		return wrong("messages", "is %d, want 1 to 100000000", b.messages)
+	case b.users < 2 || b.users > 200_000:
+		return wrong("users", "is %d, want 2 to 200000", b.users)
+	}
+	return nil
 }

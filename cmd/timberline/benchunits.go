@@ -21,7 +21,7 @@ type unitsConfig struct {
 }
 
 func (u *unitsConfig) define(c *call) {
-	c.flags.IntVar(&u.users, "users", 100_000, "bench units, bench replay: `number` of users who write to each other")
+	c.flags.IntVar(&u.users, "users", 100_000, "bench units, bench replay, bench rebuild: `number` of users who write to each other")
 	c.flags.UintVar(&u.shards, "shards", 8, "bench units: `number` of shards")
 	c.flags.DurationVar(&u.write, "append-latency", 5*time.Millisecond, "bench units: how long a write to DynamoDB takes: what gathers meanwhile is one record")
 	c.flags.DurationVar(&u.read, "read-latency", 3*time.Millisecond, "bench units: how long a read of DynamoDB takes")

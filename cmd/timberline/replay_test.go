@@ -364,6 +364,9 @@ func TestReplayCommandsSayWhatIsWrong(t *testing.T) {
 		"inbox --as bob --as-of 2026-13-01":         "or how long ago",
 		"bench replay --messages 0":                 "--messages is 0",
 		"bench replay --users 1000000 --messages 1": "--users is 1000000",
+		"bench rebuild --messages 0":                "--messages is 0",
+		"bench rebuild --rebuild-rate -1":           "--rebuild-rate is -1",
+		"bench rebuild --rounds 0":                  "--rounds is 0",
 	} {
 		tl(t, strings.Fields(args)...).want(t, exitUsage, "", want)
 	}
@@ -380,6 +383,15 @@ func TestBenchReplayComesOutExact(t *testing.T) {
 		Ratio float64
 	}
 	if err := json.Unmarshal([]byte(o.out), &r); err != nil || r.Items == 0 || r.Ratio <= 0 {
+		t.Errorf("%s: %v", o.out, err)
+	}
+}
+
+func TestBenchRebuildTellsWhatSendersNotice(t *testing.T) {
+	o := runAlone(t, "bench", "rebuild", "--messages", "3000", "--users", "50", "--rounds", "1", "--duration", "1s", "--sessions", "4", "--rate", "200",
+		"--rebuild-rate", "6000", "--json").want(t, exitOK, "", "version 1 is read")
+	var r rebuildReport
+	if err := json.Unmarshal([]byte(o.out), &r); err != nil || r.Without.P99 <= 0 || r.With.P99 <= 0 || r.Ratio != r.With.P99/r.Without.P99 {
 		t.Errorf("%s: %v", o.out, err)
 	}
 }
