@@ -6,6 +6,7 @@
 # make soak   real processes, killed at random: MINUTES=20 PAYLOAD=corpus:FILE
 # make chaos  the same with edges, projectors and relays on DynamoDB Local and RabbitMQ: KILLS=100
 # make outage the same with either of the two servers away for long: OUTAGE=60s
+# make replay-kills  work on a whole store (rebuild, trim, backup …) killed in its middle: KILLS=50
 # make leaks  an hour of sessions that come and go, floods of strangers: nothing may be left behind
 # make bench  speed, beside the machine's limits, in one table: PAYLOAD=corpus:FILE (some ten minutes)
 
@@ -18,7 +19,7 @@ MINUTES  ?= 2
 KILLS    ?= 100
 OUTAGE   ?= 60s
 
-.PHONY: test servers format vet lint race allocations leaks sim planted fuzz soak chaos outage bench
+.PHONY: test servers format vet lint race allocations leaks sim planted fuzz soak chaos outage replay-kills bench
 
 test: servers format vet lint race allocations leaks
 	$(MAKE) sim SEEDS=500 FROM=1
@@ -87,6 +88,10 @@ chaos: servers
 
 outage: servers
 	go test ./cmd/timberline -run Away -timeout 30m -v -outage $(OUTAGE) -heartbeat 15s
+
+# make test has eight kills of it, on a smaller store. 50 take some six minutes.
+replay-kills: servers
+	go test ./cmd/timberline -run ThatIsKilledComes -timeout 60m -v -kills $(KILLS) -messages 100000
 
 bench:
 	go build -o bin/timberline ./cmd/timberline

@@ -269,7 +269,7 @@ func TestReplayWithARateHoldsNobodyUp(t *testing.T) {
 		want := maps.Clone(m.items)
 		clear(m.items)
 		p := &paced{view: m.by(always)}
-		r := &Replay{Store: p, Meta: Meta{Shards: 1}, Empty: true, Rate: rate, putBytes: little}
+		r := &Replay{Store: p, Meta: Meta{Shards: 1}, Empty: true, Rate: rate, PutBytes: little}
 		began := time.Now()
 		if err := r.Run(t.Context()); err != nil {
 			t.Fatal(err)

@@ -52,10 +52,18 @@ type showing struct {
 
 func newStory(t *testing.T, db, broker *servers.Server) *story {
 	t.Helper()
+	s := newServerStory(t)
+	s.cluster = servedBy(db, broker)
+	return s
+}
+
+// newServerStory returns a story of one server, on a data folder.
+func newServerStory(t *testing.T) *story {
+	t.Helper()
 	s := &story{acked: make(map[events.MessageID]time.Time), shown: make(map[showing]time.Time)}
 	s.soak = soak{
 		c: newCall(soakCommand, nil, nil, io.Discard, t.Output()), users: 3, rate: 30, lasts: 20 * time.Minute,
-		faults: proxy.Faults{Loss: 0.05, Duplicate: 0.02, Reorder: 0.05}, seed: 1, cluster: servedBy(db, broker), told: s.hear,
+		faults: proxy.Faults{Loss: 0.05, Duplicate: 0.02, Reorder: 0.05}, seed: 1, told: s.hear,
 	}
 	if err := s.load("corpus"); err != nil {
 		t.Fatal(err)

@@ -221,8 +221,8 @@ func TestOperatorsCommandsHaveTheLeastRights(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	first := fillTables(t, s)
-	fillTables(t, s)
+	first := fillTables(t, s, 21)
+	fillTables(t, s, 21)
 	on := func(command string, more ...string) outcome {
 		return tl(t, append(append(with(command, nil, "--store", "dynamodb"), tables(record.at(t, "operator"))...), more...)...)
 	}
@@ -240,7 +240,7 @@ func TestOperatorsCommandsHaveTheLeastRights(t *testing.T) {
 	on("trim", "--keep", "10").want(t, exitOK, "2 of 2 timelines trimmed by 140 entries; 1 journals", "")
 	record.hold(t, "operator")
 
-	fillTables(t, s)
+	fillTables(t, s, 21)
 	p := startRole(t, "projector", append(tables(record.at(t, "trim")), "--bus", servers.RabbitMQ(t).URL(), "--trim-keep", "3", "--trim-every", "1s")...)
 	for deadline := time.Now().Add(time.Minute); p.metric(t, "timberline_retention_journals_removed_total") == 0; time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(deadline) {

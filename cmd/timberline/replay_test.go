@@ -259,7 +259,7 @@ func TestStoreOnTablesIsVerifiedRebuiltAndTrimmed(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	first := fillTables(t, s)
+	first := fillTables(t, s, 21)
 	on("verify").want(t, exitOK, "21 records with 41 events, 40 timeline items: no difference", "")
 	on("rebuild").want(t, exitOK, "shard 0: version 1 is read", "").want(t, exitOK, "shard 1: version 1 is read", "")
 	on("verify").want(t, exitOK, "40 timeline items: no difference", "")
@@ -278,8 +278,9 @@ func TestStoreOnTablesIsVerifiedRebuiltAndTrimmed(t *testing.T) {
 	tl(t, "backup", "--store", "dynamodb", "x").want(t, exitUsage, "", "not defined: -store")
 }
 
-// fillTables writes a journal of messages between alice and bob, ended, and their timelines.
-func fillTables(t *testing.T, s *dynamo.Store) (first events.ID) {
+// fillTables writes a journal of messages between alice and bob, so many records with the
+// end, and their timelines.
+func fillTables(t *testing.T, s *dynamo.Store, records events.Offset) (first events.ID) {
 	t.Helper()
 	row, err := events.OpenJournal(t.Context(), s, events.EdgeTag{1}, [16]byte{1})
 	if err != nil {
@@ -304,17 +305,17 @@ func fillTables(t *testing.T, s *dynamo.Store) (first events.ID) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for at := events.Offset(1); at <= 21; at++ {
+	for at := events.Offset(1); at <= records; at++ {
 		var raws [][]byte
 		for range 2 {
 			e := events.Event{ID: clock.Next(), Kind: events.KindMessage, Conversation: events.Direct("alice", "bob"), Sender: "alice", Device: "d", Number: 1, Body: []byte("hi")}
-			if at == 21 {
+			if at == records {
 				e = events.Event{ID: clock.Next(), Kind: events.KindJournalEnded}
 			}
 			if first == (events.ID{}) {
 				first = e.ID
 			}
-			if raws = append(raws, e.Encode()); at == 21 {
+			if raws = append(raws, e.Encode()); at == records {
 				break
 			}
 		}
@@ -322,7 +323,7 @@ func fillTables(t *testing.T, s *dynamo.Store) (first events.ID) {
 			t.Fatal(err)
 		}
 		for _, u := range []events.User{"alice", "bob"} { // each record its own checkpoint
-			for end := time.Now().Add(20 * time.Second); at < 21; time.Sleep(5 * time.Millisecond) {
+			for end := time.Now().Add(20 * time.Second); at < records; time.Sleep(5 * time.Millisecond) {
 				if run, err := reader.Head(t.Context(), u); err == nil && run.Head == before.Head+events.Seq(2*at) {
 					break
 				}
