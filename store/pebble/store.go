@@ -64,6 +64,7 @@ type Store struct {
 	db      *pebble.DB
 	o       Options
 	lock    *pebble.Lock // of a folder that there was; else db has it
+	marks   *markingFS
 	dir     string
 	meta    meta
 	onFatal func(error)
@@ -131,12 +132,13 @@ func Open(dir string, o Options) (*Store, error) {
 }
 
 func (s *Store) open(o Options) (err error) {
+	s.marks = &markingFS{FS: o.FS, dir: s.dir, mark: readMark(o.FS, s.dir)}
 	po := s.options(o)
 	if _, err := o.FS.Stat(s.dir); err == nil {
 		if s.lock, err = pebble.LockDirectory(s.dir, o.FS); err != nil {
 			return err
 		}
-		if err := checkTails(o.FS, s.dir); err != nil {
+		if _, err := checkTails(o.FS, s.dir, s.marks.mark); err != nil {
 			return err
 		}
 		po.Lock = s.lock
@@ -172,7 +174,7 @@ func exit(err error) {
 
 func (s *Store) options(o Options) *pebble.Options {
 	po := &pebble.Options{
-		FS:                          o.FS,
+		FS:                          s.marks,
 		FormatMajorVersion:          pebble.FormatNewest,
 		Logger:                      logger{o.Logger, s},
 		MemTableSize:                memTableSize,
@@ -265,6 +267,7 @@ func (s *Store) Close() error {
 	if s.db != nil {
 		err = errors.Join(s.markEnd(), s.db.Close())
 	}
+	s.marks.Close()
 	if s.lock != nil {
 		err = errors.Join(err, s.lock.Close())
 	}

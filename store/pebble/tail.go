@@ -7,8 +7,6 @@ import (
 	"hash/crc32"
 	"io"
 	iofs "io/fs"
-	"strconv"
-	"strings"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/atomicfs"
@@ -30,6 +28,8 @@ import (
 // silence, with everything behind it, also what was acknowledged. Here what stands
 // behind is looked at, too. It was durable, and so is damage, if
 //
+//   - the store's mark says so: see durable.go. After a crash of the machine it may be an
+//     older one, in a backup there is none, and so:
 //   - a later chunk says so (Pebble leaves parts out as it counts, so that in a long log
 //     they say less and less);
 //   - more batches follow than can be on their way at a time (maxUnsynced); in a
@@ -39,8 +39,9 @@ import (
 // on their way, and of what was not synced any part may survive a crash. So an orderly
 // end of the store writes as many empty batches (Store.Close).
 //
-// What stays unknown is whether the last few batches before a crash were torn by it or
-// damaged later, and what stands in a block behind a damaged length.
+// What stays unknown, beyond the mark, is whether the last few batches before a crash were
+// torn by it or damaged later, whether the log was cut off, and what stands in a block
+// behind a damaged length.
 const (
 	tailBlock  = 32 << 10
 	plainChunk = 4 + 2 + 1 // of a manifest
@@ -52,41 +53,47 @@ const (
 	logTypes  = 8 // less than those of logs
 )
 
-// checkTails looks for damage in the last write-ahead log and the manifest of a folder.
-// The error wraps events.ErrCorrupt and names file and offset. What is wrong with the
-// folder itself Pebble says.
-func checkTails(fs vfs.FS, dir string) error {
+// checkTails looks for damage in the last write-ahead log and the manifest of a folder, of
+// which a mark is known. The error wraps events.ErrCorrupt and names the file, and so does
+// file. What is wrong with the folder itself Pebble says.
+func checkTails(fs vfs.FS, dir string, known mark) (file string, err error) {
 	names, err := fs.List(dir)
 	if err != nil {
-		return nil
+		return "", nil
 	}
-	last, log := uint64(0), ""
+	last, log := markedFile{}, ""
 	for _, n := range names {
-		digits, ok := strings.CutSuffix(n, ".log")
-		if number, err := strconv.ParseUint(digits, 10, 64); ok && err == nil && number >= last {
-			last, log = number, n
+		if f, ok := markedName(n); ok && f.isLog && f.number >= last.number {
+			last, log = f, n
 		}
 	}
 	if log != "" {
-		if err := checkTail(fs, fs.PathJoin(dir, log), tail{isLog: true, number: uint32(last), most: maxUnsynced}); err != nil {
-			return err
+		t := known.tail(last)
+		t.most = maxUnsynced
+		if err := checkTail(fs, fs.PathJoin(dir, log), t); err != nil {
+			return log, err
 		}
 	}
 	// A later manifest may stand there, torn, if a crash came before it counted.
 	manifest, err := atomicfs.ReadMarker(fs, dir, "manifest")
 	if err != nil || manifest == "" {
-		return nil
+		return "", nil
 	}
-	err = checkTail(fs, fs.PathJoin(dir, manifest), tail{most: 1})
+	f, ok := markedName(manifest)
+	if !ok {
+		return "", nil
+	}
+	t := known.tail(f)
+	t.most = 1
+	return manifest, checkTail(fs, fs.PathJoin(dir, manifest), t)
+}
+
+// checkTail looks for damage in one file. One that is gone has none.
+func checkTail(fs vfs.FS, path string, t tail) error {
+	f, err := fs.Open(path, vfs.SequentialReadsOption)
 	if errors.Is(err, iofs.ErrNotExist) {
 		return nil
 	}
-	return err
-}
-
-// checkTail looks for damage in one file.
-func checkTail(fs vfs.FS, path string, t tail) error {
-	f, err := fs.Open(path, vfs.SequentialReadsOption)
 	if err != nil {
 		return err
 	}
@@ -98,29 +105,35 @@ func checkTail(fs vfs.FS, path string, t tail) error {
 			return fmt.Errorf("%w: %s: what stands at byte %d does not match its checksum", events.ErrCorrupt, path, t.broken)
 		}
 		if err == io.EOF || err == io.ErrUnexpectedEOF {
-			return nil
+			break
 		}
 		if err != nil {
 			return fmt.Errorf("read %s: %w", path, err)
 		}
 	}
+	if t.offset < t.durable {
+		return fmt.Errorf("%w: %s: it was cut off at byte %d, and had %d", events.ErrCorrupt, path, t.offset, t.durable)
+	}
+	return nil
 }
 
 // A tail is what is known of a log as its blocks are read in order.
 type tail struct {
-	isLog  bool
-	number uint32
-	most   int    // batches, or records of a manifest, that are on their way at a time
-	offset uint64 // of the block
-	found  bool   // a chunk that is not whole,
-	broken uint64 // which is here
-	behind int    // batches that begin behind it
+	isLog   bool
+	number  uint32
+	durable uint64 // up to here, as a mark says
+	most    int    // batches, or records of a manifest, on their way at a time; 0: unknown
+	offset  uint64 // of the block
+	found   bool   // a chunk that is not whole,
+	broken  uint64 // which is here
+	behind  int    // batches that begin behind it
 }
 
 // A chunk is what the header of one says.
 type chunk struct {
 	size    int    // 0: no other follows in the block
 	whole   bool   // it is what was written
+	ends    bool   // the log: behind it is nothing
 	begins  bool   // a record
 	durable uint64 // up to where the log was when it was written
 }
@@ -135,10 +148,13 @@ func (t *tail) block(b []byte) (damaged bool) {
 			t.behind++
 		}
 		switch {
-		case t.found && c.whole && (c.durable > t.broken || t.behind >= t.most):
+		case t.found && c.whole && (c.durable > t.broken || t.most > 0 && t.behind >= t.most):
 			return true
 		case !t.found && !c.whole:
 			t.found, t.broken = true, t.offset+uint64(at)
+			if t.broken < t.durable && !(c.ends && t.broken+oldChunk >= t.durable) {
+				return true
+			}
 		}
 		if c.size == 0 {
 			return false
@@ -160,8 +176,10 @@ func (t *tail) chunk(b []byte) (c chunk) {
 		switch {
 		case len(b) < logChunk && zero(b):
 			return chunk{whole: true}
+		case number == t.number+1:
+			return chunk{ends: true} // or of the log that the file was used for before
 		case number != t.number:
-			return chunk{} // of a log that the file was used for before, or the end
+			return chunk{}
 		case kind > logTypes && len(b) >= logChunk:
 			header, kind, c.durable = logChunk, kind-logTypes, binary.LittleEndian.Uint64(b[oldChunk:])
 		case kind > oldTypes:
