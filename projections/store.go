@@ -146,6 +146,16 @@ type Upkeep interface {
 	EmptyTimelines(ctx context.Context) error
 }
 
+// A Scrubber is an engine that can look at what it keeps beneath what it is read by: files
+// of its own.
+type Scrubber interface {
+	// Scrub reads all that is stored, also what no read may ever need, beside whatever
+	// else is done. It calls damaged with each file that is, and an error that wraps
+	// events.ErrCorrupt, and returns how many files it has read. The error is one that
+	// kept it from going on.
+	Scrub(ctx context.Context, damaged func(file string, err error)) (files uint64, err error)
+}
+
 // Stored is an item as an engine keeps it.
 type Stored struct {
 	Timeline

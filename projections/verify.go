@@ -12,8 +12,8 @@ import (
 	"timberline/events"
 )
 
-// A Verification holds a store against itself: the log, the checkpoints, and the timelines
-// that follow from both. It works beside projectors: what they write meanwhile is left to
+// A Verification holds a store against itself: its files, if it is a Scrubber, the log, the
+// checkpoints, and the timelines that follow from both. It works beside projectors: what they write meanwhile is left to
 // the next one.
 type Verification struct {
 	Store Whole
@@ -39,6 +39,7 @@ type Finding struct {
 
 // VerifyProgress is how far a Verification is.
 type VerifyProgress struct {
+	Files    uint64 // of the engine, read
 	Records  uint64 // of the log, read
 	Events   uint64 // in them
 	Replayed uint64 // events, for what should stand in the timelines of the shards, one after the other
@@ -53,6 +54,9 @@ type VerifyProgress struct {
 // going on: what does not read is a finding.
 func (v *Verification) Run(ctx context.Context) (VerifyProgress, error) {
 	r := verifier{Verification: v, seed: maphash.MakeSeed()}
+	if err := r.files(ctx); err != nil {
+		return r.progress, fmt.Errorf("verify the files: %w", err)
+	}
 	if err := r.log(ctx); err != nil {
 		return r.progress, fmt.Errorf("verify the log: %w", err)
 	}
@@ -91,6 +95,19 @@ func (r *verifier) tell() {
 
 // nothing is found, or expected, where no value stands.
 const nothing = "nothing"
+
+// files has the engine read its files.
+func (r *verifier) files(ctx context.Context) (err error) {
+	s, ok := r.Store.(Scrubber)
+	if !ok {
+		return nil
+	}
+	r.progress.Files, err = s.Scrub(ctx, func(file string, err error) {
+		r.found(Finding{Where: "file " + file, Expected: "what was written", Found: err.Error()})
+	})
+	r.tell()
+	return err
+}
 
 // verifyBytes is how much of the log is read at a time.
 const verifyBytes = 4 << 20
@@ -234,60 +251,54 @@ func (r *verifier) timelines(ctx context.Context) error {
 	return nil
 }
 
-// account replays a shard. It returns nil if that cannot be done, after telling why.
+// account goes through a shard's checkpoints (whole, without a gap, none behind another)
+// and replays them. It returns nil if that cannot be done, after telling why.
 func (r *verifier) account(ctx context.Context, s Shard) (*scope, error) {
-	sc, err := r.checkpoints(ctx, s)
-	if err != nil || sc == nil {
-		return nil, err
+	end, _, err := r.Store.LastCheckpoint(ctx, s, events.Strong)
+	if err != nil {
+		return nil, r.unreadable(fmt.Sprintf("shard %d, last checkpoint", s), "one that can be read", err)
 	}
-	err = r.replay(ctx, sc, func(*cover) bool { return true }, func(item Stored) error {
+	sc := &scope{shard: s, last: end, accounts: make(map[events.User]account), begins: make(map[events.User]events.Seq)}
+	at, read := CheckpointNumber(0), make(map[uint64]events.Offset)
+	err = r.replay(ctx, sc, func(w *walk, _ *cover) bool {
+		r.checkpoint(s, w.n, w.cp, read)
+		at, sc.version = w.n, w.cp.Version
+		return true
+	}, func(item Stored) error {
 		a := sc.accounts[item.User]
 		a.add(r.seed, &item)
 		sc.accounts[item.User] = a
 		return nil
 	})
+	next := fmt.Sprintf("shard %d, checkpoint %d", s, at+1)
 	if err != nil {
-		return nil, r.unreadable(fmt.Sprintf("shard %d", s), "what its checkpoints cover, in the log", err)
+		return nil, r.unreadable(next, "one that can be read, and what it covers in the log", err)
 	}
-	return sc, nil
-}
-
-// checkpoints goes through a shard's checkpoints: whole, without a gap, none behind
-// another. It returns nil if they cannot be gone through.
-func (r *verifier) checkpoints(ctx context.Context, s Shard) (*scope, error) {
-	end, _, err := r.Store.LastCheckpoint(ctx, s, events.Strong)
-	if err != nil {
-		return nil, r.unreadable(fmt.Sprintf("shard %d, last checkpoint", s), "one that can be read", err)
-	}
-	sc := &scope{shard: s, accounts: make(map[events.User]account), begins: make(map[events.User]events.Seq)}
-	read := make(map[uint64]events.Offset)
-	err = eachCheckpoint(ctx, r.Store, s, 1, func(n CheckpointNumber, c *Checkpoint) error {
-		where := fmt.Sprintf("shard %d, checkpoint %d", s, n)
-		for _, m := range c.Moved {
-			if m.Offset < read[m.Journal] {
-				r.found(Finding{Where: where, Expected: fmt.Sprintf("at least record %d of journal %d", read[m.Journal], m.Journal), Found: fmt.Sprintf("record %d", m.Offset)})
-			}
-			read[m.Journal] = m.Offset
-		}
-		if c.Full == 0 || c.Full > n {
-			r.found(Finding{Where: where, Expected: "the number of a full checkpoint up to it", Found: fmt.Sprint(c.Full)})
-		}
-		sc.last, sc.version = n, c.Version
-		return nil
-	})
-	if err != nil {
-		return nil, r.unreadable(fmt.Sprintf("shard %d, checkpoint %d", s, sc.last+1), "a checkpoint", err)
-	}
-	if sc.last < end {
-		r.found(Finding{Where: fmt.Sprintf("shard %d, checkpoint %d", s, sc.last+1), Expected: fmt.Sprintf("a checkpoint, as there is one at %d", end), Found: nothing})
+	if at < end {
+		r.found(Finding{Where: next, Expected: fmt.Sprintf("a checkpoint, as there is one at %d", end), Found: nothing})
 		return nil, nil
 	}
 	return sc, nil
 }
 
+// checkpoint holds a checkpoint against those before it, which have read the journals so
+// far.
+func (r *verifier) checkpoint(s Shard, n CheckpointNumber, c *Checkpoint, read map[uint64]events.Offset) {
+	where := fmt.Sprintf("shard %d, checkpoint %d", s, n)
+	for _, m := range c.Moved {
+		if m.Offset < read[m.Journal] {
+			r.found(Finding{Where: where, Expected: fmt.Sprintf("at least record %d of journal %d", read[m.Journal], m.Journal), Found: fmt.Sprintf("record %d", m.Offset)})
+		}
+		read[m.Journal] = m.Offset
+	}
+	if c.Full == 0 || c.Full > n {
+		r.found(Finding{Where: where, Expected: "the number of a full checkpoint up to it", Found: fmt.Sprint(c.Full)})
+	}
+}
+
 // replay calls visit with each item that should stand in the shard's timelines, of the
 // checkpoints that wanted picks, in the order in which they were written.
-func (r *verifier) replay(ctx context.Context, sc *scope, wanted func(*cover) bool, visit func(Stored) error) error {
+func (r *verifier) replay(ctx context.Context, sc *scope, wanted func(*walk, *cover) bool, visit func(Stored) error) error {
 	w := walk{store: r.Store, shard: sc.shard, mine: usersOf(sc.shard, r.Meta.Shards)}
 	if err := w.from(ctx, 0); err != nil {
 		return err
@@ -302,7 +313,7 @@ func (r *verifier) replay(ctx context.Context, sc *scope, wanted func(*cover) bo
 		}
 		r.progress.Replayed += uint64(len(c.events))
 		r.tell()
-		pick := wanted(c)
+		pick := wanted(&w, c)
 		for _, g := range c.gifts(n, tails) {
 			if tails[g.user].checkpoint >= n {
 				continue // it was trimmed
@@ -420,7 +431,9 @@ func (r *verifier) compare(ctx context.Context, sc *scope, users map[events.User
 	for u := range users {
 		due[u] = make(map[events.Seq]bool)
 	}
-	picks := func(c *cover) bool { return slices.ContainsFunc(c.order, func(u events.User) bool { return users[u] }) }
+	picks := func(_ *walk, c *cover) bool {
+		return slices.ContainsFunc(c.order, func(u events.User) bool { return users[u] })
+	}
 	err := r.replay(ctx, sc, picks, func(want Stored) error {
 		if !users[want.User] {
 			return nil
@@ -469,7 +482,12 @@ func (r *verifier) item(ctx context.Context, sc *scope, want *Stored) error {
 		if err := r.Store.PutItems(ctx, []Stored{*want}); err != nil {
 			return err
 		}
-		f.Repaired = true
+		// What is damaged beneath the item may keep it from being read all the same.
+		got, err := r.Store.ReadItems(ctx, want.Timeline, want.Last, 0, events.Strong)
+		if err != nil && !errors.Is(err, events.ErrCorrupt) {
+			return err
+		}
+		f.Repaired = len(got) > 0 && got[0].Last == want.Last && bytes.Equal(got[0].Data, want.Data)
 	}
 	if f.Found == nothing && should.Checkpoint == sc.last {
 		r.progress.Due++

@@ -16,6 +16,7 @@ type walk struct {
 	mine  func(events.User) bool
 
 	n        CheckpointNumber           // the last one visited
+	cp       *Checkpoint                // what that is
 	at       positions                  // as of n
 	versions Versions                   // as of n, if they were as the walk began
 	ahead    map[uint64][]events.Record // of each journal: read, but not covered yet
@@ -69,7 +70,7 @@ func (w *walk) run(ctx context.Context, visit func(CheckpointNumber, *cover) err
 		}
 		w.at.apply(cp)
 		w.versions.apply(n, cp)
-		w.n = n
+		w.n, w.cp = n, cp
 		return visit(n, &c)
 	})
 }

@@ -9,16 +9,17 @@ import (
 
 var verifyCommand = &command{
 	name:    "verify",
-	summary: "hold a store against itself: log, checkpoints, timelines",
+	summary: "hold a store against itself: files, log, checkpoints, timelines",
 	about: `
-It reads the whole log (every record whole, without a gap, ids rising), the checkpoints
+In a data folder it reads all files of the store that are in use, also what is seldom or
+never read otherwise. Then it reads the whole log (every record whole, without a gap, ids rising), the checkpoints
 (without a gap, within the log), and replays both to know what each timeline should hold.
 Every difference is named: whose timeline, which seqs, what was expected, what was found.
 If there is any the command fails. It writes nothing, and may run beside a server or
 beside the processes that use the tables.
 
 With --repair what is missing or different in timelines is written again, as the log and
-the checkpoints say. What they do not say is never written.`,
+the checkpoints say. What they do not say is never written, and a damaged file stays one.`,
 	example: "timberline verify --repair",
 	run: func(ctx context.Context, c *call) error {
 		var w worker
@@ -70,6 +71,7 @@ func (f *found) String() string {
 
 // A verified is what a verification has gone through.
 type verified struct {
+	Files    uint64 `json:"files,omitempty,string"` // of the engine
 	Records  uint64 `json:"records,string"`
 	Events   uint64 `json:"events,string"`
 	Items    uint64 `json:"items,string"`
@@ -83,7 +85,11 @@ type verified struct {
 
 // String is the result for people.
 func (v *verified) String() string {
-	s := fmt.Sprintf("%d records with %d events, %d timeline items: ", v.Records, v.Events, v.Items)
+	s := ""
+	if v.Files > 0 {
+		s = fmt.Sprintf("%d files, ", v.Files)
+	}
+	s += fmt.Sprintf("%d records with %d events, %d timeline items: ", v.Records, v.Events, v.Items)
 	switch {
 	case v.Found == 0:
 		s += "no difference"
@@ -120,6 +126,6 @@ func (w *verifyWork) do(ctx context.Context, s wholeStore, tell func(report)) er
 	if err != nil {
 		return err
 	}
-	tell(report{Verified: &verified{done.Records, done.Events, done.Items, done.Due, done.Found, repaired, done.TrimmedJournals, done.TrimmedTimelines}})
+	tell(report{Verified: &verified{done.Files, done.Records, done.Events, done.Items, done.Due, done.Found, repaired, done.TrimmedJournals, done.TrimmedTimelines}})
 	return nil
 }

@@ -31,7 +31,8 @@
 // # Damage
 //
 // A value that is damaged on the disk is an error that wraps events.ErrCorrupt and names
-// the file, at Open or when it is read. What a crash has torn is no damage: it was acknowledged to nobody. Up to
+// the file, at Open or when it is read. Store.Scrub looks at all that is stored, also at
+// what is not read. What a crash has torn is no damage: it was acknowledged to nobody. Up to
 // where nothing can be torn the file "durable" says: durable.go. A crash of the machine may
 // leave an older one, and a backup has none. Of the last few batches behind what it says
 // nobody can tell whether they were torn; they are taken for that, and so is a log that was

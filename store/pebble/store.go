@@ -16,6 +16,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
+	"github.com/cockroachdb/pebble/v2/sstable"
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -61,13 +62,15 @@ const maxUnsynced = 16
 // projections.Items; and with projections.Upkeep and migrations.Store what is to be done
 // with one that nothing else works on.
 type Store struct {
-	db      *pebble.DB
-	o       Options
-	lock    *pebble.Lock // of a folder that there was; else db has it
-	marks   *markingFS
-	dir     string
-	meta    meta
-	onFatal func(error)
+	db    *pebble.DB
+	o     Options
+	lock  *pebble.Lock // of a folder that there was; else db has it
+	marks *markingFS
+	// tableOptions are for reading a table without the database.
+	tableOptions sstable.ReaderOptions
+	dir          string
+	meta         meta
+	onFatal      func(error)
 
 	// mu orders conditional writes: whoever holds it looks and then applies.
 	// Syncs are waited for without it.
@@ -134,6 +137,8 @@ func Open(dir string, o Options) (*Store, error) {
 func (s *Store) open(o Options) (err error) {
 	s.marks = &markingFS{FS: o.FS, dir: s.dir, mark: readMark(o.FS, s.dir)}
 	po := s.options(o)
+	po.EnsureDefaults()
+	s.tableOptions = po.MakeReaderOptions()
 	if _, err := o.FS.Stat(s.dir); err == nil {
 		if s.lock, err = pebble.LockDirectory(s.dir, o.FS); err != nil {
 			return err
@@ -247,7 +252,7 @@ func foundError(err error) error {
 	switch {
 	case says("format major version"):
 		return fmt.Errorf("%w: %w", events.ErrFormat, err)
-	case pebble.IsCorruptionError(err), errors.Is(err, fs.ErrNotExist), says("malformed manifest"), says("invalid key=value"), says("name from file"):
+	case pebble.IsCorruptionError(err), errors.Is(err, fs.ErrNotExist), says("malformed manifest"), says("object size mismatch"), says("invalid key=value"), says("name from file"):
 		return corrupt(err)
 	}
 	return err

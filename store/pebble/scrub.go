@@ -1,0 +1,116 @@
+package pebble
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+
+	"github.com/cockroachdb/pebble/v2/sstable"
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"timberline/events"
+)
+
+// Scrub implements projections.Scrubber: it reads each block of the tables from the disk,
+// also those that no read of a key needs (indexes, filters), and what is durable of the logs
+// and the manifest.
+func (s *Store) Scrub(ctx context.Context, damaged func(file string, err error)) (files uint64, err error) {
+	names, err := s.tables()
+	if err != nil {
+		return 0, fmt.Errorf("scrub the tables: %w", err)
+	}
+	for _, name := range names {
+		if err := ctx.Err(); err != nil {
+			return files, err
+		}
+		switch err := s.scrubTable(ctx, name); {
+		case errors.Is(err, events.ErrCorrupt):
+			damaged(name, err)
+		case errors.Is(err, fs.ErrNotExist):
+			if gone, err := s.gone(name); err != nil {
+				return files, fmt.Errorf("scrub the tables: %w", err)
+			} else if !gone {
+				damaged(name, fmt.Errorf("%w: the file is missing", events.ErrCorrupt))
+			}
+			continue
+		case err != nil:
+			return files, fmt.Errorf("scrub %s: %w", name, err)
+		}
+		files++
+	}
+	n, err := s.scrubTails(damaged)
+	return files + n, err
+}
+
+// tables returns the names of the files of tables that are in use.
+func (s *Store) tables() (names []string, err error) {
+	levels, err := s.db.SSTables()
+	if err != nil {
+		return nil, readError(err)
+	}
+	for _, level := range levels {
+		for _, table := range level {
+			names = append(names, fmt.Sprintf("%s.sst", table.BackingSSTNum))
+		}
+	}
+	return names, nil
+}
+
+// gone reports whether a table is not in use any more: a compaction was faster.
+func (s *Store) gone(name string) (bool, error) {
+	names, err := s.tables()
+	for _, n := range names {
+		if n == name {
+			return false, err
+		}
+	}
+	return true, err
+}
+
+// scrubTable reads a table.
+func (s *Store) scrubTable(ctx context.Context, name string) error {
+	f, err := s.o.FS.Open(s.o.FS.PathJoin(s.dir, name), vfs.SequentialReadsOption)
+	if err != nil {
+		return err
+	}
+	from, err := sstable.NewSimpleReadable(f)
+	if err != nil {
+		return errors.Join(err, f.Close())
+	}
+	r, err := sstable.NewReader(ctx, from, s.tableOptions)
+	if err != nil {
+		return errors.Join(tableError(err), from.Close())
+	}
+	if err := r.ValidateBlockChecksums(); err != nil {
+		return errors.Join(tableError(err), r.Close())
+	}
+	return r.Close()
+}
+
+// tableError is what is wrong with a table. One that ends too early says so as any file.
+func tableError(err error) error {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return corrupt(err)
+	}
+	return readError(err)
+}
+
+// scrubTails reads the logs and the manifest. A log that Pebble needs no more may become
+// another's meanwhile, so damage counts only if nothing new was begun.
+func (s *Store) scrubTails(damaged func(file string, err error)) (files uint64, err error) {
+	for {
+		before := s.marks.known()
+		name, err := checkTails(s.o.FS, s.dir, before)
+		after := s.marks.known()
+		switch {
+		case err != nil && (before.logs[0].number != after.logs[0].number || before.manifest.number != after.manifest.number):
+			continue
+		case errors.Is(err, events.ErrCorrupt):
+			damaged(name, err)
+			return 2, nil
+		}
+		return 2, err
+	}
+}
