@@ -39,7 +39,7 @@ type Given struct {
 // A RowKey names a row of a projection.
 type RowKey struct {
 	User events.User // whose row it is: one that Given names
-	Name string      // 1 to 200 bytes, without NUL; a user's rows are in the order of their names
+	Name string      // 1 to 200 bytes of UTF-8, without NUL; a user's rows are in the order of their names
 }
 
 // Validate says what is wrong with the projection.
@@ -319,9 +319,21 @@ func (t *Table) read(k RowKey) (*value, error) {
 	return v, nil
 }
 
-// Set makes a row another; nil takes it away. The bytes are the table's from then on.
+// MaxValue is how many bytes a row of a projection has at most: what it was before is kept
+// with it.
+const MaxValue = 120 << 10
+
+// Set makes a row another; nil takes it away. The bytes are the table's from then on. The
+// error wraps ErrRow if the row cannot be kept, by its name or its length.
 func (t *Table) Set(k RowKey, is []byte) error {
-	v, err := t.get(k) // what it was before is kept with it
+	row := Row{Space: t.f.Projection.space(k.User), Key: k.Name}
+	if err := row.Validate(); err != nil {
+		return err
+	}
+	if len(k.Name) > 200 || len(is) > MaxValue {
+		return fmt.Errorf("%w: row %.40q of %s: its name has %d bytes and it has %d, want at most 200 and %d", ErrRow, k.Name, k.User, len(k.Name), len(is), MaxValue)
+	}
+	v, err := t.get(k)
 	if err == nil {
 		v.is, v.stands = is, is != nil
 	}

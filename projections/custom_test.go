@@ -1,6 +1,7 @@
 package projections
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -47,6 +48,9 @@ func (m *memory) ReadRows(_ context.Context, space, from string, _ int) (all []R
 
 // PutRows implements Rows.
 func (v *view) PutRows(_ context.Context, rows []Row) error {
+	if err := ValidateRows(rows); err != nil {
+		return err
+	}
 	return putEach(v, "row", rows, v.putRow)
 }
 
@@ -371,6 +375,39 @@ func TestProjectionThatCannotBeIsRefused(t *testing.T) {
 	p := &Projection{Name: "broken", Version: 1, Apply: func([]Given, *Table) error { return broken }}
 	if _, err := b.follower(b.m.by(always), p, 0).Run(t.Context()); !errors.Is(err, broken) {
 		t.Errorf("what Apply says is told as %v", err)
+	}
+}
+
+// A row that has been as long as may be can be that again: what it was before is kept, too.
+func TestRowsBeyondTheirLimitsAreRefused(t *testing.T) {
+	b := newBustle(t, 4)
+	set := func(version uint32, name string, size int) error {
+		long := &Projection{Name: strings.Repeat("n", 40), Version: version, Apply: func(given []Given, t *Table) error {
+			return t.Set(RowKey{given[0].Users[0], name}, bytes.Repeat([]byte{byte('a' + b.r.IntN(26))}, size))
+		}}
+		for s := range Shard(b.shards) {
+			if _, err := b.follower(b.m.by(always), long, s).Run(t.Context()); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	for range 3 {
+		for range 60 {
+			b.act()
+		}
+		b.settle("now and then")
+		if err := set(1<<32-1, strings.Repeat("n", 200), MaxValue); err != nil {
+			t.Fatalf("as long as may be: %v", err)
+		}
+	}
+	for i, refused := range []struct {
+		name string
+		size int
+	}{{"", 1}, {"n\x00", 1}, {"\xff", 1}, {strings.Repeat("n", 201), 1}, {"n", MaxValue + 1}} {
+		if err := set(uint32(i+1), refused.name, refused.size); !errors.Is(err, ErrRow) {
+			t.Errorf("name %.10q, %d bytes: %v, want ErrRow", refused.name, refused.size, err)
+		}
 	}
 }
 

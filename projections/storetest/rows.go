@@ -107,6 +107,39 @@ func latestRowWins(ctx context.Context, s Store, _ func() (Store, error)) error 
 	return wantRows(ctx, s, "a", "", row("a", "k", 20, "20"))
 }
 
+func longRowsAreRefused(ctx context.Context, s Store, again func() (Store, error)) error {
+	long, large := strings.Repeat("n", 500), strings.Repeat("x", projections.MaxRow)
+	taken := []projections.Row{row("s", "k", 1, large), row(long, "k", 1, "x"), row("s", long, 1, "x"), row("s/ü", "k\x01€", 1, "")}
+	if err := s.PutRows(ctx, taken); err != nil {
+		return fmt.Errorf("rows as long as they may be: %w", err)
+	}
+	for _, r := range []projections.Row{
+		row("", "k", 1, "x"), row("s", "", 1, "x"), row(long+"n", "k", 1, "x"), row("s", long+"n", 1, "x"),
+		row("s\x00", "k", 1, "x"), row("s\xff", "k", 1, "x"), row("s", "k\xff", 1, "x"), row("s", "k\x00k", 1, "x"), row("s", "k", 2, large+"x"),
+	} {
+		if err := s.PutRows(ctx, []projections.Row{row("other", "k", 1, "x"), r}); !errors.Is(err, projections.ErrRow) || errors.Is(err, events.ErrFatal) {
+			return fmt.Errorf("a row of %d bytes, space %.40q, key %.40q: %v, want ErrRow", len(r.Data), r.Space, r.Key, err)
+		}
+	}
+	s, err := again()
+	if err != nil {
+		return err
+	}
+	for _, r := range taken {
+		got, err := s.GetRow(ctx, r.Space, r.Key)
+		if err != nil {
+			return err
+		}
+		if err := equal("row", r, got); err != nil {
+			return err
+		}
+	}
+	if _, err := s.GetRow(ctx, "other", "k"); !errors.Is(err, events.ErrNotFound) {
+		return fmt.Errorf("a row that was put with one that is refused: %v, want ErrNotFound", err)
+	}
+	return nil
+}
+
 func rowsAreDeleted(ctx context.Context, s Store, again func() (Store, error)) error {
 	var rows []projections.Row
 	for n := range 28 {

@@ -88,6 +88,7 @@ var Contract = []Part{
 	{"Rows stand as they were put, in order", rowsStand},
 	{"A row gives way to what follows from a later checkpoint only", newerRowsWin},
 	{"Of rows put at the same time the latest stands", latestRowWins},
+	{"Rows that are too long are refused, and those put with them", longRowsAreRefused},
 	{"Deleted rows are gone, others stand", rowsAreDeleted},
 	{"Deleted items are gone, others stand", itemsAreDeleted},
 	{"Emptied timelines are written anew", timelinesAreEmptied},

@@ -102,6 +102,9 @@ func (s *Store) ReadRows(ctx context.Context, space, from string, size int) (all
 // PutRows implements projections.Rows: each row by itself, as batches know no conditions,
 // some at a time.
 func (s *Store) PutRows(ctx context.Context, rows []projections.Row) error {
+	if err := projections.ValidateRows(rows); err != nil {
+		return err
+	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(parallel)
 	for _, row := range rows {

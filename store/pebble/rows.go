@@ -71,6 +71,9 @@ func (s *Store) ReadRows(ctx context.Context, space, from string, size int) (all
 
 // PutRows implements projections.Rows: all in one batch.
 func (s *Store) PutRows(ctx context.Context, rows []projections.Row) error {
+	if err := projections.ValidateRows(rows); err != nil {
+		return err
+	}
 	none, err := s.writeMade(func() (*pebble.Batch, error) { return s.newer(rows) })
 	if none { // but what stands there may not be durable yet
 		err = s.settled(ctx)
