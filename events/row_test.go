@@ -46,6 +46,9 @@ func TestRowInAWrongPlaceIsDamage(t *testing.T) {
 // that this version writes.
 func FuzzRow(f *testing.F) {
 	f.Add(fields.Append(nil, &storedRow{aRow}))
+	trimmed := aRow
+	trimmed.Trimmed = true
+	f.Add(fields.Append(nil, &storedRow{trimmed}))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		first, err := UnsealRow(7, fields.Seal(RowVersion, rowPlace(7), message(data)))
 		if err != nil {

@@ -208,6 +208,8 @@ func (m message) Fields(v fields.Visitor) { v.Unknown(m) }
 func FuzzCheckpoint(f *testing.F) {
 	c := fullCheckpoint()
 	f.Add(fields.Append(nil, &c))
+	c.Version, c.Drops, c.Dropped = 3, true, 1
+	f.Add(fields.Append(nil, &c))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		first, err := DecodeCheckpoint(3, 9, seal(checkpointPlace(3, 9), message(data)))
 		if err != nil {
@@ -264,4 +266,42 @@ func wantOtherVersion(t *testing.T, err error, place string) {
 	if !errors.Is(err, events.ErrFormat) || errors.Is(err, events.ErrCorrupt) || !strings.Contains(err.Error(), place) {
 		t.Errorf("%v, want ErrFormat with %q", err, place)
 	}
+}
+
+// Whatever is read of a row that projections keep means the same when it was written again:
+// where a timeline begins, a step, a value, which version is read.
+func FuzzKept(f *testing.F) {
+	f.Add(uint8(0), fields.Append(nil, &mark{first: 7, checkpoint: 3, newest: filled(0x80)}))
+	f.Add(uint8(1), fields.Append(nil, &step{done: 64, upto: 128}))
+	f.Add(uint8(2), fields.Append(nil, &value{is: []byte("3"), was: []byte("2"), stands: true, stood: true}))
+	f.Add(uint8(3), fields.Append(nil, &live{version: 2}))
+	kinds := []func() fields.Message{
+		func() fields.Message { return new(mark) }, func() fields.Message { return new(step) },
+		func() fields.Message { return new(value) }, func() fields.Message { return new(live) },
+	}
+	f.Fuzz(func(t *testing.T, kind uint8, data []byte) {
+		kept := kinds[int(kind)%len(kinds)]
+		row := sealRow(Row{Space: "s", Key: "k", Checkpoint: 9}, message(data))
+		first := kept()
+		if err := unsealRow(&row, first); err != nil {
+			if !errors.Is(err, events.ErrCorrupt) || !strings.Contains(err.Error(), "row k of s") {
+				t.Fatalf("%v, want ErrCorrupt with the place", err)
+			}
+			return
+		}
+		if m, ok := first.(*mark); ok {
+			m.tail() // whatever it says
+		}
+		row, again := sealRow(row, first), kept()
+		if err := unsealRow(&row, again); err != nil {
+			t.Fatal(err)
+		}
+		if x, y := fields.Append(nil, first), fields.Append(nil, again); !bytes.Equal(x, y) {
+			t.Fatalf("%x was written and read as %x", x, y)
+		}
+		row.Key = "other"
+		if err := unsealRow(&row, again); !errors.Is(err, events.ErrCorrupt) {
+			t.Fatalf("in another's place: %v, want ErrCorrupt", err)
+		}
+	})
 }

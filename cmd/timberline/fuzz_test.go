@@ -2,11 +2,20 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"flag"
 	"io"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"timberline/projections"
+	"timberline/store/pebble"
 )
 
 // Whatever is in a configuration file: what is wrong is named by its flag; what is taken
@@ -77,4 +86,62 @@ func wantReason(t *testing.T, err error) {
 	if text := err.Error(); !strings.Contains(text, "-") && !strings.Contains(text, "argument") {
 		t.Fatalf("%q does not say what it is about", err)
 	}
+}
+
+// FuzzReports reads whatever a server may answer to a command that has a work done there.
+func FuzzReports(f *testing.F) {
+	f.Add([]byte(`{"progress":"half"}` + "\n" + `{"found":{"where":"here","expected":"a","found":"b","repaired":true}}` + "\n" + doneLine))
+	f.Add([]byte(`{"verified":{"records":"1"}}` + "\n" + `{"traced":{"id":"x"}}` + "\n" + `{"line":{"a":1}}` + "\n" + errorLine + "no\n"))
+	f.Add([]byte(`{"rebuilt":{"user":"bob"}}` + "\n" + `{"versions":{"dropped":[1]}}` + "\n" + `{"trimmed":{"journals":[1]}}` + "\n" + `{"backed_up":{}}` + "\nnull\n"))
+	f.Fuzz(func(t *testing.T, answer []byte) {
+		w := worker{c: newCall(verifyCommand, nil, nil, io.Discard, io.Discard)}
+		err := readReports(bytes.NewReader(answer), func(r report) {
+			for _, w.json = range []bool{true, false} {
+				if err := w.print(r); err != nil {
+					t.Fatal(err)
+				}
+			}
+		})
+		if whole := bytes.HasPrefix(answer, []byte(doneLine)) || bytes.Contains(answer, []byte("\n"+doneLine)); err == nil && !whole {
+			t.Fatalf("%q is taken for an answer", answer)
+		}
+	})
+}
+
+// FuzzWorks has a server do whatever it may be asked for on its store, which stays what it is.
+func FuzzWorks(f *testing.F) {
+	f.Add(uint8(0), []byte(`{"repair":true}`))
+	f.Add(uint8(1), []byte(`{"user":"bob","rate":1e9}`))
+	f.Add(uint8(1), []byte(`{"shard":0,"back":true,"status":false}`))
+	f.Add(uint8(1), []byte(`{"drop":-1}`))
+	f.Add(uint8(2), []byte(`{"keep":1,"older_than":1,"keep_log":true}`))
+	f.Add(uint8(3), []byte(`{"journal":1,"offset":1,"user":"bob","conversation":"d:a","from":"2026-01-01T00:00:00Z"}`))
+	f.Add(uint8(4), []byte(`{"id":"01ARZ3NDEKTSV4RRFFQ69G5FAV"}`))
+	s, err := pebble.Open("data", pebble.Options{FS: vfs.NewMem(), Shards: 2})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Cleanup(func() { s.Close() })
+	fillTables(f, s, 21)
+	works := []http.HandlerFunc{
+		serveWork[verifyWork](s, "data"), serveWork[rebuildWork](s, "data"), serveWork[trimWork](s, "data"),
+		serveWork[logWork](s, "data"), serveWork[traceWork](s, "data"),
+	}
+	f.Fuzz(func(t *testing.T, kind uint8, order []byte) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		answer := httptest.NewRecorder()
+		works[int(kind)%len(works)](answer, httptest.NewRequestWithContext(ctx, http.MethodPost, "/", bytes.NewReader(order)))
+		if answer.Code != http.StatusOK {
+			return // it was not understood
+		}
+		if err := readReports(answer.Body, func(r report) { _ = r.String() }); err != nil && strings.Contains(err.Error(), "the server's answer") {
+			t.Fatal(err)
+		}
+		found := 0
+		v := projections.Verification{Store: s, Meta: s.Meta(), Found: func(projections.Finding) { found++ }}
+		if _, err := v.Run(t.Context()); err != nil || found > 0 {
+			t.Fatalf("%s: afterwards %d differences are found, %v", order, found, err)
+		}
+	})
 }

@@ -280,7 +280,7 @@ func TestStoreOnTablesIsVerifiedRebuiltAndTrimmed(t *testing.T) {
 
 // fillTables writes a journal of messages between alice and bob, so many records with the
 // end, and their timelines.
-func fillTables(t *testing.T, s *dynamo.Store, records events.Offset) (first events.ID) {
+func fillTables(t testing.TB, s wholeStore, records events.Offset) (first events.ID) {
 	t.Helper()
 	row, err := events.OpenJournal(t.Context(), s, events.EdgeTag{1}, [16]byte{1})
 	if err != nil {

@@ -45,7 +45,7 @@ func (s *Store) backup(dir string) error {
 	}
 	err := s.db.Checkpoint(part, pebble.WithFlushedWAL())
 	if err == nil {
-		err = mark(disk, part)
+		err = markCopy(disk, part)
 	}
 	if err != nil {
 		return errors.Join(foundError(err), disk.RemoveAll(part))
@@ -59,9 +59,9 @@ func (s *Store) backup(dir string) error {
 // copyFile is the name of a file that marks a copy: until it has an id of its own.
 const copyFile = "COPY"
 
-// mark marks a folder as a copy. That is done without opening the store in it: its disk may
+// markCopy marks a folder as a copy. That is done without opening the store in it: its disk may
 // be full, and a store that opens would try again and again.
-func mark(disk vfs.FS, dir string) error {
+func markCopy(disk vfs.FS, dir string) error {
 	f, err := disk.Create(disk.PathJoin(dir, copyFile), vfs.WriteCategoryUnspecified)
 	if err != nil {
 		return err
