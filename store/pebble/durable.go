@@ -178,8 +178,10 @@ func (m *markingFS) ReuseForWrite(from, to string, c vfs.DiskWriteCategory) (vfs
 func (m *markingFS) Open(name string, o ...vfs.OpenOption) (vfs.File, error) {
 	if f, ok := m.marked(name); ok && f.isLog {
 		known := m.known()
-		if err := checkTail(m.FS, name, known.tail(f)); err != nil {
-			return nil, err
+		if t := known.tail(f); t.durable > 0 {
+			if err := checkTail(m.FS, name, t); err != nil {
+				return nil, err
+			}
 		}
 	}
 	return m.FS.Open(name, o...)
