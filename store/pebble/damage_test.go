@@ -296,8 +296,8 @@ func TestMissingFileIsNamed(t *testing.T) {
 			t.Errorf("without %s: %d records, %v; want ErrCorrupt that names it", name, n, err)
 		}
 	}
-	if missed < 3 {
-		t.Errorf("%d files were removed, want two tables at least, and the manifest", missed)
+	if missed < 2 { // tables may have been merged when the store was opened
+		t.Errorf("%d files were removed, want a table at least, and the manifest", missed)
 	}
 }
 
