@@ -3,6 +3,7 @@ package pebble
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -287,6 +288,29 @@ func BenchmarkAppend(b *testing.B) {
 	b.ReportAllocs()
 	for at := events.Offset(1); b.Loop(); at++ {
 		if _, err := s.Append(b.Context(), "j:1", at, rec); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// As a rebuild puts them.
+func BenchmarkPutItems(b *testing.B) {
+	s, err := Open(filepath.Join(b.TempDir(), "data"), Options{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer s.Close()
+	r := rand.New(rand.NewPCG(1, 1))
+	items := make([]projections.Stored, 20_000)
+	var last [10_000]events.Seq
+	b.ReportAllocs()
+	for b.Loop() {
+		for i := range items {
+			u := r.IntN(len(last))
+			last[u]++
+			items[i] = projections.Stored{Timeline: projections.Timeline{Version: 1, User: events.User(fmt.Sprintf("u%d", u))}, Last: last[u], Data: make([]byte, 230)}
+		}
+		if err := s.PutItems(b.Context(), items); err != nil {
 			b.Fatal(err)
 		}
 	}
