@@ -152,7 +152,11 @@ func (i *Item) Last() events.Seq { return i.First + events.Seq(len(i.Entries)) -
 
 // Encode returns the item as stored in that timeline: the same bytes in each version.
 func (i *Item) Encode(t Timeline) Stored {
-	return Stored{Timeline: t, Last: i.Last(), Data: seal(itemPlace(t.User, i.Last()), i)}
+	size := 64 // of all but the events
+	for k := range i.Entries {
+		size += len(i.Entries[k].Event) + 8
+	}
+	return Stored{Timeline: t, Last: i.Last(), Data: fields.SealSized(FormatVersion, itemPlace(t.User, i.Last()), i, size)}
 }
 
 // Decode reads a stored item. The error wraps events.ErrCorrupt or events.ErrFormat

@@ -29,7 +29,13 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // Seal encodes m for storage at a place.
 func Seal(version byte, place []byte, m Message) []byte {
-	b := Append(make([]byte, sealHeader, 256), m)
+	return SealSized(version, place, m, 256-sealHeader)
+}
+
+// SealSized is Seal for a message of about size bytes: if it has no more it is written where
+// it stays.
+func SealSized(version byte, place []byte, m Message, size int) []byte {
+	b := Append(make([]byte, sealHeader, sealHeader+size), m)
 	b[0] = version
 	binary.BigEndian.PutUint32(b[1:], checksum(place, b))
 	return b

@@ -24,6 +24,15 @@ func TestSealedMessagesAreReadWhereTheyBelong(t *testing.T) {
 	}
 }
 
+func TestASealIsTheSameWhateverSizeWasExpected(t *testing.T) {
+	m := full()
+	for _, size := range []int{0, 10, 1000} {
+		if sealed := SealSized(3, place, &m, size); !bytes.Equal(sealed, Seal(3, place, &m)) {
+			t.Errorf("sealed for %d bytes: %x", size, sealed)
+		}
+	}
+}
+
 func TestASealIsVersionChecksumAndMessage(t *testing.T) {
 	// The checksum is CRC-32C of "123456789": the check value of its catalogue.
 	sealed := Seal('4', []byte("123"), raw("56789"))
