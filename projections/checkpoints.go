@@ -23,12 +23,17 @@ func decodeRuled(s Shard, n CheckpointNumber, data []byte) (Checkpoint, error) {
 	switch {
 	case err != nil:
 		return Checkpoint{}, err
-	case c.Rules != RulesVersion:
-		return Checkpoint{}, fmt.Errorf("checkpoint %d of shard %d: %w: %d, this program has %d", n, s, ErrRules, c.Rules, RulesVersion)
+	case c.Rules == 0 || c.Rules > newestRules():
+		return Checkpoint{}, unruled(s, n, c.Rules, newestRules())
 	case len(c.Children) > 0:
 		return Checkpoint{}, fmt.Errorf("checkpoint %d of shard %d: %w: the shard was split", n, s, ErrRules)
 	}
 	return c, nil
+}
+
+// unruled says that a checkpoint has rules that a program does not have.
+func unruled(s Shard, n CheckpointNumber, has, newest uint32) error {
+	return fmt.Errorf("checkpoint %d of shard %d: %w: %d, this program has up to %d", n, s, ErrRules, has, newest)
 }
 
 // foldBytes is how many bytes of checkpoints are read at a time.

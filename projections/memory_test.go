@@ -247,12 +247,14 @@ func (w *scribe) open() events.Journal {
 }
 
 // message is one between two of the users, with an id above all before.
-func (w *scribe) message(users int) []byte {
+func (w *scribe) message(users int) []byte { return w.sent(events.KindMessage, users) }
+
+func (w *scribe) sent(k events.Kind, users int) []byte {
 	w.clock++
 	w.sends++
 	a, b := events.User(fmt.Sprintf("u%d", w.r.IntN(users))), events.User(fmt.Sprintf("u%d", w.r.IntN(users)))
 	e := events.Event{
-		ID: events.ID{0, 0, 0, 0, 0, 0, byte(w.clock >> 8), byte(w.clock)}, Kind: events.KindMessage, Sender: a, Device: "d",
+		ID: events.ID{0, 0, 0, 0, 0, 0, byte(w.clock >> 8), byte(w.clock)}, Kind: k, Sender: a, Device: "d",
 		Conversation: events.Direct(a, b), Number: events.Number(w.sends), Body: fmt.Append(nil, "message ", w.sends),
 	}
 	return e.Encode()
@@ -270,6 +272,23 @@ func (w *scribe) other(k events.Kind) []byte {
 	w.clock++
 	e := events.Event{ID: events.ID{0, 0, 0, 0, 0, 0, byte(w.clock >> 8), byte(w.clock)}, Kind: k}
 	return e.Encode()
+}
+
+// recipients are those whom rules give an entry of an event.
+func recipients(rules uint32, e *events.Event) []events.User {
+	a, b, ok := e.Conversation.Users()
+	switch {
+	case !ok:
+		return nil
+	case rules == 2 && e.Kind == events.KindReaction: // as messages in rules 1
+	case e.Kind != events.KindMessage:
+		return nil
+	case rules == 2 && e.Sender == a:
+		return []events.User{b}
+	case rules == 2:
+		return []events.User{a}
+	}
+	return slices.Compact([]events.User{a, b})
 }
 
 // replay is what the timelines must be: computed from log and checkpoints in the
@@ -308,12 +327,8 @@ func (m *memory) replay(t *testing.T, shards uint32) map[Timeline][]Stored {
 			slices.SortFunc(covered, func(a, b events.Event) int { return a.ID.Compare(b.ID) })
 			items := make(map[events.User]*Item)
 			for _, e := range covered {
-				a, b, ok := e.Conversation.Users()
-				if !ok || e.Kind != events.KindMessage {
-					continue
-				}
-				for i, u := range []events.User{a, b} {
-					if i == 1 && a == b || ShardOf(u.Slot(), shards) != s {
+				for _, u := range recipients(cp.Rules, &e) {
+					if ShardOf(u.Slot(), shards) != s {
 						continue
 					}
 					if items[u] == nil {

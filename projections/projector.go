@@ -34,6 +34,8 @@ type Config struct {
 	Random  io.Reader     // for the jitter of retries
 	Logger  *slog.Logger
 	Metrics prometheus.Registerer // default: nobody is told
+
+	rules uint32 // the newest rules that it has; 0: those of the package
 }
 
 // A Projector turns the log into the timelines of its shards.

@@ -540,7 +540,7 @@ func TestDamagedCheckpointOrItemStopsTheProjectorAndIsNamed(t *testing.T) {
 
 func TestUnknownRulesStopTheProjector(t *testing.T) {
 	m := newMemory()
-	cp := Checkpoint{Rules: RulesVersion + 1, Full: 1}
+	cp := Checkpoint{Rules: newestRules() + 1, Full: 1}
 	m.checkpoints[0] = [][]byte{cp.Encode(0, 1)}
 	p := newProjector(t, m.by(always), new(local.Bus), 1)
 	if err := p.Run(t.Context()); !errors.Is(err, ErrRules) {

@@ -52,7 +52,7 @@ func TestReaderReadsWhatOtherRulesHaveMade(t *testing.T) {
 	bob := Timeline{Version: 3, User: "bob"}
 	item := Item{First: 1, Checkpoint: 1, Newest: filled(1), Entries: []Entry{{Event: anEvent("one")}}}
 	m.items[bob] = []Stored{item.Encode(bob)}
-	cp := Checkpoint{Rules: RulesVersion + 1, Full: 1, Version: 3}
+	cp := Checkpoint{Rules: newestRules() + 1, Full: 1, Version: 3}
 	m.checkpoints[0] = [][]byte{cp.Encode(0, 1)}
 	run, err := NewReader(m.by(always), Meta{Shards: 1}).Read(t.Context(), "bob", 0, 0, 1<<20)
 	if err != nil || len(run.Events) != 1 {

@@ -33,6 +33,8 @@ type bustle struct {
 	seen       map[events.User][][]byte // by readers
 	late       []Stored                 // to land some time
 	acting     bool
+	reactions  bool // are sent, too
+	stopped    int  // projectors that met rules they do not have
 }
 
 func newBustle(t *testing.T, seed uint64) *bustle {
@@ -103,6 +105,9 @@ func (b *bustle) act() {
 			b.journals[i] = b.open()
 		}
 		b.append(b.journals[i], b.message(6), b.message(6))
+		if b.reactions {
+			b.append(b.journals[i], b.sent(events.KindReaction, 6), b.message(6))
+		}
 	case 2, 3:
 		b.round(b.projectors[b.r.IntN(len(b.projectors))])
 	case 4:
@@ -124,7 +129,13 @@ func (b *bustle) actSometimes() {
 }
 
 func (b *bustle) round(p *Projector) {
-	if err := p.round(b.t.Context(), true); err != nil && events.Final(err) {
+	err := p.round(b.t.Context(), true)
+	if i := slices.Index(b.projectors, p); errors.Is(err, ErrRules) && p.cfg.rules > 0 && i >= 0 {
+		b.projectors = slices.Delete(slices.Clone(b.projectors), i, i+1)
+		b.stopped++
+		return
+	}
+	if err != nil && events.Final(err) {
 		b.t.Fatal(err)
 	}
 }

@@ -207,7 +207,7 @@ func TestReplayNamesWhatTheLogLacks(t *testing.T) {
 
 func TestReplayRefusesUnknownRules(t *testing.T) {
 	m := newMemory()
-	cp := Checkpoint{Rules: RulesVersion + 1, Full: 1}
+	cp := Checkpoint{Rules: newestRules() + 1, Full: 1}
 	m.checkpoints[0] = [][]byte{cp.Encode(0, 1)}
 	v := m.by(always)
 	replay := Replay{Store: v, Meta: Meta{Shards: 1}}

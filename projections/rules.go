@@ -8,11 +8,20 @@ import (
 	"timberline/sim/planted"
 )
 
-// RulesVersion is the version of the rules that place events into timelines,
-// written into each checkpoint. Rules 1: a message stands in the timelines of
-// the users of its direct conversation, its sender among them; nothing else
-// stands anywhere.
-const RulesVersion = 1
+// rules are those that place events into timelines, by their version. Each checkpoint
+// names the version by which it is applied, so all stay: a release adds one at most. A
+// projector writes by the newest that it has.
+var rules = []rule{
+	1: placeMessages,
+}
+
+// A rule places an event, for the users that mine accepts: a pure function. ok is false
+// if it gives none of them an entry; odd says that there is no place for it anywhere,
+// though it should have one.
+type rule func(raw []byte, mine func(events.User) bool) (p placed, ok, odd bool, err error)
+
+// newestRules returns the version of the newest rules.
+func newestRules() uint32 { return uint32(len(rules) - 1) }
 
 // ErrRules says that a checkpoint was written by rules that this program does
 // not have: run the version of the program that does. It wraps events.ErrFormat.
@@ -26,17 +35,22 @@ type placed struct {
 	a, b    events.User // its recipients in this shard; b is empty if there is one only
 }
 
-// place applies rules 1 to an event, for the users that mine accepts. ok is
-// false if it gives none of them an entry; odd says that the rules could not
-// place a message anywhere.
-func place(raw []byte, mine func(events.User) bool) (p placed, ok, odd bool, err error) {
+// placeMessages is rules 1: a message stands in the timelines of the users of its direct
+// conversation, its sender among them; nothing else stands anywhere.
+func placeMessages(raw []byte, mine func(events.User) bool) (p placed, ok, odd bool, err error) {
 	id, kind, conversation, err := events.Raw(raw).Place()
 	if err != nil || kind != events.KindMessage {
 		return placed{}, false, false, err
 	}
+	p, ok, odd = between(id, raw, conversation, mine)
+	return p, ok, odd, nil
+}
+
+// between places an event in the timelines of both users of a direct conversation.
+func between(id events.ID, raw []byte, conversation events.Conversation, mine func(events.User) bool) (p placed, ok, odd bool) {
 	a, b, direct := conversation.Users()
 	if !direct {
-		return placed{}, false, true, nil
+		return placed{}, false, true
 	}
 	p = placed{id: id, raw: raw}
 	if mine(a) {
@@ -48,7 +62,7 @@ func place(raw []byte, mine func(events.User) bool) (p placed, ok, odd bool, err
 	if p.a == "" {
 		p.a, p.b = p.b, ""
 	}
-	return p, p.a != "", false, nil
+	return p, p.a != "", false
 }
 
 // A tail is the end of a user's timeline: the state as of a checkpoint (R7).
@@ -66,6 +80,7 @@ type gift struct {
 
 // A cover is the events that one checkpoint newly covers.
 type cover struct {
+	place  rule
 	events []placed
 	ended  bool // of the record added last: the journal ends in it
 	odd    int  // events that the rules placed nowhere
@@ -105,7 +120,7 @@ func (c *cover) addIf(r record, mine func(events.User) bool, fit func(events, gi
 	var fresh []placed
 	bytes, gives, odd, ended := 0, 0, 0, false
 	for _, raw := range raws {
-		p, ok, strange, err := place(raw, mine)
+		p, ok, strange, err := c.place(raw, mine)
 		if err != nil {
 			return false, fmt.Errorf("record %d of journal %d: %w", r.offset, r.journal, err)
 		}
@@ -161,8 +176,8 @@ func (c *cover) count(u events.User, n int) {
 }
 
 // gifts turns what is covered into one item for each user, given the ends of
-// their timelines as of the checkpoint before. It is the rules: a pure function
-// of its arguments, in an order of its own.
+// their timelines as of the checkpoint before: a pure function of its arguments, in an
+// order of its own. It is the same with all rules.
 func (c *cover) gifts(n CheckpointNumber, tails map[events.User]tail) []gift {
 	if !slices.IsSortedFunc(c.events, byID) && !planted.Is(planted.BatchUnsorted) {
 		slices.SortFunc(c.events, byID)

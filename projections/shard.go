@@ -1,6 +1,7 @@
 package projections
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -40,6 +41,7 @@ type shard struct {
 	odd     uint64 // events placed nowhere
 	ready   bool   // false: load before use
 
+	rules     uint32           // the newest it has: those by which it writes
 	n         CheckpointNumber // the last checkpoint
 	version   Version          // of the timelines, as of n
 	full      CheckpointNumber // the last full one
@@ -51,7 +53,7 @@ type shard struct {
 }
 
 func newShard(c *Config, m *metrics, id Shard) *shard {
-	return &shard{cfg: c, metrics: m, id: id, mine: usersOf(id, c.Meta.Shards)}
+	return &shard{cfg: c, metrics: m, id: id, mine: usersOf(id, c.Meta.Shards), rules: cmp.Or(c.rules, newestRules())}
 }
 
 // usersOf returns what tells the users of a shard, among the n shards of a store.
@@ -70,6 +72,9 @@ func (s *shard) load(ctx context.Context) error {
 	n, last, err := lastCheckpoint(ctx, s.cfg.Checkpoints, s.id)
 	if err != nil {
 		return err
+	}
+	if n > 0 && last.Rules > s.rules {
+		return unruled(s.id, n, last.Rules, s.rules)
 	}
 	s.n, s.full, s.version, s.committed = n, 0, 0, newPositions()
 	if n > 0 {
@@ -90,7 +95,7 @@ func (s *shard) load(ctx context.Context) error {
 
 // reapply writes what follows from the last checkpoint where it is missing.
 func (s *shard) reapply(ctx context.Context, before positions, last *Checkpoint) error {
-	var c cover
+	c := cover{place: rules[last.Rules]}
 	for _, m := range last.Moved {
 		from, open := before.next(m.Journal)
 		if !open {
@@ -197,7 +202,7 @@ func (s *shard) feed(ctx context.Context, recs []record, known uint64) (pushes [
 		}
 	}
 	s.reading.know(known)
-	var c cover
+	c := cover{place: rules[s.rules]}
 	for _, r := range recs {
 		next, open := s.reading.next(r.journal)
 		if !open || next != r.offset {
@@ -211,7 +216,7 @@ func (s *shard) feed(ctx context.Context, recs []record, known uint64) (pushes [
 			if pushes, err = s.commit(ctx, &c, pushes); err != nil {
 				return pushes, err
 			}
-			c = cover{}
+			c = cover{place: c.place}
 			if _, err := c.add(r, s.mine); err != nil {
 				return pushes, err
 			}
@@ -258,7 +263,7 @@ func (s *shard) next() *Checkpoint {
 		full = n
 	}
 	return &Checkpoint{
-		Rules: RulesVersion, Moved: s.reading.since(&s.committed, full == n), Through: s.reading.through, Full: full, Version: s.version,
+		Rules: s.rules, Moved: s.reading.since(&s.committed, full == n), Through: s.reading.through, Full: full, Version: s.version,
 	}
 }
 

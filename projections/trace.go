@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"timberline/events"
 )
@@ -23,36 +24,62 @@ type Placement struct {
 // stands in the timelines of its recipients. It reads the checkpoints of their shards up
 // to the one that covers it.
 func Placements(ctx context.Context, s Timelines, m Meta, journal uint64, at events.Offset, raw events.Raw) ([]Placement, error) {
-	p, ok, _, err := place(raw, func(events.User) bool { return true })
-	if err != nil || !ok {
-		return nil, err
-	}
-	all := []Placement{{Timeline: Timeline{User: p.a}}}
-	if p.b != "" {
-		all = append(all, Placement{Timeline: Timeline{User: p.b}})
-	}
-	for i := range all {
-		if err := all[i].find(ctx, s, m, journal, at, p.id); err != nil {
+	var all []Placement
+	for _, u := range candidates(raw) {
+		p := Placement{Timeline: Timeline{User: u}}
+		placed, err := p.find(ctx, s, m, journal, at, raw)
+		if err != nil {
 			return nil, err
+		}
+		if placed {
+			all = append(all, p)
 		}
 	}
 	return all, nil
 }
 
-func (p *Placement) find(ctx context.Context, s Timelines, m Meta, journal uint64, at events.Offset, id events.ID) error {
+// candidates returns those whom any rules give an entry of the event.
+func candidates(raw events.Raw) (users []events.User) {
+	for _, place := range rules[1:] {
+		p, ok, _, err := place(raw, func(events.User) bool { return true })
+		if err != nil || !ok {
+			continue
+		}
+		for _, u := range []events.User{p.a, p.b} {
+			if u != "" && !slices.Contains(users, u) {
+				users = append(users, u)
+			}
+		}
+	}
+	return users
+}
+
+// find looks for the checkpoint that covers the event, and then for the entry. placed is
+// false if the event is none of the user's, by the rules of that checkpoint: or by the newest,
+// if there is none yet.
+func (p *Placement) find(ctx context.Context, s Timelines, m Meta, journal uint64, at events.Offset, raw events.Raw) (placed bool, err error) {
 	p.Shard = ShardOf(p.Timeline.User.Slot(), m.Shards)
-	err := eachCheckpoint(ctx, s, p.Shard, 1, func(n CheckpointNumber, c *Checkpoint) error {
+	by := newestRules()
+	err = eachCheckpoint(ctx, s, p.Shard, 1, func(n CheckpointNumber, c *Checkpoint) error {
 		p.Timeline.Version = c.Version
 		for _, moved := range c.Moved {
 			if moved.Journal == journal && moved.Offset >= at && p.Checkpoint == 0 {
-				p.Checkpoint = n
+				p.Checkpoint, by = n, c.Rules
 			}
 		}
 		return nil
 	})
-	if err != nil || p.Checkpoint == 0 {
-		return err
+	if err != nil {
+		return false, err
 	}
+	if _, placed, _, err = rules[by](raw, func(u events.User) bool { return u == p.Timeline.User }); err != nil || !placed || p.Checkpoint == 0 {
+		return placed, err
+	}
+	return true, p.seq(ctx, s, raw.EventID())
+}
+
+// seq finds the entry in the item that the checkpoint gave.
+func (p *Placement) seq(ctx context.Context, s Items, id events.ID) error {
 	item, err := itemOf(ctx, s, p.Timeline, p.Checkpoint)
 	if err != nil || item == nil {
 		return err

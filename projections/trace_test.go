@@ -52,13 +52,7 @@ func wantPlaced(t *testing.T, b *bustle, s Timelines, m Meta, journal uint64, at
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := 0
-	if e.Kind == events.KindMessage {
-		u, v, _ := e.Conversation.Users()
-		if want = 2; u == v {
-			want = 1
-		}
-	}
+	want := len(recipients(1, &e))
 	if len(placed) != want {
 		t.Fatalf("event %s has %d placements, want %d", e.ID, len(placed), want)
 	}

@@ -160,7 +160,7 @@ var damages = map[string]damage{
 	"a checkpoint that goes back": func(b *bustle) (string, bool) {
 		all := b.m.checkpoints[0]
 		n := CheckpointNumber(len(all) + 1)
-		cp := Checkpoint{Rules: RulesVersion, Version: b.versions(0).Live, Full: 1, Moved: []Position{{Journal: 1, Offset: 0}}}
+		cp := Checkpoint{Rules: newestRules(), Version: b.versions(0).Live, Full: 1, Moved: []Position{{Journal: 1, Offset: 0}}}
 		b.m.checkpoints[0] = append(all, cp.Encode(0, n))
 		return fmt.Sprintf("shard 0, checkpoint %d", n), false
 	},

@@ -58,7 +58,7 @@ func (w *walk) look(ctx context.Context) (err error) {
 // and goes on behind the last one visited.
 func (w *walk) run(ctx context.Context, visit func(CheckpointNumber, *cover) error) error {
 	return eachCheckpoint(ctx, w.store, w.shard, w.n+1, func(n CheckpointNumber, cp *Checkpoint) error {
-		var c cover
+		c := cover{place: rules[cp.Rules]}
 		for _, m := range cp.Moved {
 			from, open := w.at.next(m.Journal)
 			if !open || w.trimmed[m.Journal] || w.only != nil && !w.only[m.Journal] {
