@@ -223,9 +223,16 @@ func (v *view) ScanItems(_ context.Context, version Version, visit func(Stored) 
 
 // oneAtATime has nothing read at the same time, so that a seed has one story.
 func oneAtATime(t *testing.T) {
-	atOnce := usersAtOnce
+	atOnce, beside, turn := usersAtOnce, meanwhile, 0
 	usersAtOnce = 1
-	t.Cleanup(func() { usersAtOnce = atOnce })
+	meanwhile = func(do func() error) func() error {
+		if turn++; turn%2 == 0 { // as late as can be
+			return do
+		}
+		err := do()
+		return func() error { return err }
+	}
+	t.Cleanup(func() { usersAtOnce, meanwhile = atOnce, beside })
 }
 
 // A scribe writes a log, as edges would.

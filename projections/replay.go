@@ -30,7 +30,7 @@ type Replay struct {
 	// Told is called now and then with how far the replay is; nil: nobody is.
 	Told func(ReplayProgress)
 
-	// PutBytes is how many bytes of items are gathered for one put; default: 4 MiB, or
+	// PutBytes is how many bytes of items are gathered for one put; default: 8 MiB, or
 	// 16 KiB if there is a rate. KeepEvery is how often a rebuild stores how far it is;
 	// default: each second.
 	PutBytes  int
@@ -50,7 +50,7 @@ type ReplayProgress struct {
 // putBytes is how many bytes of items are gathered for one put, and pacedBytes if others
 // are not to be held up: what is appended meanwhile waits until they are synced, too.
 const (
-	putBytes   = 4 << 20
+	putBytes   = 8 << 20
 	pacedBytes = 16 << 10
 )
 
@@ -78,7 +78,7 @@ func (r *Replay) begin(ctx context.Context, behind CheckpointNumber) (*filler, e
 	f := &filler{
 		Replay: r, maxTails: cmp.Or(r.maxTails, maxTails), putBytes: cmp.Or(r.PutBytes, putBytes),
 		walk:     walk{store: r.Store, shard: r.Shard, mine: usersOf(r.Shard, r.Meta.Shards)},
-		progress: ReplayProgress{Last: last}, tails: make(map[events.User]tail), empty: r.Empty, pace: newPace(r.Rate), kept: time.Now(),
+		progress: ReplayProgress{Checkpoint: behind, Last: last}, tails: make(map[events.User]tail), empty: r.Empty, pace: newPace(r.Rate), kept: time.Now(),
 	}
 	if r.Rate > 0 {
 		f.putBytes = min(f.putBytes, pacedBytes)
@@ -106,29 +106,47 @@ type filler struct {
 	keep func(context.Context, CheckpointNumber) error
 	kept time.Time
 
-	pace     *pace // of events
-	progress ReplayProgress
-	tails    map[events.User]tail // as of the walk, or later where they are put already
-	old      map[events.User]tail // likewise, but timelines may have been trimmed since
-	empty    bool                 // whoever is in neither has no items
-	pending  []Stored             // the items up to the walk are put or pending
-	size     int                  // of pending, in bytes
-	bytes    int                  // of items since the last flush
+	pace  *pace                // of events
+	tails map[events.User]tail // as of the walk, or later where they are put already
+	old   map[events.User]tail // likewise, but timelines may have been trimmed since
+	empty bool                 // whoever is in neither has no items
+
+	// The items up to the walk are put, on their way, or pending. One put is on its way
+	// at a time, while the walk goes on: so of each timeline a beginning stands.
+	progress ReplayProgress // all up to here is put
+	onWay    ReplayProgress // or on its way
+	put      func() error   // waits for what is on its way; nil: nothing is
+	events   uint64         // gone through
+	pending  []Stored
+	bytes    int // of pending
+}
+
+// meanwhile has something done while its caller goes on, and returns what waits for it.
+var meanwhile = func(do func() error) (wait func() error) { // but for tests, which want one order
+	done := make(chan error, 1)
+	go func() { done <- do() }()
+	return func() error { return <-done }
 }
 
 // fill puts what follows from the checkpoints, until there is no more.
 func (f *filler) fill(ctx context.Context) error {
 	err := f.walk.run(ctx, func(n CheckpointNumber, c *cover) error { return f.give(ctx, n, c) })
 	for errors.Is(err, errTrimmed) {
-		if err := f.trimmed(ctx); err != nil {
-			return err
+		if err = f.trimmed(ctx); err != nil {
+			break
 		}
 		err = f.walk.run(ctx, func(n CheckpointNumber, c *cover) error { return f.give(ctx, n, c) })
 	}
-	if err != nil {
-		return err
+	if err == nil {
+		err = f.send(ctx, f.walk.n)
 	}
-	return f.flush(ctx)
+	if err == nil {
+		err = f.pause(ctx)
+	}
+	if put := f.settle(); err == nil { // nothing is on its way any more, whatever has happened
+		err = put
+	}
+	return err
 }
 
 // trimmed has the replay go on without journals that were trimmed meanwhile.
@@ -155,30 +173,43 @@ func (f *filler) give(ctx context.Context, n CheckpointNumber, c *cover) error {
 	if err := f.know(ctx, c); err != nil {
 		return err
 	}
-	gifts, from := c.gifts(n, f.tails), f.progress.Events
+	gifts, from := c.gifts(n, f.tails), f.events
 	for i, g := range gifts {
 		if f.tails[g.user].checkpoint >= n {
 			continue // an interrupted replay has put it (R7)
 		}
 		item := g.item.Encode(f.timeline(g.user))
 		item.Quiet = f.beside
-		f.pending, f.size, f.bytes = append(f.pending, item), f.size+len(item.Data), f.bytes+len(item.Data)
+		f.pending, f.bytes = append(f.pending, item), f.bytes+len(item.Data)
 		f.tails[g.user] = tailOf(&g.item)
-		if f.size < f.putBytes {
+		if f.bytes < f.putBytes {
 			continue
 		}
-		f.progress.Events = from + uint64(len(c.events)*(i+1)/len(gifts))
-		if err := f.put(ctx); err != nil {
+		f.events = from + uint64(len(c.events)*(i+1)/len(gifts))
+		if err := f.send(ctx, n-1); err != nil {
 			return err
 		}
 		if err := f.pause(ctx); err != nil {
 			return err
 		}
 	}
-	f.progress.Events = from + uint64(len(c.events))
-	if f.bytes >= f.putBytes || len(f.tails) > f.maxTails {
-		return f.flush(ctx)
+	f.events = from + uint64(len(c.events))
+	if len(f.tails) > f.maxTails {
+		return f.forget(ctx)
 	}
+	return nil
+}
+
+// forget forgets the ends of timelines. They can be read again when all is put.
+func (f *filler) forget(ctx context.Context) error {
+	if err := f.send(ctx, f.walk.n); err != nil {
+		return err
+	}
+	if err := f.settle(); err != nil {
+		return err
+	}
+	clear(f.tails)
+	f.old, f.empty = nil, false
 	return nil
 }
 
@@ -214,47 +245,50 @@ func (f *filler) tailOf(ctx context.Context, u events.User) (t tail, err error) 
 	return m.behind(t), err
 }
 
-// put puts what is pending.
-func (f *filler) put(ctx context.Context) error {
-	if len(f.pending) > 0 {
-		if err := f.Store.PutItems(ctx, f.pending); err != nil {
+// send has what is pending put, when all before it is; then all up to a checkpoint is.
+func (f *filler) send(ctx context.Context, upto CheckpointNumber) error {
+	if err := f.settle(); err != nil {
+		return err
+	}
+	items := f.pending
+	f.pending, f.bytes = nil, 0
+	f.onWay = ReplayProgress{upto, f.progress.Last, f.events, f.progress.Items + uint64(len(items))}
+	if f.keep != nil && planted.Is(planted.PlaceBeforePut) {
+		if err := f.keep(ctx, upto); err != nil {
 			return err
 		}
 	}
-	f.progress.Items += uint64(len(f.pending))
-	f.pending, f.size = nil, 0
+	f.put = meanwhile(func() error {
+		if len(items) == 0 {
+			return nil
+		}
+		return f.Store.PutItems(ctx, items)
+	})
+	if f.keep != nil && time.Since(f.kept) >= cmp.Or(f.KeepEvery, keepEvery) {
+		f.kept = time.Now()
+		if err := f.keep(ctx, f.progress.Checkpoint); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
-// flush puts what is pending, and then forgets tails if there are too many: they can be
-// read now.
-func (f *filler) flush(ctx context.Context) error {
-	if planted.Is(planted.PlaceBeforePut) && f.keep != nil {
-		if err := f.keep(ctx, f.walk.n); err != nil {
-			return err
-		}
+// settle waits until what is on its way is put, and tells of it.
+func (f *filler) settle() error {
+	if f.put == nil {
+		return nil
 	}
-	if err := f.put(ctx); err != nil {
+	err := f.put()
+	if f.put = nil; err != nil {
 		return err
 	}
-	f.bytes = 0
-	if len(f.tails) > f.maxTails {
-		clear(f.tails)
-		f.old, f.empty = nil, false
-	}
-	if f.progress.Checkpoint = f.walk.n; f.Told != nil {
+	if f.progress = f.onWay; f.Told != nil {
 		f.Told(f.progress)
 	}
-	if f.keep != nil && time.Since(f.kept) >= cmp.Or(f.KeepEvery, keepEvery) {
-		f.kept = time.Now()
-		if err := f.keep(ctx, f.walk.n); err != nil {
-			return err
-		}
-	}
-	return f.pause(ctx)
+	return nil
 }
 
 // pause waits until as much time has gone by as the rate gives to what was gone through.
 func (f *filler) pause(ctx context.Context) error {
-	return f.pace.did(ctx, int(f.progress.Events-f.pace.done))
+	return f.pace.did(ctx, int(f.events-f.pace.done))
 }

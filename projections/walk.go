@@ -58,21 +58,30 @@ func (w *walk) look(ctx context.Context) (err error) {
 // and goes on behind the last one visited.
 func (w *walk) run(ctx context.Context, visit func(CheckpointNumber, *cover) error) error {
 	return eachCheckpoint(ctx, w.store, w.shard, w.n+1, func(n CheckpointNumber, cp *Checkpoint) error {
-		c := cover{place: rules[cp.Rules]}
-		for _, m := range cp.Moved {
-			from, open := w.at.next(m.Journal)
-			if !open || w.trimmed[m.Journal] || w.only != nil && !w.only[m.Journal] {
-				continue // of what was trimmed nobody has an entry any more
-			}
-			if err := w.cover(ctx, n, &c, m, from); err != nil {
-				return err
-			}
+		c, err := w.step(ctx, n, cp)
+		if err != nil {
+			return err
 		}
-		w.at.apply(cp)
-		w.versions.apply(n, cp)
-		w.n, w.cp = n, cp
-		return visit(n, &c)
+		return visit(n, c)
 	})
+}
+
+// step goes on to the next checkpoint, and returns what it newly covers.
+func (w *walk) step(ctx context.Context, n CheckpointNumber, cp *Checkpoint) (*cover, error) {
+	c := cover{place: rules[cp.Rules]}
+	for _, m := range cp.Moved {
+		from, open := w.at.next(m.Journal)
+		if !open || w.trimmed[m.Journal] || w.only != nil && !w.only[m.Journal] {
+			continue // of what was trimmed nobody has an entry any more
+		}
+		if err := w.cover(ctx, n, &c, m, from); err != nil {
+			return nil, err
+		}
+	}
+	w.at.apply(cp)
+	w.versions.apply(n, cp)
+	w.n, w.cp = n, cp
+	return &c, nil
 }
 
 // cover adds to c the records of one journal that checkpoint n covers.
@@ -80,7 +89,7 @@ func (w *walk) cover(ctx context.Context, n CheckpointNumber, c *cover, m Positi
 	recs := w.ahead[m.Journal]
 	for at := from; at <= m.Offset; at++ {
 		if len(recs) == 0 {
-			if recs, err = w.store.ReadLog(ctx, events.JournalNumbered(m.Journal), at, aheadBytes, events.Strong); err != nil {
+			if recs, err = w.read(ctx, m.Journal, at); err != nil {
 				return err
 			}
 			if len(recs) == 0 {
@@ -92,13 +101,24 @@ func (w *walk) cover(ctx context.Context, n CheckpointNumber, c *cover, m Positi
 		}
 		recs = recs[1:]
 	}
+	w.keep(m.Journal, recs)
+	return nil
+}
+
+// read reads on in a journal. What a checkpoint covers is as durable as the checkpoint
+// (R8), so that need not be waited for: it would be for what a rebuild has on its way.
+func (w *walk) read(ctx context.Context, journal uint64, at events.Offset) ([]events.Record, error) {
+	return w.store.ReadLog(ctx, events.JournalNumbered(journal), at, aheadBytes, events.Latest)
+}
+
+// keep keeps the records of a journal that are not covered yet.
+func (w *walk) keep(journal uint64, recs []events.Record) {
 	if len(w.ahead) >= aheadJournals {
 		clear(w.ahead) // what is needed of it is read again
 	}
-	if w.ahead[m.Journal] = recs; len(recs) == 0 {
-		delete(w.ahead, m.Journal)
+	if w.ahead[journal] = recs; len(recs) == 0 {
+		delete(w.ahead, journal)
 	}
-	return nil
 }
 
 // trimmedJournals returns the numbers of the journals whose records were removed.
