@@ -75,6 +75,37 @@ func backlog(t *testing.T, records int) *memory {
 	return m
 }
 
+// A projector that appends checkpoints as fast as the store takes them does not keep a
+// rebuild from switching, wherever in the projector's step that has caught up.
+func TestRebuildSwitchesWhileTheProjectorNeverRests(t *testing.T) {
+	const each, most = 10 * time.Millisecond, 6
+	for phase := range 10 {
+		synctest.Test(t, func(t *testing.T) {
+			m := backlog(t, 3000)
+			at := &slow{view: m.by(always), each: each}
+			p := newProjector(t, at.view, new(local.Bus), 1)
+			p.cfg.Log, p.cfg.Checkpoints, p.cfg.Items = at, at, at
+			ctx, stop := context.WithCancel(t.Context())
+			done := make(chan error)
+			go func() { done <- p.Run(ctx) }()
+			time.Sleep(3*time.Second + time.Duration(phase)*(each/3+1)) // a hundred checkpoints
+			s := &slow{view: m.by(always), each: each + 1}              // of what is due at a time nobody knows the order
+			r := &Rebuild{Replay: Replay{Store: s, Meta: Meta{Shards: 1}, Version: 1}}
+			if phase%2 == 1 {
+				r.Rate, r.PutBytes = 1000, 1 // more than the projector's, with a pause behind each put
+			}
+			n, err := r.Run(ctx)
+			left := 3000 - int(p.shards[0].committed.at[1])
+			stop()
+			<-done
+			if err != nil || s.commits > most || left < 100 {
+				t.Errorf("phase %d: switched at checkpoint %d with try %d, %v, %d records before the end of the log; want %d tries at most",
+					phase, n, s.commits, err, left, most)
+			}
+		})
+	}
+}
+
 // replaying returns what replays a backlog, whose items fill many puts.
 func replaying(t *testing.T) (*slow, *Replay) {
 	m := backlog(t, 300)

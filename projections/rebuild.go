@@ -23,6 +23,10 @@ type Versions struct {
 	Dropped map[Version]bool
 }
 
+// Whole returns up to which checkpoint the version Before is whole: what follows from the
+// last one with which it was live may be missing, as of any checkpoint that is the last one.
+func (v *Versions) Whole() CheckpointNumber { return max(v.Since, 2) - 2 }
+
 // ReadVersions reads them, through all checkpoints of the shard.
 func ReadVersions(ctx context.Context, cs CheckpointReader, s Shard) (Versions, error) {
 	return versionsAt(ctx, cs, s, math.MaxUint64)
@@ -75,8 +79,8 @@ var (
 // projectors go on, and then has them read in place of those.
 type Rebuild struct {
 	Replay // into Version, which is not live. Rows of the store keep how far it is
-	// Behind is the checkpoint up to which the version is known to be whole: a version
-	// that was live is, below the one by which another became live.
+	// Behind is the checkpoint up to which the version is known to be whole; of one that
+	// was live, see Versions.Whole.
 	Behind CheckpointNumber
 }
 
@@ -97,19 +101,63 @@ func (r *Rebuild) Run(ctx context.Context) (CheckpointNumber, error) {
 		return 0, err
 	}
 	f.beside, f.keep = true, r.keep
+	n, err := f.takeOver(ctx)
+	if errors.Is(err, errLive) { // by another, or by a try whose answer was lost
+		return f.walk.versions.Since, nil
+	}
+	return n, err
+}
+
+// takeOver fills the version, and appends the checkpoint that makes it live. A projector
+// that was faster has taken its place: what follows from that one is put, and then it is the
+// next one's turn.
+func (f *filler) takeOver(ctx context.Context) (CheckpointNumber, error) {
+	if err := f.fill(ctx); err != nil {
+		return 0, err
+	}
 	for {
-		err := f.fill(ctx)
-		if errors.Is(err, errLive) { // by another, or by a try whose answer was lost
-			return f.walk.versions.Since, nil
-		}
-		if err != nil {
-			return 0, err
-		}
-		n, err := r.switchAt(ctx, f.walk.n)
-		if !errors.Is(err, errOvertaken) {
+		n, cp := f.walk.n+1, f.walk.next()
+		cp.Version = f.Version
+		stands, err := f.Store.Commit(ctx, f.Shard, n, cp.Encode(f.Shard, n), nil)
+		if !errors.Is(err, events.ErrConflict) {
 			return n, err
 		}
+		if err := f.follow(ctx, n, stands); err != nil {
+			return 0, err
+		}
 	}
+}
+
+// follow puts what follows from the next checkpoint. It takes a projector at least as long
+// to get to the one behind: that puts as much, and has then to read, which is done here in the
+// meantime. So whoever follows comes closer with each, until it is the first.
+func (f *filler) follow(ctx context.Context, n CheckpointNumber, stands []byte) error {
+	cp, err := decodeRuled(f.Shard, n, stands)
+	if err != nil {
+		return err
+	}
+	c, err := f.walk.step(ctx, n, &cp)
+	for errors.Is(err, errTrimmed) {
+		if err = f.trimmed(ctx); err == nil {
+			c, err = f.walk.step(ctx, n, &cp)
+		}
+	}
+	if planted.Is(planted.SwitchBehind) {
+		c = new(cover)
+	}
+	if err == nil {
+		err = f.give(ctx, n, c)
+	}
+	if err == nil && len(f.pending) > 0 {
+		err = f.send(ctx, n)
+	}
+	if err == nil {
+		err = f.walk.readOn(ctx, cp.Moved)
+	}
+	if put := f.settle(); err == nil {
+		err = put
+	}
+	return err
 }
 
 // place returns up to which checkpoint the version is known to be whole.
@@ -130,22 +178,6 @@ func (r *Rebuild) keep(ctx context.Context, n CheckpointNumber) error {
 const placesOfRebuilds = "rebuild"
 
 func (r *Rebuild) key() string { return fmt.Sprintf("shard %d, version %d", r.Shard, r.Version) }
-
-// switchAt appends the checkpoint behind last that makes the version live. Like any
-// projector it first sees to it that all that follows from the last one is there: whoever
-// goes back to the version before relies on that.
-func (r *Rebuild) switchAt(ctx context.Context, last CheckpointNumber) (CheckpointNumber, error) {
-	s := r.projector()
-	if err := s.load(ctx); err != nil {
-		return 0, err
-	}
-	if s.n != last && !planted.Is(planted.SwitchBehind) {
-		return 0, errOvertaken
-	}
-	s.version = r.Version
-	err := s.append(ctx, s.next())
-	return s.n, err
-}
 
 // ErrIsLive says that a version of timelines is read, and cannot be dropped.
 var ErrIsLive = errors.New("this version of the timelines is live")

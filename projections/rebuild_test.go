@@ -222,10 +222,10 @@ func TestRebuiltTimelinesTakeThePlaceOfThoseThatAreRead(t *testing.T) {
 			b.act()
 		}
 		s := Shard(b.r.IntN(int(b.shards)))
-		n := CheckpointNumber(1)
 		for into := range Version(2) {
 			into, before := 1-into, into // there, and back
-			at, err := b.rebuild(s, into, n-1)
+			v := b.versions(s)
+			at, err := b.rebuild(s, into, v.Whole())
 			if err != nil {
 				t.Fatalf("seed %d: %v", seed, err)
 			}
@@ -236,7 +236,6 @@ func TestRebuiltTimelinesTakeThePlaceOfThoseThatAreRead(t *testing.T) {
 				b.act()
 			}
 			b.settle(fmt.Sprintf("version %d", into))
-			n = at
 		}
 	}
 }

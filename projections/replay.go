@@ -165,7 +165,7 @@ func (f *filler) trimmed(ctx context.Context) error {
 // give adds what checkpoint n gives.
 func (f *filler) give(ctx context.Context, n CheckpointNumber, c *cover) error {
 	switch v := &f.walk.versions; {
-	case f.beside && v.Live == f.Version:
+	case f.beside && v.Live == f.Version && n >= f.progress.Last: // before, it may have been for a while
 		return errLive // and whole: projectors go on with it
 	case f.beside && v.Dropped[f.Version] && !planted.Is(planted.DroppedComesLive):
 		return fmt.Errorf("version %d of shard %d: %w", f.Version, f.Shard, ErrDropped)

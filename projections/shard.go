@@ -258,13 +258,20 @@ func (s *shard) commit(ctx context.Context, c *cover, pushes []bus.Push) ([]bus.
 
 // next returns the checkpoint that says what was read since the last one.
 func (s *shard) next() *Checkpoint {
-	n, full := s.n+1, s.full
-	if n == 1 || n-full >= fullEvery {
-		full = n
-	}
+	n := s.n + 1
+	full := fullAt(n, s.full)
 	return &Checkpoint{
 		Rules: s.rules, Moved: s.reading.since(&s.committed, full == n), Through: s.reading.through, Full: full, Version: s.version,
 	}
+}
+
+// fullAt returns the number of the newest full checkpoint as of checkpoint n, given that
+// as of the one before.
+func fullAt(n, full CheckpointNumber) CheckpointNumber {
+	if n == 1 || n-full >= fullEvery {
+		return n
+	}
+	return full
 }
 
 // append appends the next checkpoint with the items that follow from it.

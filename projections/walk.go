@@ -16,7 +16,7 @@ type walk struct {
 	mine  func(events.User) bool
 
 	n        CheckpointNumber           // the last one visited
-	cp       *Checkpoint                // what that is
+	cp       *Checkpoint                // what that is; of 0 the zero one
 	at       positions                  // as of n
 	versions Versions                   // as of n, if they were as the walk began
 	ahead    map[uint64][]events.Record // of each journal: read, but not covered yet
@@ -37,8 +37,13 @@ const (
 // from makes the walk go on behind checkpoint n.
 func (w *walk) from(ctx context.Context, n CheckpointNumber) (err error) {
 	w.n, w.versions = n, newVersions()
-	if err := w.look(ctx); err != nil {
+	if err = w.look(ctx); err != nil {
 		return err
+	}
+	if w.cp = new(Checkpoint); n > 0 {
+		if w.cp, err = readCheckpoint(ctx, w.store, w.shard, n); err != nil {
+			return err
+		}
 	}
 	w.at, err = positionsAt(ctx, w.store, w.shard, n)
 	return err
@@ -84,6 +89,14 @@ func (w *walk) step(ctx context.Context, n CheckpointNumber, cp *Checkpoint) (*c
 	return &c, nil
 }
 
+// next returns a checkpoint behind the last one that covers nothing new.
+func (w *walk) next() *Checkpoint {
+	full := fullAt(w.n+1, w.cp.Full)
+	return &Checkpoint{
+		Rules: newestRules(), Moved: w.at.since(&w.at, full == w.n+1), Through: w.at.through, Full: full, Version: w.versions.Live,
+	}
+}
+
 // cover adds to c the records of one journal that checkpoint n covers.
 func (w *walk) cover(ctx context.Context, n CheckpointNumber, c *cover, m Position, from events.Offset) (err error) {
 	recs := w.ahead[m.Journal]
@@ -119,6 +132,23 @@ func (w *walk) keep(journal uint64, recs []events.Record) {
 	if w.ahead[journal] = recs; len(recs) == 0 {
 		delete(w.ahead, journal)
 	}
+}
+
+// readOn reads what the next checkpoint may cover, in journals that moved, if nothing of
+// it is at hand.
+func (w *walk) readOn(ctx context.Context, moved []Position) error {
+	for _, m := range moved {
+		at, open := w.at.next(m.Journal)
+		if !open || w.trimmed[m.Journal] || len(w.ahead[m.Journal]) > 0 {
+			continue
+		}
+		recs, err := w.read(ctx, m.Journal, at)
+		if err != nil {
+			return err
+		}
+		w.keep(m.Journal, recs)
+	}
+	return nil
 }
 
 // trimmedJournals returns the numbers of the journals whose records were removed.

@@ -207,7 +207,7 @@ func (w *rebuildWork) shard(ctx context.Context, s wholeStore, shard projections
 		case v.Dropped[v.Before]:
 			return fmt.Errorf("shard %d: version %d is dropped, so nothing leads back to it: make another, without --back", shard, v.Before)
 		}
-		r.Version, r.Behind = v.Before, v.Since-1
+		r.Version, r.Behind = v.Before, v.Whole()
 	}
 	done := w.tellOf(&r.Replay, tell)
 	n, err := r.Run(ctx)
