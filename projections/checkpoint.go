@@ -172,6 +172,10 @@ func (s Stored) Decode() (Item, error) {
 	return i, nil
 }
 
+// checkpointOf returns the checkpoint of a stored item without a look at the rest: of one that
+// is damaged anything.
+func checkpointOf(data []byte) CheckpointNumber { return CheckpointNumber(fields.PeekUint(data, 2)) }
+
 func itemPlace(u events.User, last events.Seq) []byte {
 	return binary.BigEndian.AppendUint64(append([]byte("t"), u...), uint64(last))
 }

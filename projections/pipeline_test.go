@@ -92,7 +92,7 @@ func TestRebuildSwitchesWhileTheProjectorNeverRests(t *testing.T) {
 			s := &slow{view: m.by(always), each: each + 1}              // of what is due at a time nobody knows the order
 			r := &Rebuild{Replay: Replay{Store: s, Meta: Meta{Shards: 1}, Version: 1}}
 			if phase%2 == 1 {
-				r.Rate, r.PutBytes = 1000, 1 // more than the projector's, with a pause behind each put
+				r.Rate = 1000 // more than the projector's
 			}
 			n, err := r.Run(ctx)
 			left := 3000 - int(p.shards[0].committed.at[1])

@@ -50,7 +50,7 @@ func TestTrimmedTimelinesBeginLaterAndGoOn(t *testing.T) {
 				v := b.versions(shard)
 				rebuild := b.to(s, shard, v.Next, 0)
 				if v.Since > 0 && r.IntN(2) == 0 { // go back
-					rebuild = b.to(s, shard, v.Before, v.Since-1)
+					rebuild = b.to(s, shard, v.Before, v.Whole())
 				}
 				for {
 					_, err := rebuild.Run(t.Context())

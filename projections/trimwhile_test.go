@@ -58,7 +58,7 @@ func TestRebuildGoesOnWhileTimelinesAndJournalsAreTrimmed(t *testing.T) {
 		for into := range Version(2) {
 			into := 1 - into // there, and back
 			for {
-				rebuild := b.to(s, shard, into, n-1)
+				rebuild := b.to(s, shard, into, max(n, 2)-2)
 				rebuild.maxTails, rebuild.PutBytes, rebuild.KeepEvery = 1+r.IntN(8), 1+r.IntN(1000), 1
 				at, err := rebuild.Run(t.Context())
 				if err == nil {

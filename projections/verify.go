@@ -8,23 +8,24 @@ import (
 	"hash/maphash"
 	"maps"
 	"slices"
+	"sync"
 
 	"timberline/events"
 )
 
 // A Verification holds a store against itself: its files, if it is a Scrubber, the log, the
-// checkpoints, and the timelines that follow from both. It works beside projectors: what they write meanwhile is left to
-// the next one.
+// checkpoints, and the timelines that follow from both. It works beside projectors: what they
+// write meanwhile is left to the next one.
 type Verification struct {
 	Store Whole
 	Meta  Meta
 	// Repair says that what is missing or different in timelines is written again. Only
 	// what follows from the log is; an item that follows from nothing stays.
 	Repair bool
-	// Found is called with each difference.
+	// Found is called with each difference, and Told now and then with how far the
+	// verification is (nil: nobody is): never two at a time.
 	Found func(Finding)
-	// Told is called now and then with how far the verification is; nil: nobody is.
-	Told func(VerifyProgress)
+	Told  func(VerifyProgress)
 }
 
 // A Finding is a difference between what stands in a store and what should.
@@ -54,14 +55,8 @@ type VerifyProgress struct {
 // going on: what does not read is a finding.
 func (v *Verification) Run(ctx context.Context) (VerifyProgress, error) {
 	r := verifier{Verification: v, seed: maphash.MakeSeed()}
-	if err := r.files(ctx); err != nil {
-		return r.progress, fmt.Errorf("verify the files: %w", err)
-	}
-	if err := r.log(ctx); err != nil {
-		return r.progress, fmt.Errorf("verify the log: %w", err)
-	}
-	if err := r.timelines(ctx); err != nil {
-		return r.progress, fmt.Errorf("verify the timelines: %w", err)
+	if err := r.all(ctx); err != nil {
+		return r.progress, fmt.Errorf("verify: %w", err)
 	}
 	return r.progress, nil
 }
@@ -69,11 +64,15 @@ func (v *Verification) Run(ctx context.Context) (VerifyProgress, error) {
 // A verifier is the state of a Verification that runs.
 type verifier struct {
 	*Verification
-	seed     maphash.Seed
+	seed maphash.Seed
+
+	mu       sync.Mutex
 	progress VerifyProgress
 }
 
 func (r *verifier) found(f Finding) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	r.progress.Found++
 	r.Found(f)
 }
@@ -87,8 +86,11 @@ func (r *verifier) unreadable(where, expected string, err error) error {
 	return nil
 }
 
-func (r *verifier) tell() {
-	if r.Told != nil {
+// tell counts something, and tells of it.
+func (r *verifier) tell(count func(*VerifyProgress)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if count(&r.progress); r.Told != nil {
 		r.Told(r.progress)
 	}
 }
@@ -97,15 +99,15 @@ func (r *verifier) tell() {
 const nothing = "nothing"
 
 // files has the engine read its files.
-func (r *verifier) files(ctx context.Context) (err error) {
+func (r *verifier) files(ctx context.Context) error {
 	s, ok := r.Store.(Scrubber)
 	if !ok {
 		return nil
 	}
-	r.progress.Files, err = s.Scrub(ctx, func(file string, err error) {
+	n, err := s.Scrub(ctx, func(file string, err error) {
 		r.found(Finding{Where: "file " + file, Expected: "what was written", Found: err.Error()})
 	})
-	r.tell()
+	r.tell(func(p *VerifyProgress) { p.Files = n })
 	return err
 }
 
@@ -124,7 +126,7 @@ func (r *verifier) log(ctx context.Context) error {
 	}
 	for _, row := range rows {
 		if row.Trimmed {
-			r.progress.TrimmedJournals++
+			r.tell(func(p *VerifyProgress) { p.TrimmedJournals++ })
 			delete(ends, row.Number) // if something of it is left it counts for nothing
 		}
 	}
@@ -143,10 +145,7 @@ func (r *verifier) log(ctx context.Context) error {
 func (r *verifier) journal(ctx context.Context, j events.Journal, end events.Offset) error {
 	var newest events.ID
 	size := verifyBytes
-	for at := events.Offset(1); at <= end; r.tell() {
-		if err := ctx.Err(); err != nil { // not every engine looks
-			return err
-		}
+	for at := events.Offset(1); at <= end && ctx.Err() == nil; {
 		where := func() string { return fmt.Sprintf("journal %s, record %d", j, at) }
 		recs, err := r.Store.ReadLog(ctx, j, at, size, events.Strong)
 		switch {
@@ -162,12 +161,13 @@ func (r *verifier) journal(ctx context.Context, j events.Journal, end events.Off
 				return err
 			}
 			if trimmed[number] {
-				r.progress.TrimmedJournals++
+				r.tell(func(p *VerifyProgress) { p.TrimmedJournals++ })
 				return nil
 			}
 			r.found(Finding{Where: where(), Expected: fmt.Sprintf("a record, as there is one at %d", end), Found: nothing})
 			return nil
 		}
+		count := 0
 		for _, rec := range recs {
 			raws, err := rec.Events(j, at)
 			if err != nil {
@@ -188,12 +188,12 @@ func (r *verifier) journal(ctx context.Context, j events.Journal, end events.Off
 				}
 				newest = e.ID
 			}
-			r.progress.Records++
-			r.progress.Events += uint64(len(raws))
+			count += len(raws)
 			at++
 		}
+		r.tell(func(p *VerifyProgress) { p.Records, p.Events = p.Records+uint64(len(recs)), p.Events+uint64(count) })
 	}
-	return nil
+	return ctx.Err()
 }
 
 // An account is what a timeline should come to: so many items, and the hash of all of
@@ -215,70 +215,101 @@ func (a *account) add(seed maphash.Seed, i *Stored) {
 
 // A scope is what a shard's timelines are held against: its checkpoints up to one.
 type scope struct {
-	shard    Shard
-	last     CheckpointNumber
-	version  Version
-	accounts map[events.User]account
-	begins   map[events.User]events.Seq // of timelines that were trimmed
+	shard   Shard
+	last    CheckpointNumber
+	version Version
+	due     map[events.User]account    // of what should stand
+	begins  map[events.User]events.Seq // of timelines that were trimmed
+	stands  map[events.User]account    // of what does
 }
 
-// timelines replays each shard's checkpoints and holds what should follow from them
-// against what stands there: at first only the hash of each timeline, as keeping both
-// would take the memory of all of them; then item by item, where the hashes differ.
-func (r *verifier) timelines(ctx context.Context) error {
-	scopes := make([]*scope, 0, r.Meta.Shards)
+// all replays each shard's checkpoints and holds what should follow from them against what
+// stands there: at first only the hash of each timeline, as keeping both would take the memory
+// of all of them; then item by item, where the hashes differ. While it replays, all that
+// stands there is read.
+func (r *verifier) all(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	scopes := make(map[Shard]*scope)
 	for s := range Shard(r.Meta.Shards) {
-		sc, err := r.account(ctx, s)
+		sc, err := r.scope(ctx, s)
 		if err != nil {
 			return err
 		}
 		if sc != nil {
-			scopes = append(scopes, sc)
+			scopes[s] = sc
 		}
 	}
-	differ, err := r.scan(ctx, scopes)
-	if err != nil {
-		return err
-	}
-	for _, sc := range scopes {
-		r.progress.TrimmedTimelines += uint64(len(sc.begins))
-		if users := differ[sc.shard]; len(users) > 0 {
-			if err := r.compare(ctx, sc, users); err != nil {
+	read := meanwhile(func() error {
+		for _, do := range []func(context.Context) error{r.files, r.log} {
+			if err := do(ctx); err != nil {
 				return err
 			}
 		}
+		return r.scan(ctx, scopes)
+	})
+	err := r.account(ctx, scopes)
+	if err != nil {
+		cancel()
 	}
-	return nil
+	if other := read(); err == nil {
+		err = other
+	}
+	for s := Shard(0); s < Shard(r.Meta.Shards) && err == nil; s++ {
+		if sc := scopes[s]; sc != nil {
+			err = r.settle(ctx, sc)
+		}
+	}
+	return err
 }
 
-// account goes through a shard's checkpoints (whole, without a gap, none behind another)
-// and replays them. It returns nil if that cannot be done, after telling why.
-func (r *verifier) account(ctx context.Context, s Shard) (*scope, error) {
-	end, _, err := r.Store.LastCheckpoint(ctx, s, events.Strong)
+// scope returns what a shard is held against. It returns nil if its last checkpoint cannot
+// be read, after telling why.
+func (r *verifier) scope(ctx context.Context, s Shard) (*scope, error) {
+	sc := &scope{shard: s, due: make(map[events.User]account), begins: make(map[events.User]events.Seq), stands: make(map[events.User]account)}
+	n, last, err := lastCheckpoint(ctx, r.Store, s)
 	if err != nil {
 		return nil, r.unreadable(fmt.Sprintf("shard %d, last checkpoint", s), "one that can be read", err)
 	}
-	sc := &scope{shard: s, last: end, accounts: make(map[events.User]account), begins: make(map[events.User]events.Seq)}
-	at, read := CheckpointNumber(0), make(map[uint64]events.Offset)
-	err = r.replay(ctx, sc, func(w *walk, _ *cover) bool {
-		r.checkpoint(s, w.n, w.cp, read)
-		at, sc.version = w.n, w.cp.Version
-		return true
-	}, func(item Stored) error {
-		a := sc.accounts[item.User]
-		a.add(r.seed, &item)
-		sc.accounts[item.User] = a
-		return nil
-	})
-	next := fmt.Sprintf("shard %d, checkpoint %d", s, at+1)
-	if err != nil {
-		return nil, r.unreadable(next, "one that can be read, and what it covers in the log", err)
-	}
-	if at < end {
-		r.found(Finding{Where: next, Expected: fmt.Sprintf("a checkpoint, as there is one at %d", end), Found: nothing})
-		return nil, nil
+	if sc.last = n; n > 0 {
+		sc.version = last.Version
 	}
 	return sc, nil
+}
+
+// account goes through the checkpoints of the shards (whole, without a gap, none behind
+// another) and replays them. Of those with which that cannot be done nothing is due, after
+// it was told why.
+func (r *verifier) account(ctx context.Context, scopes map[Shard]*scope) error {
+	for s := range Shard(r.Meta.Shards) {
+		sc := scopes[s]
+		if sc == nil {
+			continue
+		}
+		at, covered := CheckpointNumber(0), make(map[uint64]events.Offset)
+		err := r.replay(ctx, sc, func(w *walk, _ *cover) bool {
+			r.checkpoint(s, w.n, w.cp, covered)
+			at = w.n
+			return true
+		}, func(item Stored) error {
+			a := sc.due[item.User]
+			a.add(r.seed, &item)
+			sc.due[item.User] = a
+			return nil
+		})
+		next := fmt.Sprintf("shard %d, checkpoint %d", s, at+1)
+		switch {
+		case err != nil:
+			if err := r.unreadable(next, "one that can be read, and what it covers in the log", err); err != nil {
+				return err
+			}
+			sc.due = nil
+		case at < sc.last:
+			r.found(Finding{Where: next, Expected: fmt.Sprintf("a checkpoint, as there is one at %d", sc.last), Found: nothing})
+			sc.due = nil
+		}
+	}
+	return nil
 }
 
 // checkpoint holds a checkpoint against those before it, which have read the journals so
@@ -311,8 +342,7 @@ func (r *verifier) replay(ctx context.Context, sc *scope, wanted func(*walk, *co
 		if err := r.begin(ctx, sc, c.order, tails, old); err != nil {
 			return err
 		}
-		r.progress.Replayed += uint64(len(c.events))
-		r.tell()
+		r.tell(func(p *VerifyProgress) { p.Replayed += uint64(len(c.events)) })
 		pick := wanted(&w, c)
 		for _, g := range c.gifts(n, tails) {
 			if tails[g.user].checkpoint >= n {
@@ -355,73 +385,110 @@ func (r *verifier) begin(ctx context.Context, sc *scope, users []events.User, ta
 	for i, u := range users {
 		if tails[u] = marks[i].behind(old[u]); tails[u] != old[u] {
 			sc.begins[u] = marks[i].first
-			delete(sc.accounts, u)
+			delete(sc.due, u)
 		}
 	}
 	return nil
 }
 
-// scan holds what stands in the timelines against the accounts, and returns the users of
-// each shard whose timelines differ.
-func (r *verifier) scan(ctx context.Context, scopes []*scope) (map[Shard]map[events.User]bool, error) {
-	differ := make(map[Shard]map[events.User]bool)
-	byShard, versions := make(map[Shard]*scope), make(map[Version]bool)
+// scan goes through what stands in the timelines, but for what follows from later
+// checkpoints.
+func (r *verifier) scan(ctx context.Context, scopes map[Shard]*scope) error {
+	versions := make(map[Version]bool)
 	for _, sc := range scopes {
-		byShard[sc.shard], versions[sc.version] = sc, true
-		differ[sc.shard] = make(map[events.User]bool)
+		versions[sc.version] = true
 	}
-	for v := range versions {
-		var a account // of what stands in the timeline of at
+	for _, v := range slices.Sorted(maps.Keys(versions)) {
+		count := uint64(0)
+		var a account // of the timeline of at, which is in sc
 		var at events.User
 		var sc *scope
-		end := func() {
-			if sc == nil {
-				return
+		next := func(u events.User) {
+			if a.items > 0 {
+				sc.stands[at] = a
 			}
-			if sc.accounts[at] != a {
-				differ[sc.shard][at] = true
+			if a, at, sc = (account{}), u, scopes[ShardOf(u.Slot(), r.Meta.Shards)]; sc != nil && sc.version != v {
+				sc = nil
 			}
-			delete(sc.accounts, at)
+			if count >= 10_000 || u == "" {
+				r.tell(func(p *VerifyProgress) { p.Items += count })
+				count = 0
+			}
 		}
 		err := r.Store.ScanItems(ctx, v, func(i Stored) error {
-			if err := ctx.Err(); err != nil { // likewise
-				return err
-			}
 			if i.User != at {
-				end()
-				a, at, sc = account{}, i.User, byShard[ShardOf(i.User.Slot(), r.Meta.Shards)]
-				if sc != nil && sc.version != v {
-					sc = nil
-				}
+				next(i.User)
 			}
-			if sc == nil || i.Last < sc.begins[at] {
+			if sc == nil {
 				return nil
 			}
-			r.progress.Items++
-			if r.progress.Items%10_000 == 0 {
-				r.tell()
+			if count++; checkpointOf(i.Data) <= sc.last {
+				a.add(r.seed, &i)
 			}
-			if a.items == sc.accounts[at].items { // it follows from a later checkpoint, or from none
-				if item, err := i.Decode(); err == nil && item.Checkpoint > sc.last {
-					return nil
-				}
-			}
-			a.add(r.seed, &i)
-			return nil
+			return ctx.Err()
 		})
-		end()
+		next("")
 		if err != nil {
 			if err := r.unreadable("the timelines", "items that can be read", err); err != nil {
-				return nil, err
+				return err
 			}
 		}
 	}
-	for _, sc := range scopes {
-		for u := range sc.accounts { // no item was there
-			differ[sc.shard][u] = true
+	return nil
+}
+
+// settle holds what stands in a shard's timelines against what should.
+func (r *verifier) settle(ctx context.Context, sc *scope) error {
+	if sc.due == nil {
+		return nil
+	}
+	r.tell(func(p *VerifyProgress) { p.TrimmedTimelines += uint64(len(sc.begins)) })
+	for _, u := range slices.Sorted(maps.Keys(sc.begins)) {
+		if sc.stands[u] == sc.due[u] {
+			continue
+		}
+		if err := r.recount(ctx, sc, u, sc.begins[u]); err != nil {
+			return err
 		}
 	}
-	return differ, nil
+	differ := make(map[events.User]bool)
+	for u, a := range sc.due {
+		if sc.stands[u] != a {
+			differ[u] = true
+		}
+	}
+	for u := range sc.stands {
+		if _, is := sc.due[u]; !is {
+			differ[u] = true
+		}
+	}
+	if len(differ) == 0 {
+		return nil
+	}
+	return r.compare(ctx, sc, differ)
+}
+
+// recount takes out of what stands in a timeline what is left below its beginning.
+func (r *verifier) recount(ctx context.Context, sc *scope, u events.User, first events.Seq) error {
+	var a account
+	for next := first; ; {
+		items, err := r.Store.ReadItems(ctx, Timeline{sc.version, u}, next, verifyBytes, events.Strong)
+		if err != nil {
+			return r.unreadable("timeline of "+Timeline{sc.version, u}.String(), "items that can be read", err)
+		}
+		if len(items) == 0 {
+			break
+		}
+		for i := range items {
+			if next = items[i].Last + 1; checkpointOf(items[i].Data) <= sc.last {
+				a.add(r.seed, &items[i])
+			}
+		}
+	}
+	if sc.stands[u] = a; a.items == 0 {
+		delete(sc.stands, u)
+	}
+	return nil
 }
 
 // compare tells of each item of some users' timelines that is not as it should be, and
@@ -490,7 +557,7 @@ func (r *verifier) item(ctx context.Context, sc *scope, want *Stored) error {
 		f.Repaired = len(got) > 0 && got[0].Last == want.Last && bytes.Equal(got[0].Data, want.Data)
 	}
 	if f.Found == nothing && should.Checkpoint == sc.last {
-		r.progress.Due++
+		r.tell(func(p *VerifyProgress) { p.Due++ })
 		return nil
 	}
 	r.found(f)

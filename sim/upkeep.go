@@ -261,7 +261,7 @@ func (o *operator) version(ctx context.Context, s *whole, r projections.Replay, 
 		return nil // nothing leads back
 	}
 	r.Version = v.Before
-	_, err := (&projections.Rebuild{Replay: r, Behind: v.Since - 1}).Run(ctx)
+	_, err := (&projections.Rebuild{Replay: r, Behind: v.Whole()}).Run(ctx)
 	return err
 }
 

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+
+	"google.golang.org/protobuf/encoding/protowire"
 )
 
 // What is stored begins with the version of its format and a checksum:
@@ -54,6 +56,30 @@ func Unseal(version byte, place, b []byte, m Message) error {
 		return fmt.Errorf("%w: format version %d, this program reads %d", ErrVersion, b[0], version)
 	}
 	return Unmarshal(b[sealHeader:], m)
+}
+
+// PeekUint returns a number field of what Seal made, without a look at the checksum or the
+// rest: 0 if there is none, and anything if b is damaged.
+func PeekUint(b []byte, num int) uint64 {
+	if len(b) < sealHeader {
+		return 0
+	}
+	for rest := b[sealHeader:]; len(rest) > 0; {
+		n, typ, tag := protowire.ConsumeTag(rest)
+		if tag < 0 {
+			return 0
+		}
+		if n == protowire.Number(num) && typ == protowire.VarintType {
+			x, _ := protowire.ConsumeVarint(rest[tag:])
+			return x
+		}
+		size := protowire.ConsumeFieldValue(n, typ, rest[tag:])
+		if size < 0 {
+			return 0
+		}
+		rest = rest[tag+size:]
+	}
+	return 0
 }
 
 func checksum(place, b []byte) uint32 {

@@ -33,6 +33,19 @@ func TestASealIsTheSameWhateverSizeWasExpected(t *testing.T) {
 	}
 }
 
+func TestANumberIsFoundBetweenOtherFields(t *testing.T) {
+	sealed := Seal(3, place, raw("\x0a\x02\x10\x09"+"\x08\x01"+"\x10\xac\x02"+"\x18\x07"))
+	if got := PeekUint(sealed, 2); got != 300 {
+		t.Errorf("field 2 is %d, want 300", got)
+	}
+	if got := PeekUint(sealed, 4); got != 0 {
+		t.Errorf("field 4 is %d, want none", got)
+	}
+	for n := range sealed {
+		PeekUint(sealed[:n], 3) // does not panic
+	}
+}
+
 func TestASealIsVersionChecksumAndMessage(t *testing.T) {
 	// The checksum is CRC-32C of "123456789": the check value of its catalogue.
 	sealed := Seal('4', []byte("123"), raw("56789"))
