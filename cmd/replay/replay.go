@@ -3,8 +3,10 @@ package replay
 import (
 	"context"
 	"crypto/rand"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	mathrand "math/rand/v2"
 	"os"
@@ -43,7 +45,7 @@ type Report struct {
 	ProjectSeconds float64 `json:"project_seconds"` // by a projector
 	RebuildSeconds float64 `json:"rebuild_seconds"`
 	VerifySeconds  float64 `json:"verify_seconds"`
-	BulkSeconds    float64 `json:"bulk_seconds"` // Pebble alone, the same items in the same order
+	BulkSeconds    float64 `json:"bulk_seconds"` // Pebble alone: the same batches, made before
 
 	// Ratio is BulkSeconds by RebuildSeconds.
 	Ratio   float64 `json:"ratio"`
@@ -221,32 +223,53 @@ func (r *run) verify(ctx context.Context) error {
 	return errors.Join(err, first)
 }
 
-// bulk writes the items into another Pebble, in the order in which the rebuild did, and
-// measures what that alone takes.
-func (r *run) bulk(ctx context.Context) error {
+// bulk writes the items into another Pebble, in the batches in which the rebuild did, and
+// measures what that alone takes. The batches are made before, and wait in a file.
+func (r *run) bulk(ctx context.Context) (err error) {
 	db, err := raw.Open(filepath.Join(r.cfg.Folder, "bulk"), &raw.Options{MemTableSize: 64 << 20, MemTableStopWritesThreshold: 4, Logger: silent{}})
 	if err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	file, err := os.Create(filepath.Join(r.cfg.Folder, "batches"))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, file.Close()) }()
 	replay := r.replay(2)
-	replay.Store = &bulk{Store: r.store, db: db, report: r.report}
-	err = replay.Run(ctx)
+	replay.Store = &batches{r.store, db, file, r.report}
+	if err := replay.Run(ctx); err != nil {
+		return err
+	}
+	if err := file.Sync(); err != nil {
+		return err
+	}
+	if _, err := file.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
 	began := time.Now()
-	err = errors.Join(err, db.LogData(nil, raw.Sync))
-	r.report.BulkSeconds += time.Since(began).Seconds()
-	return errors.Join(err, db.Close())
+	for err == nil {
+		err = commitNext(db, file)
+	}
+	if err != io.EOF {
+		return err
+	}
+	err = db.LogData(nil, raw.Sync)
+	r.report.BulkSeconds = time.Since(began).Seconds()
+	return err
 }
 
-// A bulk is the items of a replay as Pebble alone takes them.
-type bulk struct {
+// A batches is a store that puts items nowhere but into a file, as batches of Pebble, each
+// behind its length.
+type batches struct {
 	projections.Store
 	db     *raw.DB
+	file   *os.File
 	report *Report
 }
 
 // PutItems implements projections.Items.
-func (b *bulk) PutItems(_ context.Context, items []projections.Stored) error {
-	began := time.Now()
+func (b *batches) PutItems(_ context.Context, items []projections.Stored) error {
 	batch := b.db.NewBatch()
 	for i := range items {
 		key := strconv.AppendUint(append([]byte(items[i].User), 0), uint64(items[i].Last), 36)
@@ -255,9 +278,29 @@ func (b *bulk) PutItems(_ context.Context, items []projections.Stored) error {
 		}
 		b.report.Bytes += uint64(len(items[i].Data))
 	}
-	err := batch.Commit(raw.NoSync)
-	b.report.BulkSeconds += time.Since(began).Seconds()
-	return err
+	data := batch.Repr()
+	if _, err := b.file.Write(binary.BigEndian.AppendUint32(nil, uint32(len(data)))); err != nil {
+		return err
+	}
+	_, err := b.file.Write(data)
+	return errors.Join(err, batch.Close())
+}
+
+// commitNext commits the next batch of a file; the error is io.EOF if there is none.
+func commitNext(db *raw.DB, file io.Reader) error {
+	var size [4]byte
+	if _, err := io.ReadFull(file, size[:]); err != nil {
+		return err
+	}
+	data := make([]byte, binary.BigEndian.Uint32(size[:]))
+	if _, err := io.ReadFull(file, data); err != nil {
+		return err
+	}
+	batch := db.NewBatch()
+	if err := batch.SetRepr(data); err != nil {
+		return err
+	}
+	return batch.Commit(raw.NoSync)
 }
 
 // silent is a logger of Pebble's.
