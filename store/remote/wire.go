@@ -56,6 +56,7 @@ type failure struct {
 // causes are those on which callers act, by their numbers on the wire.
 var causes = []error{
 	events.ErrNotFound, events.ErrConflict, events.ErrCorrupt, events.ErrFormat, events.ErrFatal, events.ErrBusy, events.ErrInvalid, events.ErrTooLarge,
+	projections.ErrRow,
 }
 
 // failureOf returns nil for nil.
