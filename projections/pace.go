@@ -2,6 +2,7 @@ package projections
 
 import (
 	"context"
+	"runtime"
 	"time"
 )
 
@@ -15,7 +16,7 @@ type pace struct {
 func newPace(rate float64) *pace { return &pace{rate: rate, began: time.Now()} }
 
 // leastPause is the shortest time that a pace waits: less is made up for later.
-const leastPause = 10 * time.Millisecond
+const leastPause = time.Millisecond
 
 // did notes that n things are done, and waits until as much time has gone by as the rate
 // gives to all of them.
@@ -26,6 +27,7 @@ func (p *pace) did(ctx context.Context, n int) error {
 	}
 	early := time.Duration(float64(p.done)/p.rate*float64(time.Second)) - time.Since(p.began)
 	if early < leastPause {
+		runtime.Gosched() // whoever else is due comes first
 		return ctx.Err()
 	}
 	wait := time.NewTimer(early)

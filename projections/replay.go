@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"time"
 
 	"timberline/events"
@@ -54,6 +55,10 @@ const (
 	pacedBytes = 16 << 10
 )
 
+// pacedStages are what an event goes through: it is read, it is looked up to whom it goes, and
+// what it gives is put. Each has its part of the time, so that nothing is done in a burst.
+const pacedStages = 3
+
 // keepEvery is how often it is stored how far a rebuild is.
 const keepEvery = time.Second
 
@@ -78,10 +83,11 @@ func (r *Replay) begin(ctx context.Context, behind CheckpointNumber) (*filler, e
 	f := &filler{
 		Replay: r, maxTails: cmp.Or(r.maxTails, maxTails), putBytes: cmp.Or(r.PutBytes, putBytes),
 		walk:     walk{store: r.Store, shard: r.Shard, mine: usersOf(r.Shard, r.Meta.Shards)},
-		progress: ReplayProgress{Checkpoint: behind, Last: last}, tails: make(map[events.User]tail), empty: r.Empty, pace: newPace(r.Rate), kept: time.Now(),
+		progress: ReplayProgress{Checkpoint: behind, Last: last}, tails: make(map[events.User]tail), empty: r.Empty, pace: newPace(pacedStages * r.Rate), kept: time.Now(),
 	}
 	if r.Rate > 0 {
 		f.putBytes = min(f.putBytes, pacedBytes)
+		f.walk.took = f.pace.did
 	}
 	if r.User != "" {
 		f.empty, f.walk.mine = true, func(u events.User) bool { return u == r.User }
@@ -106,7 +112,7 @@ type filler struct {
 	keep func(context.Context, CheckpointNumber) error
 	kept time.Time
 
-	pace  *pace                // of events
+	pace  *pace                // of events, each of which counts in each stage
 	tails map[events.User]tail // as of the walk, or later where they are put already
 	old   map[events.User]tail // likewise, but timelines may have been trimmed since
 	empty bool                 // whoever is in neither has no items
@@ -117,6 +123,7 @@ type filler struct {
 	onWay    ReplayProgress // or on its way
 	put      func() error   // waits for what is on its way; nil: nothing is
 	events   uint64         // gone through
+	paused   uint64         // likewise, as of the last pause
 	pending  []Stored
 	bytes    int // of pending
 }
@@ -218,14 +225,26 @@ func (f *filler) timeline(u events.User) Timeline { return Timeline{f.Version, u
 // know makes sure that the ends of all timelines concerned are in tails.
 func (f *filler) know(ctx context.Context, c *cover) error {
 	unknown := without(c.order, f.tails)
-	ends, err := ofEach(ctx, unknown, f.tailOf)
-	if err != nil {
-		return err
+	least := len(unknown)
+	if f.Rate > 0 {
+		least = usersAtOnce
 	}
-	for i, u := range unknown {
-		f.tails[u] = ends[i]
+	left := len(c.events)
+	for some := range slices.Chunk(unknown, max(least, 1)) {
+		ends, err := ofEach(ctx, some, f.tailOf)
+		if err != nil {
+			return err
+		}
+		for i, u := range some {
+			f.tails[u] = ends[i]
+		}
+		n := len(c.events) * len(some) / len(unknown)
+		left -= n
+		if err := f.pace.did(ctx, n); err != nil {
+			return err
+		}
 	}
-	return nil
+	return f.pace.did(ctx, left)
 }
 
 // tailOf returns the end of what a user has of a timeline. Where there is nothing, or less
@@ -290,5 +309,7 @@ func (f *filler) settle() error {
 
 // pause waits until as much time has gone by as the rate gives to what was gone through.
 func (f *filler) pause(ctx context.Context) error {
-	return f.pace.did(ctx, int(f.events-f.pace.done))
+	n := f.events - f.paused
+	f.paused = f.events
+	return f.pace.did(ctx, int(n))
 }

@@ -22,6 +22,9 @@ type walk struct {
 	ahead    map[uint64][]events.Record // of each journal: read, but not covered yet
 	trimmed  map[uint64]bool            // journals without records, as of the last look
 
+	// took is called behind each record with how many events it gave; nil: nobody is.
+	took func(context.Context, int) error
+
 	// only are the journals whose records are gone through, as long as they are true in it;
 	// nil: all.
 	only map[uint64]bool
@@ -109,8 +112,14 @@ func (w *walk) cover(ctx context.Context, n CheckpointNumber, c *cover, m Positi
 				return unread(ctx, w.store, m.Journal, at, n, w.shard)
 			}
 		}
+		before := len(c.events)
 		if err := c.take(record{m.Journal, at, recs[0]}, w.mine); err != nil {
 			return err
+		}
+		if n := len(c.events) - before; w.took != nil && n > 0 {
+			if err := w.took(ctx, n); err != nil {
+				return err
+			}
 		}
 		recs = recs[1:]
 	}
