@@ -17,6 +17,7 @@ import (
 	"time"
 
 	raw "github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/bloom"
 
 	"timberline/bus"
 	"timberline/bus/local"
@@ -97,6 +98,9 @@ func (r *run) all(ctx context.Context) (err error) {
 		{"verify", r.verify, &r.report.VerifySeconds},
 		{"write the same items in bulk", r.bulk, &r.report.BulkSeconds},
 	} {
+		if err := rest(ctx); err != nil {
+			return err
+		}
 		r.cfg.Progress(step.name)
 		began := time.Now()
 		if err := step.do(ctx); err != nil {
@@ -226,7 +230,13 @@ func (r *run) verify(ctx context.Context) error {
 // bulk writes the items into another Pebble, in the batches in which the rebuild did, and
 // measures what that alone takes. The batches are made before, and wait in a file.
 func (r *run) bulk(ctx context.Context) (err error) {
-	db, err := raw.Open(filepath.Join(r.cfg.Folder, "bulk"), &raw.Options{MemTableSize: 64 << 20, MemTableStopWritesThreshold: 4, Logger: silent{}})
+	o := &raw.Options{ // the store's
+		FormatMajorVersion: raw.FormatNewest, MemTableSize: 64 << 20, MemTableStopWritesThreshold: 4, CacheSize: 128 << 20, Logger: silent{},
+	}
+	for i := range o.Levels {
+		o.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
+	}
+	db, err := raw.Open(filepath.Join(r.cfg.Folder, "bulk"), o)
 	if err != nil {
 		return err
 	}
@@ -310,6 +320,40 @@ func (silent) Infof(string, ...any)  {}
 func (silent) Errorf(string, ...any) {}
 func (silent) Fatalf(format string, args ...any) {
 	panic(fmt.Sprintf(format, args...))
+}
+
+// rest waits until Pebble has compacted what the step before has left to it, which is no
+// part of the next one: until the process takes hardly any processor time, or two minutes.
+func rest(ctx context.Context) error {
+	const look, little, most = 500 * time.Millisecond, 5, 2 * time.Minute
+	last := processorTicks()
+	for end := time.Now().Add(most); time.Now().Before(end); {
+		select {
+		case <-time.After(look):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		now := processorTicks()
+		if now-last <= little {
+			return nil
+		}
+		last = now
+	}
+	return nil
+}
+
+// processorTicks returns how many hundredths of a second of processor time the process has
+// taken, where the system tells.
+func processorTicks() uint64 {
+	stat, _ := os.ReadFile("/proc/self/stat")
+	_, fields, _ := strings.Cut(string(stat), ") ")
+	words := strings.Fields(fields)
+	if len(words) < 13 {
+		return 0
+	}
+	user, _ := strconv.ParseUint(words[11], 10, 64)
+	system, _ := strconv.ParseUint(words[12], 10, 64)
+	return user + system
 }
 
 // residentMiB returns the memory of the process that is in RAM, where the system tells.
