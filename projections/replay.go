@@ -182,7 +182,7 @@ func (f *filler) give(ctx context.Context, n CheckpointNumber, c *cover) error {
 	}
 	gifts, from := c.gifts(n, f.tails), f.events
 	for i, g := range gifts {
-		if f.tails[g.user].checkpoint >= n {
+		if g.before >= n {
 			continue // an interrupted replay has put it (R7)
 		}
 		item := g.item.Encode(f.timeline(g.user))

@@ -33,6 +33,8 @@ type placed struct {
 	raw     []byte
 	journal uint64
 	a, b    events.User // its recipients in this shard; b is empty if there is one only
+
+	atA, atB int // the places of the two in the order of a cover
 }
 
 // placeMessages is rules 1: a message stands in the timelines of the users of its direct
@@ -74,8 +76,9 @@ type tail struct {
 
 // A gift is what one checkpoint gives one user.
 type gift struct {
-	user events.User
-	item Item
+	user   events.User
+	before CheckpointNumber // of the user's last item before
+	item   Item
 }
 
 // A cover is the events that one checkpoint newly covers.
@@ -86,8 +89,9 @@ type cover struct {
 	odd    int  // events that the rules placed nowhere
 	bytes  int
 	gives  int                 // entries
-	users  map[events.User]int // bytes for each user
+	users  map[events.User]int // the place of each in order
 	order  []events.User       // the users as they were met
+	sizes  []int               // bytes for each of them
 	most   int                 // bytes for one user
 }
 
@@ -145,10 +149,11 @@ func (c *cover) addIf(r record, mine func(events.User) bool, fit func(events, gi
 	}
 	c.ended, c.odd = ended, c.odd+odd
 	c.events, c.gives, c.bytes = append(c.events, fresh...), c.gives+gives, c.bytes+bytes
-	for _, p := range fresh {
-		c.count(p.a, len(p.raw))
+	for i := len(c.events) - len(fresh); i < len(c.events); i++ {
+		p := &c.events[i]
+		p.atA = c.count(p.a, len(p.raw))
 		if p.b != "" {
-			c.count(p.b, len(p.raw))
+			p.atB = c.count(p.b, len(p.raw))
 		}
 	}
 	return true, nil
@@ -164,15 +169,20 @@ func (c *cover) fits(events, gives, bytes int) bool {
 		c.bytes+bytes <= maxBytes && c.most+bytes <= maxUserBytes
 }
 
-func (c *cover) count(u events.User, n int) {
+// count counts bytes for a user, and returns the user's place in order.
+func (c *cover) count(u events.User, n int) int {
 	if c.users == nil {
 		c.users = make(map[events.User]int)
 	}
-	if _, met := c.users[u]; !met {
-		c.order = append(c.order, u)
+	at, met := c.users[u]
+	if !met {
+		at = len(c.order)
+		c.users[u] = at
+		c.order, c.sizes = append(c.order, u), append(c.sizes, 0)
 	}
-	c.users[u] += n
-	c.most = max(c.most, c.users[u])
+	c.sizes[at] += n
+	c.most = max(c.most, c.sizes[at])
+	return at
 }
 
 // gifts turns what is covered into one item for each user, given the ends of
@@ -182,17 +192,16 @@ func (c *cover) gifts(n CheckpointNumber, tails map[events.User]tail) []gift {
 	if !slices.IsSortedFunc(c.events, byID) && !planted.Is(planted.BatchUnsorted) {
 		slices.SortFunc(c.events, byID)
 	}
-	gifts := make([]gift, 0, len(c.users))
-	place := make(map[events.User]int, len(c.users))
-	give := func(u events.User, p *placed) {
-		i, known := place[u]
-		if !known {
-			i = len(gifts)
-			place[u] = i
+	gifts := make([]gift, 0, len(c.order))
+	place := make([]int, len(c.order)) // in gifts, counted from 1
+	give := func(at int, p *placed) {
+		if place[at] == 0 {
+			u := c.order[at]
 			t := tails[u]
-			gifts = append(gifts, gift{user: u, item: Item{First: t.last + 1, Checkpoint: n, Newest: t.newest}})
+			gifts = append(gifts, gift{user: u, before: t.checkpoint, item: Item{First: t.last + 1, Checkpoint: n, Newest: t.newest}})
+			place[at] = len(gifts)
 		}
-		item := &gifts[i].item
+		item := &gifts[place[at]-1].item
 		item.Entries = append(item.Entries, Entry{Event: p.raw})
 		if p.id.Compare(item.Newest) > 0 {
 			item.Newest = p.id
@@ -200,9 +209,9 @@ func (c *cover) gifts(n CheckpointNumber, tails map[events.User]tail) []gift {
 	}
 	for i := range c.events {
 		p := &c.events[i]
-		give(p.a, p)
+		give(p.atA, p)
 		if p.b != "" {
-			give(p.b, p)
+			give(p.atB, p)
 		}
 	}
 	return gifts

@@ -345,7 +345,7 @@ func (r *verifier) replay(ctx context.Context, sc *scope, wanted func(*walk, *co
 		r.tell(func(p *VerifyProgress) { p.Replayed += uint64(len(c.events)) })
 		pick := wanted(&w, c)
 		for _, g := range c.gifts(n, tails) {
-			if tails[g.user].checkpoint >= n {
+			if g.before >= n {
 				continue // it was trimmed
 			}
 			tails[g.user] = tailOf(&g.item)

@@ -130,7 +130,11 @@ func (w *walk) cover(ctx context.Context, n CheckpointNumber, c *cover, m Positi
 // read reads on in a journal. What a checkpoint covers is as durable as the checkpoint
 // (R8), so that need not be waited for: it would be for what a rebuild has on its way.
 func (w *walk) read(ctx context.Context, journal uint64, at events.Offset) ([]events.Record, error) {
-	return w.store.ReadLog(ctx, events.JournalNumbered(journal), at, aheadBytes, events.Latest)
+	size := aheadBytes
+	if w.took != nil {
+		size = pacedBytes
+	}
+	return w.store.ReadLog(ctx, events.JournalNumbered(journal), at, size, events.Latest)
 }
 
 // keep keeps the records of a journal that are not covered yet.

@@ -44,7 +44,10 @@ func versionPrefix(v projections.Version) []byte {
 }
 
 func timelinePrefix(t projections.Timeline) []byte {
-	key := make([]byte, 0, 6+len(t.User)+8)
+	return appendTimelinePrefix(make([]byte, 0, 6+len(t.User)+8), t)
+}
+
+func appendTimelinePrefix(key []byte, t projections.Timeline) []byte {
 	key = append(key, versionPrefix(t.Version)...)
 	key = append(key, t.User...)
 	return append(key, 0)
@@ -52,6 +55,10 @@ func timelinePrefix(t projections.Timeline) []byte {
 
 func itemKey(t projections.Timeline, last events.Seq) []byte {
 	return binary.BigEndian.AppendUint64(timelinePrefix(t), uint64(last))
+}
+
+func appendItemKey(key []byte, t projections.Timeline, last events.Seq) []byte {
+	return binary.BigEndian.AppendUint64(appendTimelinePrefix(key, t), uint64(last))
 }
 
 // itemOf returns the timeline and the seq that an item's key names.

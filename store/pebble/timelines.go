@@ -76,17 +76,22 @@ func (s *Store) Commit(ctx context.Context, shard projections.Shard, n projectio
 // items returns a batch that writes items, in about the order of their keys: so each finds
 // its place near that of the one before, which for a large batch halves what it takes.
 func (s *Store) items(items []projections.Stored) (*pebble.Batch, error) {
-	items = slices.Clone(items)
-	slices.SortFunc(items, func(x, y projections.Stored) int {
-		return cmp.Or(strings.Compare(string(x.User), string(y.User)), cmp.Compare(x.Last, y.Last))
-	})
-	size := 256
+	sorted, size := make([]*projections.Stored, len(items)), 256
 	for i := range items {
+		sorted[i] = &items[i]
 		size += len(items[i].User) + len(items[i].Data) + 32
 	}
+	slices.SortFunc(sorted, func(x, y *projections.Stored) int {
+		if x.User != y.User {
+			return strings.Compare(string(x.User), string(y.User))
+		}
+		return cmp.Compare(x.Last, y.Last)
+	})
 	b := s.db.NewBatchWithSize(size)
-	for i := range items {
-		if err := b.Set(itemKey(items[i].Timeline, items[i].Last), items[i].Data, nil); err != nil {
+	var key []byte
+	for _, i := range sorted {
+		key = appendItemKey(key[:0], i.Timeline, i.Last)
+		if err := b.Set(key, i.Data, nil); err != nil { // which copies both
 			return nil, errors.Join(err, b.Close())
 		}
 	}
