@@ -30,6 +30,14 @@
 // takes all nodes for dead that run, and ends their journals; or the store answers nobody
 // for a while.
 //
+// In most seeds somebody works on the whole store while it is in use: has timelines rebuilt
+// and switched, back and forth, and versions dropped, also those that are being filled;
+// trims timelines and journals; verifies; follows with a projection of one's own; makes
+// backups. Who does it is killed and begins again. In some the disk is lost, and an older
+// state of it takes its place, or a backup, and is restored, with interruptions: the store
+// has another id then, and devices begin from the start. What was trimmed stands in an
+// archive, so that it is known what devices may skip, and what no rebuild needs any more.
+//
 // In half of the seeds devices write to a user to whom nobody may write: they must hear
 // of each refusal, also when its ack is lost, and in no other way.
 //
@@ -57,7 +65,7 @@
 //	3 once                doubled
 //	4 timelines grow      gap, changed
 //	5 order               out_of_order (of a session), acausal (answers), ahead (clocks), changed (the same for all)
-//	6 rebuild is exact    inexact: at each clean end log and checkpoints are replayed
+//	6 rebuild is exact    inexact: at each clean end log, archive and checkpoints are replayed, and held against the version that is read
 //	7 push is optional    some seeds lose all hints or pushes; every device must have its whole timeline within catchUpWithin
 //	8 strangers           strangers: what the witness sees
 //	9 overload            unbounded: what nodes tell of themselves; refused; every send must be answered
@@ -83,9 +91,10 @@
 // Direct conversations. Nodes share one Pebble store, whose writes all land in the
 // order of one log. What a stream has not been read of is never trimmed: package relay tests that. A sync may be slow, and fails only when the disk is full. Reads fail
 // only while a node serves. Devices fail to save, and die saving, only where something is
-// to be sent after the save; apps take what they are told at once. No timeline is trimmed, no store is restored, none has a
-// thousand checkpoints of a shard, and no settling has so much to read that its answer is
-// unknown.
+// to be sent after the save; apps take what they are told at once. No shard has a thousand
+// checkpoints, and no settling has so much to read that its answer is unknown: that it is
+// only where a journal was trimmed or lost. Timelines are trimmed by count, not by age.
+// What takes something away (deletes of a trim or a restore) does not land late.
 // Strangers have no token and no keys, and nobody listens at their addresses: they
 // shake no hands. They leave plain sessions alone, which have no defence against
 // them. No source sends so much that the edge limits its rate, because which
