@@ -117,7 +117,7 @@ func longRowsAreRefused(ctx context.Context, s Store, again func() (Store, error
 		row("", "k", 1, "x"), row("s", "", 1, "x"), row(long+"n", "k", 1, "x"), row("s", long+"n", 1, "x"),
 		row("s\x00", "k", 1, "x"), row("s\xff", "k", 1, "x"), row("s", "k\xff", 1, "x"), row("s", "k\x00k", 1, "x"), row("s", "k", 2, large+"x"),
 	} {
-		if err := s.PutRows(ctx, []projections.Row{row("other", "k", 1, "x"), r}); !errors.Is(err, projections.ErrRow) || errors.Is(err, events.ErrFatal) {
+		if err := s.PutRows(ctx, []projections.Row{row("put with", "k", 1, "x"), r}); !errors.Is(err, projections.ErrRow) || errors.Is(err, events.ErrFatal) {
 			return fmt.Errorf("a row of %d bytes, space %.40q, key %.40q: %v, want ErrRow", len(r.Data), r.Space, r.Key, err)
 		}
 	}
@@ -134,7 +134,7 @@ func longRowsAreRefused(ctx context.Context, s Store, again func() (Store, error
 			return err
 		}
 	}
-	if _, err := s.GetRow(ctx, "other", "k"); !errors.Is(err, events.ErrNotFound) {
+	if _, err := s.GetRow(ctx, "put with", "k"); !errors.Is(err, events.ErrNotFound) {
 		return fmt.Errorf("a row that was put with one that is refused: %v, want ErrNotFound", err)
 	}
 	return nil

@@ -262,6 +262,9 @@ func (p patientStore) ReadRows(ctx context.Context, space, from string, size int
 }
 
 func (p patientStore) PutRows(ctx context.Context, rows []projections.Row) error {
+	if projections.ValidateRows(rows) != nil {
+		return p.Store.PutRows(ctx, rows) // refused, all of them
+	}
 	for i := range rows { // of many one always fails
 		if _, err := again(func() (none struct{}, err error) { return none, p.Store.PutRows(ctx, rows[i:i+1]) }); err != nil {
 			return err
