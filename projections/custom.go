@@ -270,7 +270,8 @@ func (t *Table) apply(given []Given) error {
 	return nil
 }
 
-// Get returns a row, nil if there is none. It is the caller's to read only.
+// Get returns a row, nil if there is none. It is the caller's to read only. The error wraps
+// ErrRow if its user is in another shard.
 func (t *Table) Get(k RowKey) ([]byte, error) {
 	v, err := t.get(k)
 	if err != nil || !v.stands {
@@ -285,6 +286,9 @@ func (t *Table) Get(k RowKey) ([]byte, error) {
 func (t *Table) get(k RowKey) (*value, error) {
 	if v, known := t.rows[k]; known {
 		return v, nil
+	}
+	if s := ShardOf(k.User.Slot(), t.f.Meta.Shards); s != t.f.Shard { // whose checkpoints have numbers of their own
+		return nil, fmt.Errorf("%w: row %.40q of %s, who is in shard %d: shard %d has rows of its own users only, those that Given names", ErrRow, k.Name, k.User, s, t.f.Shard)
 	}
 	v, err := t.read(k)
 	if err != nil {
@@ -324,7 +328,8 @@ func (t *Table) read(k RowKey) (*value, error) {
 const MaxValue = 120 << 10
 
 // Set makes a row another; nil takes it away. The bytes are the table's from then on. The
-// error wraps ErrRow if the row cannot be kept, by its name or its length.
+// error wraps ErrRow if the row cannot be kept, by its name or its length, or as its user is
+// in another shard.
 func (t *Table) Set(k RowKey, is []byte) error {
 	row := Row{Space: t.f.Projection.space(k.User), Key: k.Name}
 	if err := row.Validate(); err != nil {

@@ -436,3 +436,47 @@ func TestDamagedRowIsNamed(t *testing.T) {
 		}
 	}
 }
+
+// A row of somebody whom Given does not name may be another shard's, whose checkpoints have
+// other numbers: it would be written by neither, or waited for without end.
+func TestRowOfAUserOfAnotherShardIsRefused(t *testing.T) {
+	bySender := &Projection{Name: "by-sender", Version: 1, Apply: func(given []Given, t *Table) error {
+		for _, g := range given {
+			k := RowKey{g.Event.Sender, "sent"}
+			is, err := t.Get(k)
+			if err == nil {
+				err = t.Set(k, append(slices.Clone(is), 'x'))
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	}}
+	refused := 0
+	for seed := range uint64(20) {
+		b := newBustle(t, seed)
+		for range 300 {
+			b.act()
+		}
+		b.settle("before")
+		for s := range Shard(b.shards) {
+			steps := 0
+			v := b.m.by(func(string) (bool, error) {
+				if steps++; steps > 100_000 {
+					return false, errors.New("it never ends")
+				}
+				return true, nil
+			})
+			_, err := b.follower(v, bySender, s).Run(t.Context())
+			if errors.Is(err, ErrRow) {
+				refused++
+			} else if err != nil || b.shards > 1 && len(b.m.checkpoints[s]) > 20 {
+				t.Errorf("seed %d, shard %d of %d: %v, want it to be refused", seed, s, b.shards, err)
+			}
+		}
+	}
+	if refused == 0 {
+		t.Error("no store has two shards: that proves little")
+	}
+}
