@@ -8,6 +8,9 @@
 //
 //	POST /store/METHOD   the arguments, in gob; the result likewise, or an error with its causes
 //
+// Each call names the store that was opened. After a restore the server has another one, in
+// which checkpoints of the same numbers cover something else, so it does nothing for that call.
+//
 // # Concurrency
 //
 // A [Store] is safe for concurrent use.

@@ -22,39 +22,52 @@ func Handler(s Offered) http.Handler { return handler(s, projections.OfProjectio
 // handler offers the rows of the spaces that are open.
 func handler(s Offered, open func(space string) bool) http.Handler {
 	mux := http.NewServeMux()
-	offer(mux, "Meta", func(context.Context, none) (projections.Meta, error) { return s.Meta(), nil })
-	offer(mux, "ReadLog", func(ctx context.Context, q readLog) ([]events.Record, error) {
+	offer(mux, s, "Meta", func(context.Context, none) (projections.Meta, error) { return s.Meta(), nil })
+	offer(mux, s, "ReadLog", func(ctx context.Context, q readLog) ([]events.Record, error) {
 		return s.ReadLog(ctx, q.Journal, q.From, q.Size, q.Level)
 	})
-	offer(mux, "ListJournals", func(ctx context.Context, q listJournals) ([]events.Row, error) {
+	offer(mux, s, "ListJournals", func(ctx context.Context, q listJournals) ([]events.Row, error) {
 		return s.ListJournals(ctx, q.After, q.Level)
 	})
-	offer(mux, "LastCheckpoint", func(ctx context.Context, q lastCheckpoint) (c checkpoint, err error) {
+	offer(mux, s, "LastCheckpoint", func(ctx context.Context, q lastCheckpoint) (c checkpoint, err error) {
 		c.Number, c.Data, err = s.LastCheckpoint(ctx, q.Shard, q.Level)
 		return c, err
 	})
-	offer(mux, "ReadCheckpoints", func(ctx context.Context, q readCheckpoints) ([][]byte, error) {
+	offer(mux, s, "ReadCheckpoints", func(ctx context.Context, q readCheckpoints) ([][]byte, error) {
 		return s.ReadCheckpoints(ctx, q.Shard, q.From, q.Size)
 	})
 	r := rows{s, open}
-	offer(mux, "GetRow", r.get)
-	offer(mux, "ReadRows", r.read)
-	offer(mux, "PutRows", r.put)
-	offer(mux, "DeleteRows", r.delete)
+	offer(mux, s, "GetRow", r.get)
+	offer(mux, s, "ReadRows", r.read)
+	offer(mux, s, "PutRows", r.put)
+	offer(mux, s, "DeleteRows", r.delete)
 	return mux
 }
 
 // offer answers calls of a method.
-func offer[Q, A any](mux *http.ServeMux, method string, do func(context.Context, Q) (A, error)) {
+func offer[Q, A any](mux *http.ServeMux, s Offered, method string, do func(context.Context, Q) (A, error)) {
 	mux.HandleFunc("POST /store/"+method, func(w http.ResponseWriter, r *http.Request) {
 		var q Q
 		if err := gob.NewDecoder(r.Body).Decode(&q); err != nil {
 			http.Error(w, err.Error(), http.StatusBadRequest)
 			return
 		}
-		result, err := do(r.Context(), q)
+		var result A
+		err := another(s, r.Header.Get(storeHeader))
+		if err == nil {
+			result, err = do(r.Context(), q)
+		}
 		gob.NewEncoder(w).Encode(answer[A]{result, failureOf(err)}) // to one who is gone: nothing is lost
 	})
+}
+
+// another says that a caller has opened another store than s: one that was restored since.
+// What it is about to write follows from checkpoints that are no more.
+func another(s Offered, opened string) error {
+	if is := s.Meta().Store.String(); opened != "" && opened != is {
+		return fmt.Errorf("%w: the server has the store %s, and not %s any more, as after a restore: open it anew", events.ErrFatal, is, opened)
+	}
+	return nil
 }
 
 // rows are those of a store that are offered.

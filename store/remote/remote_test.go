@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -177,6 +178,49 @@ func TestOnlyRowsOfProjectionsAreOffered(t *testing.T) {
 	}
 	if row, err := s.GetRow(ctx, own[1], "k"); err != nil || string(row.Data) != "theirs" {
 		t.Errorf("a row of another version: %+v, %v", row, err)
+	}
+}
+
+// restored is a store that may get another id.
+type restored struct {
+	Offered
+	id atomic.Pointer[events.StoreID]
+}
+
+func (r *restored) Meta() projections.Meta {
+	m := r.Offered.Meta()
+	if id := r.id.Load(); id != nil {
+		m.Store = *id
+	}
+	return m
+}
+
+// What was made of a store is not written to the one that a restore has put in its place.
+func TestStoreThatWasRestoredIsAnother(t *testing.T) {
+	var r *restored
+	p := newPlace(t, func(s Offered) http.Handler {
+		r = &restored{Offered: s}
+		return Handler(r)
+	})
+	s, err := p.open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	ctx := t.Context()
+	row := projections.Row{Space: "p/per-day.1/alice", Key: "k", Checkpoint: 1, Data: []byte("before")}
+	if err := s.PutRows(ctx, []projections.Row{row}); err != nil {
+		t.Fatal(err)
+	}
+	r.id.Store(&events.StoreID{1})
+	row.Checkpoint, row.Data = 2, []byte("of the other")
+	put := s.PutRows(ctx, []projections.Row{row})
+	_, _, last := s.LastCheckpoint(ctx, 0, events.Strong)
+	if !errors.Is(put, events.ErrFatal) || !errors.Is(last, events.ErrFatal) {
+		t.Errorf("put: %v, last checkpoint: %v; want errors that are final", put, last)
+	}
+	if is, err := s.Store.GetRow(ctx, row.Space, row.Key); err != nil || is.Checkpoint != 1 {
+		t.Errorf("%+v, %v; want what was there before", is, err)
 	}
 }
 

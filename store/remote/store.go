@@ -26,7 +26,8 @@ type Store struct {
 var ErrNoServer = errors.New("no server runs here")
 
 // Open connects to a server by the Unix socket at path. The error is ErrNoServer if there is
-// none. While it is open the server may end, and another begin: calls fail meanwhile.
+// none. While it is open the server may end, and another begin: calls fail meanwhile, and for
+// good (events.ErrFatal) if the store was restored since, and so is another.
 func Open(ctx context.Context, path string) (*Store, error) {
 	s := &Store{client: http.Client{Transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -60,6 +61,9 @@ func call[A, Q any](ctx context.Context, s *Store, method string, q Q) (result A
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://store/store/"+method, &body)
 	if err != nil {
 		return result, err
+	}
+	if s.meta.Store != (events.StoreID{}) {
+		r.Header.Set(storeHeader, s.meta.Store.String())
 	}
 	said, err := s.client.Do(r)
 	if err != nil {

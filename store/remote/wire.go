@@ -7,6 +7,9 @@ import (
 	"timberline/projections"
 )
 
+// storeHeader names the store that a caller has opened; before it has there is none.
+const storeHeader = "Timberline-Store"
+
 // The arguments of the methods.
 type (
 	none    bool // always false
