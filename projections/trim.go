@@ -128,7 +128,7 @@ func (t *Trim) Run(ctx context.Context) (p TrimProgress, err error) {
 // version trims the timelines of a version, of the shards where it is live.
 func (t *Trim) version(ctx context.Context, v Version, shards map[Shard]bool, pace *pace, p *TrimProgress) error {
 	var at Timeline
-	var ends []mark // of the items of at: where it would begin behind each, of which checkpoint is not known yet
+	var ends []mark // of the items of at: where it would begin behind each; checkpoint is 0 where the next item is not known
 	trim := func() error {
 		if at.User == "" {
 			return nil
@@ -156,7 +156,7 @@ func (t *Trim) version(ctx context.Context, v Version, shards map[Shard]bool, pa
 			}
 			at, ends = s.Timeline, ends[:0]
 		}
-		if n := len(ends); n > 0 {
+		if n := len(ends); n > 0 && ends[n-1].first == item.First { // else what begins there is not this one
 			ends[n-1].checkpoint = item.Checkpoint
 		}
 		ends = append(ends, mark{first: s.Last + 1, newest: item.Newest})
@@ -180,7 +180,7 @@ func (t *Trim) timeline(ctx context.Context, at Timeline, ends []mark, pace *pac
 		if uint64(head-(m.first-1)) < t.Keep || !t.Before.IsZero() && !m.newest.Time().Before(t.Before) {
 			break
 		}
-		if m.first > begins.first {
+		if m.first > begins.first && m.checkpoint > 0 {
 			begins = m
 		}
 	}

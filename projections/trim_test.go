@@ -1,6 +1,7 @@
 package projections
 
 import (
+	"bytes"
 	"errors"
 	"math/rand/v2"
 	"slices"
@@ -212,6 +213,40 @@ func TestJournalThatHasEndedLatelyIsNotTrimmed(t *testing.T) {
 		gone, err := trim.TrimJournals(t.Context())
 		if slices.Sort(gone); err != nil || !slices.Equal(gone, test.want) {
 			t.Errorf("%s: journals %v are gone, want %v, %v", name, gone, test.want, err)
+		}
+	}
+}
+
+// Where an item is missing it may be damage, or the version is dropped while it is trimmed. A
+// timeline that began there would be taken to begin with the item behind it, in all versions.
+func TestNoTimelineIsMadeToBeginWithAMissingItem(t *testing.T) {
+	for seed := range seeds(50) {
+		b := newBustle(t, seed)
+		for range 300 {
+			b.act()
+		}
+		b.settle("before")
+		for at, items := range b.m.items {
+			if len(items) > 3 {
+				i := 1 + b.r.IntN(len(items)-2)
+				b.m.items[at] = slices.Delete(items, i, i+1)
+			}
+		}
+		trim := &Trim{Store: b.m.by(always), Meta: Meta{Shards: b.shards}, Keep: uint64(1 + b.r.IntN(10))}
+		if _, err := trim.Run(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for s := range Shard(b.shards) {
+			if _, err := b.to(b.m.by(always), s, 1, 0).Run(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for at, want := range b.m.replay(t, b.shards) {
+			for _, have := range b.m.items[Timeline{1, at.User}] {
+				if !slices.ContainsFunc(want, func(s Stored) bool { return s.Last == have.Last && bytes.Equal(s.Data, have.Data) }) {
+					t.Fatalf("seed %d: %s was rebuilt with an item that ends at %d, and is not what its checkpoint gives", seed, at, have.Last)
+				}
+			}
 		}
 	}
 }
