@@ -539,6 +539,9 @@ func (r *verifier) item(ctx context.Context, sc *scope, want *Stored) error {
 		if m, err := readMark(ctx, r.Store, want.User); err != nil || want.Last < m.first {
 			return err // trimmed meanwhile
 		}
+		if err := r.dropped(ctx, sc); err != nil {
+			return err
+		}
 		f.Found = nothing
 	case bytes.Equal(got[0].Data, want.Data):
 		return nil
@@ -562,6 +565,20 @@ func (r *verifier) item(ctx context.Context, sc *scope, want *Stored) error {
 	}
 	r.found(f)
 	return nil
+}
+
+// dropped returns an error if the version that is verified was dropped meanwhile: what is
+// missing there is missing rightly, and nothing more can be said of it.
+func (r *verifier) dropped(ctx context.Context, sc *scope) error {
+	_, last, err := lastCheckpoint(ctx, r.Store, sc.shard)
+	if err != nil || last.Version == sc.version {
+		return err
+	}
+	v, err := ReadVersions(ctx, r.Store, sc.shard)
+	if err == nil && v.Dropped[sc.version] {
+		err = fmt.Errorf("version %d of shard %d, run it again: %w", sc.version, sc.shard, ErrDropped)
+	}
+	return err
 }
 
 // describe says for people what an item that is not as it should be is.

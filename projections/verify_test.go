@@ -236,6 +236,45 @@ func TestVerificationBesideProjectorsFindsNothing(t *testing.T) {
 	}
 }
 
+// What is missing in a version that is dropped meanwhile is no finding, and is not put again.
+func TestVerificationOfAVersionThatIsDroppedEnds(t *testing.T) {
+	ended := 0
+	for seed := range seeds(100) {
+		b := newBustle(t, seed)
+		for range 150 {
+			b.act()
+		}
+		b.settle("before")
+		did := false
+		v := Verification{Store: b.m.by(func(string) (bool, error) {
+			if !did && b.r.IntN(40) == 0 {
+				did = true
+				if _, err := b.to(b.m.by(always), 0, 1, 0).Run(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				if err := b.to(b.m.by(always), 0, 0, 0).Drop(t.Context(), b.m); err != nil {
+					t.Fatal(err)
+				}
+			}
+			return true, nil
+		}), Meta: Meta{Shards: b.shards}, Repair: seed%2 == 1, Found: func(f Finding) { t.Errorf("seed %d: %+v", seed, f) }}
+		_, err := v.Run(t.Context())
+		if errors.Is(err, ErrDropped) {
+			ended++
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		for at, items := range b.m.items {
+			if did && at.Version == 0 && ShardOf(at.User.Slot(), b.shards) == 0 && len(items) > 0 {
+				t.Errorf("seed %d: %d items of %s are there again", seed, len(items), at)
+			}
+		}
+	}
+	if ended == 0 {
+		t.Error("no version was dropped while it was verified: that proves little")
+	}
+}
+
 func TestVerificationEndsWithItsContextOrTheStoresErrors(t *testing.T) {
 	b := newBustle(t, 3)
 	for range 100 {
