@@ -170,7 +170,7 @@ func (w *rebuildWork) do(ctx context.Context, s wholeStore, tell func(report)) e
 		case w.Status:
 			tell(report{Versions: statusOf(shard, &v)})
 		case w.Drop != nil:
-			err = w.drop(ctx, s, shard, tell)
+			err = w.drop(ctx, s, shard, &v, tell)
 		default:
 			err = w.shard(ctx, s, shard, &v, tell)
 		}
@@ -235,7 +235,10 @@ func (w *rebuildWork) user(ctx context.Context, s wholeStore, shard projections.
 	return nil
 }
 
-func (w *rebuildWork) drop(ctx context.Context, s wholeStore, shard projections.Shard, tell func(report)) error {
+func (w *rebuildWork) drop(ctx context.Context, s wholeStore, shard projections.Shard, v *projections.Versions, tell func(report)) error {
+	if *w.Drop > int(v.Next) { // which a rebuild may have begun
+		return fmt.Errorf("shard %d has no version %d: rebuild --status tells which there are", shard, *w.Drop)
+	}
 	r := w.replay(s, shard, projections.Version(*w.Drop))
 	if err := r.Drop(ctx, s); err != nil {
 		return fmt.Errorf("drop: %w", err)

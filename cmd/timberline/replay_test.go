@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
+
 	"timberline/bus/local"
 	"timberline/events"
 	"timberline/projections"
@@ -394,5 +396,24 @@ func TestBenchRebuildTellsWhatSendersNotice(t *testing.T) {
 	var r rebuildReport
 	if err := json.Unmarshal([]byte(o.out), &r); err != nil || r.Without.P99 <= 0 || r.With.P99 <= 0 || r.Ratio != r.With.P99/r.Without.P99 {
 		t.Errorf("%s: %v", o.out, err)
+	}
+}
+
+func TestVersionThatNeverWasIsNotDropped(t *testing.T) {
+	s, err := pebble.Open("data", pebble.Options{FS: vfs.NewMem()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if err := new(rebuildWork).do(t.Context(), s, func(report) {}); err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range []int{3, 1 << 32, 1<<32 + 2} {
+		if err := (&rebuildWork{Drop: &n}).do(t.Context(), s, func(report) {}); err == nil || !strings.Contains(err.Error(), "has no version") {
+			t.Errorf("version %d is dropped: %v", n, err)
+		}
+	}
+	if v, err := projections.ReadVersions(t.Context(), s, 0); err != nil || len(v.Dropped) > 0 || v.Next != 2 {
+		t.Errorf("%+v, %v", v, err)
 	}
 }
