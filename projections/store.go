@@ -125,8 +125,8 @@ type Whole interface {
 	Upkeep
 }
 
-// Upkeep is what a storage engine does for a store that is made whole again. Nobody
-// else works on the store meanwhile.
+// Upkeep is what a storage engine does for those who work on a whole store. Others may
+// work on it meanwhile, but for CutCheckpoints and EmptyTimelines, which a restore asks for.
 type Upkeep interface {
 	// JournalEnds returns the offset of the last record of each edge's journal that has
 	// any, by the journal's number.
