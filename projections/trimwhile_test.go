@@ -209,3 +209,23 @@ func TestTrimKeepsToItsRate(t *testing.T) {
 		}
 	})
 }
+
+func TestPaceMakesUpForLittleThatWasLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPace(1000)
+		did := func(n int) {
+			for range n {
+				if err := p.did(t.Context(), 1); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		did(100)
+		time.Sleep(time.Minute) // the store is away
+		began := time.Now()
+		did(5000)
+		if took := time.Since(began); took < 3900*time.Millisecond || took > 4100*time.Millisecond {
+			t.Errorf("behind a minute of nothing, 5,000 at 1,000 a second took %v", took)
+		}
+	})
+}
