@@ -71,7 +71,7 @@ func (s *Settler) Settle(ctx context.Context, j events.Journal, qs []Question) (
 			return nil, err
 		}
 		if scan.done() {
-			return scan.answers(), nil
+			return s.answer(ctx, j, scan)
 		}
 		if at == begun && at > 1 {
 			if err := s.lookAt(ctx, j, at-1); err != nil {
@@ -82,6 +82,19 @@ func (s *Settler) Settle(ctx context.Context, j events.Journal, qs []Question) (
 			return nil, err
 		}
 	}
+}
+
+// answer returns what was found, unless the journal was trimmed meanwhile: what stood there
+// may have been gone when it was looked for, and would be sent once more.
+func (s *Settler) answer(ctx context.Context, j events.Journal, scan *scan) ([]Answered, error) {
+	row, err := s.row(ctx, j)
+	switch {
+	case err != nil:
+		return nil, err
+	case row != nil && row.Trimmed:
+		return scan.unknown(), nil
+	}
+	return scan.answers(), nil
 }
 
 func (s *Settler) maxScan() int {

@@ -172,6 +172,23 @@ func TestTrimmedJournalIsUnknown(t *testing.T) {
 	}
 }
 
+// Whoever trims marks the row first, and then removes the records: perhaps in between.
+func TestJournalThatIsTrimmedWhileItIsReadIsUnknown(t *testing.T) {
+	m := history(t, []events.Event{sent("alice", 1), sent("alice", 2)}, []events.Event{{Kind: events.KindJournalEnded}})
+	s := newSettler(t, m)
+	s.Close = func(ctx context.Context, j events.Journal, _ Owner) (bool, error) {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.rows[0].Trimmed = true
+		delete(m.records, j)
+		return false, nil
+	}
+	got := settled(t, s, ask("alice", 0))
+	if diff := cmp.Diff([]Answered{{Owner: owner("alice"), Unknown: true}}, got); diff != "" {
+		t.Errorf("alice would send again what stood there (-want +got)\n%s", diff)
+	}
+}
+
 func TestStrangersNeitherLearnNorCloseASession(t *testing.T) {
 	m := history(t, []events.Event{sent("alice", 1)})
 	mallory := Question{Owner: Owner{Session: session("alice"), User: "mallory", Device: "d"}, Journal: "j:1"}
