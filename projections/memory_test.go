@@ -62,7 +62,7 @@ func (v *view) ReadLog(_ context.Context, j events.Journal, from events.Offset, 
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	recs := v.records[j]
-	if int(from) > len(recs) {
+	if int(from) > len(recs) || recs[from-1] == nil { // removed
 		return nil, nil
 	}
 	return slices.Clone(recs[from-1 : min(len(recs), int(from)+6)]), nil

@@ -21,7 +21,7 @@ import (
 func (m *memory) JournalEnds(context.Context) (map[uint64]events.Offset, error) {
 	ends := make(map[uint64]events.Offset)
 	for j, recs := range m.records {
-		if n, ok := j.Number(); ok && len(recs) > 0 {
+		if n, ok := j.Number(); ok && len(recs) > 0 && recs[0] != nil {
 			ends[n] = events.Offset(len(recs))
 		}
 	}

@@ -129,15 +129,16 @@ type Whole interface {
 // work on it meanwhile, but for CutCheckpoints and EmptyTimelines, which a restore asks for.
 type Upkeep interface {
 	// JournalEnds returns the offset of the last record of each edge's journal that has
-	// any, by the journal's number.
+	// its first one, by the journal's number.
 	JournalEnds(ctx context.Context) (map[uint64]events.Offset, error)
 
 	// CutCheckpoints removes the checkpoints of a shard from a number on, the last one
 	// first: after an error those that are left follow each other.
 	CutCheckpoints(ctx context.Context, s Shard, from CheckpointNumber) error
 
-	// DeleteRecords removes all records of a journal. It may be called again.
-	DeleteRecords(ctx context.Context, j events.Journal) error
+	// DeleteRecords removes the records of a journal below an offset, the first one last:
+	// as long as that stands there may be others. It may be called again.
+	DeleteRecords(ctx context.Context, j events.Journal, below events.Offset) error
 
 	// DeleteItems removes the items of a timeline whose last seq is below a seq.
 	DeleteItems(ctx context.Context, t Timeline, below events.Seq) error

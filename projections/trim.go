@@ -216,7 +216,7 @@ const deleteCosts = 5
 // have ended, before Before if there is one, that each shard has read to the end, and of
 // which timelines had entries (without a Before) and have none any more. A device may still
 // ask what became of sends in a journal that has ended a moment ago, also if nobody has an
-// entry of it. Their rows stay, and say so. The newest journal with records always stays, as new
+// entry of it. Their rows stay, and say so, and what closes them (see fence). The newest journal with records always stays, as new
 // processes set their clocks by it (R4). It returns the numbers of those removed.
 func (t *Trim) TrimJournals(ctx context.Context) (gone []uint64, err error) {
 	rows, err := t.Store.ListJournals(ctx, 0, events.Strong)
@@ -254,16 +254,24 @@ func (t *Trim) TrimJournals(ctx context.Context) (gone []uint64, err error) {
 		if !old[row.Number] && !row.Trimmed {
 			continue
 		}
+		end, left := ends[row.Number]
+		if !left {
+			continue
+		}
+		below, err := t.fence(ctx, row.Journal(), end)
+		if err != nil {
+			return gone, err
+		}
+		if below == 1 {
+			continue
+		}
 		if !row.Trimmed {
 			row.Trimmed = true
 			if err := t.Store.UpdateJournal(ctx, row); err != nil {
 				return gone, err
 			}
 		}
-		if _, left := ends[row.Number]; !left {
-			continue
-		}
-		if err := t.Store.DeleteRecords(ctx, row.Journal()); err != nil {
+		if err := t.Store.DeleteRecords(ctx, row.Journal(), below); err != nil {
 			return gone, err
 		}
 		gone = append(gone, row.Number)
@@ -272,6 +280,33 @@ func (t *Trim) TrimJournals(ctx context.Context) (gone []uint64, err error) {
 		}
 	}
 	return gone, nil
+}
+
+// fence returns the first of the records at the end of a journal that only close sessions,
+// or the journal. They stay for ever: an owner that was taken for dead wrongly, and has been
+// held up since, must find one where it goes on, or what it appends there, behind what
+// every shard has read, would be acknowledged and be in no timeline (R2).
+func (t *Trim) fence(ctx context.Context, j events.Journal, end events.Offset) (events.Offset, error) {
+	for at := end; at > 0; at-- {
+		recs, err := t.Store.ReadLog(ctx, j, at, 0, events.Strong)
+		if err != nil || len(recs) == 0 {
+			return at + 1, err
+		}
+		raws, err := recs[0].Events(j, at)
+		if err != nil {
+			return 0, err
+		}
+		for _, raw := range raws {
+			_, kind, _, err := events.Raw(raw).Place()
+			if err != nil {
+				return 0, err
+			}
+			if kind != events.KindSessionClosed && kind != events.KindJournalEnded {
+				return at + 1, nil
+			}
+		}
+	}
+	return 1, nil
 }
 
 // endedBefore reports whether a journal that ends with a record has ended before Before.

@@ -188,7 +188,7 @@ func TestJournalThatHasEndedLatelyIsNotTrimmed(t *testing.T) {
 	}{
 		"what stays by number":           {Trim{Keep: 1}, []uint64{1, 2}},
 		"by time, up to before the ends": {Trim{Before: time.UnixMilli(lately)}, []uint64{1}},
-		"by time, up to behind the ends": {Trim{Before: time.UnixMilli(lately + 1)}, []uint64{1, 2, 3}},
+		"by time, up to behind the ends": {Trim{Before: time.UnixMilli(lately + 1)}, []uint64{1, 2}}, // 3 is but an end
 	} {
 		m := newMemory()
 		w := &scribe{t: t, m: m, r: rand.New(rand.NewPCG(1, 1))}
@@ -247,6 +247,41 @@ func TestNoTimelineIsMadeToBeginWithAMissingItem(t *testing.T) {
 					t.Fatalf("seed %d: %s was rebuilt with an item that ends at %d, and is not what its checkpoint gives", seed, at, have.Last)
 				}
 			}
+		}
+	}
+}
+
+// Whoever was taken for dead, and has been held up ever since, finds its journal ended where it
+// goes on, also when that was trimmed long ago: else it would acknowledge what nobody reads.
+func TestOwnerOfATrimmedJournalMeetsItsEnd(t *testing.T) {
+	m := newMemory()
+	w := &scribe{t: t, m: m, r: rand.New(rand.NewPCG(1, 1))}
+	j := w.open()
+	w.append(j, w.message(1))
+	w.append(j, w.message(1), w.other(events.KindSessionClosed)) // the owner's last
+	w.append(j, w.other(events.KindSessionClosed))
+	w.append(j, w.other(events.KindJournalEnded))
+	trim := &Trim{Store: m.by(always), Meta: Meta{Shards: 1}, Keep: 1}
+	for range 2 {
+		if err := newProjector(t, m.by(always), new(local.Bus), 1).catchUp(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		w.append(w.open(), w.message(1))
+	}
+	if err := newProjector(t, m.by(always), new(local.Bus), 1).catchUp(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range [][]uint64{{1}, nil} {
+		if _, err := trim.Run(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if gone, err := trim.TrimJournals(t.Context()); err != nil || !slices.Equal(gone, want) {
+			t.Fatalf("journals %v are gone, %v, want %v", gone, err, want)
+		}
+	}
+	for at, stands := range []bool{false, false, true, true} {
+		if recs, err := trim.Store.ReadLog(t.Context(), j, events.Offset(at+1), 0, events.Strong); err != nil || len(recs) > 0 != stands {
+			t.Errorf("%d records at %d, %v; do they stand: %v", len(recs), at+1, err, stands)
 		}
 	}
 }

@@ -21,10 +21,10 @@ func (m *memory) CutCheckpoints(context.Context, Shard, CheckpointNumber) error 
 }
 
 // DeleteRecords implements Upkeep.
-func (m *memory) DeleteRecords(_ context.Context, j events.Journal) error {
+func (m *memory) DeleteRecords(_ context.Context, j events.Journal, below events.Offset) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	delete(m.records, j)
+	clear(m.records[j][:below-1])
 	return nil
 }
 

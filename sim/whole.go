@@ -60,13 +60,13 @@ func (w *whole) CutCheckpoints(ctx context.Context, s projections.Shard, from pr
 }
 
 // DeleteRecords implements projections.Upkeep.
-func (w *whole) DeleteRecords(ctx context.Context, j events.Journal) error {
+func (w *whole) DeleteRecords(ctx context.Context, j events.Journal, below events.Offset) error {
 	b := w.p.boot
 	if err := b.w.archive.journal(ctx, b.store, j); err != nil {
 		return err
 	}
 	b.w.note("%s trims journal %s", w.p.name, j)
-	return w.doing(fmt.Sprintf("delete journal %s", j), func() error { return b.store.DeleteRecords(ctx, j) })
+	return w.doing(fmt.Sprintf("delete journal %s", j), func() error { return b.store.DeleteRecords(ctx, j, below) })
 }
 
 // DeleteItems implements projections.Upkeep: one by one where each is a write of its own.

@@ -63,7 +63,7 @@ func checkpointsAreCut(ctx context.Context, s Store, again func() (Store, error)
 }
 
 func recordsAreDeleted(ctx context.Context, s Store, again func() (Store, error)) error {
-	if err := s.DeleteRecords(ctx, "j:1"); err != nil {
+	if err := s.DeleteRecords(ctx, "j:1", 20); err != nil {
 		return fmt.Errorf("delete what is not there: %w", err)
 	}
 	for _, j := range []events.Journal{"j:1", "j:10", "j:2"} {
@@ -73,7 +73,7 @@ func recordsAreDeleted(ctx context.Context, s Store, again func() (Store, error)
 			}
 		}
 	}
-	if err := s.DeleteRecords(ctx, "j:1"); err != nil {
+	if err := s.DeleteRecords(ctx, "j:1", 20); err != nil {
 		return err
 	}
 	s, err := again()
@@ -89,6 +89,9 @@ func recordsAreDeleted(ctx context.Context, s Store, again func() (Store, error)
 	}
 	if recs, err := s.ReadLog(ctx, "j:1", 1, 1, events.Strong); err != nil || len(recs) > 0 {
 		return fmt.Errorf("the deleted journal has %d records, %v", len(recs), err)
+	}
+	if recs, err := s.ReadLog(ctx, "j:1", 20, 1, events.Strong); err != nil || len(recs) != 1 {
+		return fmt.Errorf("%d records of what was not to be deleted, %v", len(recs), err)
 	}
 	return nil
 }

@@ -278,8 +278,8 @@ func (p patientStore) DeleteRows(ctx context.Context, prefix string) error {
 	return err
 }
 
-func (p patientStore) DeleteRecords(ctx context.Context, j events.Journal) error {
-	_, err := again(func() (none struct{}, err error) { return none, p.Store.DeleteRecords(ctx, j) })
+func (p patientStore) DeleteRecords(ctx context.Context, j events.Journal, below events.Offset) error {
+	_, err := again(func() (none struct{}, err error) { return none, p.Store.DeleteRecords(ctx, j, below) })
 	return err
 }
 

@@ -38,7 +38,11 @@ func (s *Store) JournalEnds(ctx context.Context) (map[uint64]events.Offset, erro
 		if !ok {
 			return nil, fmt.Errorf("ends of the journals: %w: a record is in no journal", events.ErrCorrupt)
 		}
-		if err := s.journalEnd(ctx, partition.Value, ends); err != nil {
+		first, err := logTable.numberOf(out.Items[0])
+		if err == nil && first == 1 {
+			err = s.journalEnd(ctx, partition.Value, ends)
+		}
+		if err != nil {
 			return nil, fmt.Errorf("end of journal %s: %w", partition.Value, err)
 		}
 		in.ExclusiveStartKey = place{logTable, partition.Value, math.MaxUint64}.key()
@@ -94,23 +98,26 @@ func (s *Store) remove(ctx context.Context, p place, was []byte) error {
 
 // DeleteRecords implements projections.Upkeep: some are read, and then deleted, some at a
 // time. Nothing is put in the place of a deleted record, so a late delete does no harm.
-func (s *Store) DeleteRecords(ctx context.Context, j events.Journal) error {
-	for {
-		all, err := s.scan(ctx, recordPlace(j, 0), deleteBytes, events.Strong)
-		if err == nil {
-			keys := make([]item, len(all))
-			for i, f := range all {
-				keys[i] = recordPlace(j, events.Offset(f.number)).key()
+func (s *Store) DeleteRecords(ctx context.Context, j events.Journal, below events.Offset) error {
+	for left := true; left; {
+		all, err := s.scan(ctx, recordPlace(j, 2), deleteBytes, events.Strong)
+		var keys []item
+		for _, f := range all {
+			if f.number < uint64(below) {
+				keys = append(keys, recordPlace(j, events.Offset(f.number)).key())
 			}
+		}
+		if left = len(keys) > 0; !left && below > 1 {
+			keys = []item{recordPlace(j, 1).key()}
+		}
+		if err == nil {
 			err = s.deleteAll(ctx, logTable, keys)
 		}
 		if err != nil {
 			return fmt.Errorf("delete the records of journal %s: %w", j, err)
 		}
-		if len(all) == 0 {
-			return nil
-		}
 	}
+	return nil
 }
 
 // deleteAll deletes items, whatever they are, some at a time.

@@ -197,7 +197,7 @@ func (s *Store) JournalEnds(ctx context.Context) (map[uint64]events.Offset, erro
 		if err != nil {
 			return nil, fmt.Errorf("ends of the journals: %w", err)
 		}
-		if n, ok := events.Journal(prefix[2:]).Number(); ok {
+		if n, ok := events.Journal(prefix[2:]).Number(); ok && number(found) == 1 {
 			ends[n] = events.Offset(number(last))
 		}
 		from = after(prefix)
@@ -213,9 +213,8 @@ func (s *Store) CutCheckpoints(_ context.Context, shard projections.Shard, from 
 }
 
 // DeleteRecords implements projections.Upkeep: all in one batch.
-func (s *Store) DeleteRecords(_ context.Context, j events.Journal) error {
-	prefix := journalPrefix(j)
-	if err := s.remove(prefix, after(prefix)); err != nil {
+func (s *Store) DeleteRecords(_ context.Context, j events.Journal, below events.Offset) error {
+	if err := s.remove(journalPrefix(j), recordKey(j, below)); err != nil {
 		return fmt.Errorf("delete the records of journal %s: %w", j, err)
 	}
 	return nil
