@@ -485,6 +485,8 @@ func (r *verifier) recount(ctx context.Context, sc *scope, u events.User, first 
 			}
 		}
 	}
+	left := sc.stands[u].items - a.items
+	r.tell(func(p *VerifyProgress) { p.Items -= left })
 	if sc.stands[u] = a; a.items == 0 {
 		delete(sc.stands, u)
 	}

@@ -195,10 +195,10 @@ func (r *replay) cover(ctx context.Context, all []covered, to projections.Positi
 // records returns the records of a journal from an offset on.
 func (r *replay) records(ctx context.Context, journal uint64, from events.Offset) ([]events.Record, error) {
 	j := events.JournalNumbered(journal)
-	if !r.trimmed[journal] {
+	recs := r.archive.records(j)
+	if !r.trimmed[journal] || recs == nil { // or that it is trimmed was noted, and no more
 		return r.store.ReadLog(ctx, j, from, wholeTimeline, events.Strong)
 	}
-	recs := r.archive.records(j)
 	return recs[min(int(from)-1, len(recs)):], nil
 }
 
