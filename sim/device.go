@@ -228,8 +228,18 @@ func (d *device) flush(ctx context.Context) error {
 // the log without a hint is due every second, and may fail a few times.
 const projectWithin = 10 * time.Second
 
-// rest gives the projector the time that it may take.
-func (d *device) rest(ctx context.Context) error { return sleep(ctx, projectWithin) }
+// leasesWithin is how soon the leases of a node that was killed have run out, each of which
+// stands for 10 s, and are another's.
+const leasesWithin = 20 * time.Second
+
+// rest gives the projector the time that it may take. The leases of one that was killed as
+// the chat ended have to run out first.
+func (d *device) rest(ctx context.Context) error {
+	if d.w.plan.many {
+		return sleep(ctx, projectWithin+leasesWithin)
+	}
+	return sleep(ctx, projectWithin)
+}
 
 // catchUpWithin is the bound of promise 7: a head read again after 5 minutes, one
 // heartbeat, which is up to 2 minutes, and the way of the entries.
