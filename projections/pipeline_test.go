@@ -106,6 +106,31 @@ func TestRebuildSwitchesWhileTheProjectorNeverRests(t *testing.T) {
 	}
 }
 
+// Likewise a drop: it has a checkpoint to append, too.
+func TestDropGetsThroughWhileTheProjectorNeverRests(t *testing.T) {
+	const each, most = 10 * time.Millisecond, 8
+	for phase := range 10 {
+		synctest.Test(t, func(t *testing.T) {
+			m := backlog(t, 3000)
+			at := &slow{view: m.by(always), each: each}
+			p := newProjector(t, at.view, new(local.Bus), 1)
+			p.cfg.Log, p.cfg.Checkpoints, p.cfg.Items = at, at, at
+			ctx, stop := context.WithCancel(t.Context())
+			done := make(chan error)
+			go func() { done <- p.Run(ctx) }()
+			time.Sleep(3*time.Second + time.Duration(phase)*(each/3+1)) // a hundred checkpoints
+			s := &slow{view: m.by(always), each: each + 1}
+			err := (&Replay{Store: s, Meta: Meta{Shards: 1}, Version: 1}).Drop(ctx, m)
+			left := 3000 - int(p.shards[0].committed.at[1])
+			stop()
+			<-done
+			if err != nil || s.commits > most || left < 100 {
+				t.Errorf("phase %d: dropped with try %d, %v, %d records before the end of the log; want %d tries at most", phase, s.commits, err, left, most)
+			}
+		})
+	}
+}
+
 // replaying returns what replays a backlog, whose items fill many puts.
 func replaying(t *testing.T) (*slow, *Replay) {
 	m := backlog(t, 300)

@@ -108,16 +108,26 @@ func (r *Rebuild) Run(ctx context.Context) (CheckpointNumber, error) {
 	return n, err
 }
 
-// takeOver fills the version, and appends the checkpoint that makes it live. A projector
-// that was faster has taken its place: what follows from that one is put, and then it is the
-// next one's turn.
+// takeOver fills the version, and appends the checkpoint that makes it live.
 func (f *filler) takeOver(ctx context.Context) (CheckpointNumber, error) {
+	return f.append(ctx, func(cp *Checkpoint) error {
+		cp.Version = f.Version
+		return nil
+	})
+}
+
+// append fills the version, and appends a checkpoint that covers nothing new and says
+// something. A projector that was faster has taken its place: what follows from that one is
+// put, and then it is the next one's turn.
+func (f *filler) append(ctx context.Context, say func(*Checkpoint) error) (CheckpointNumber, error) {
 	if err := f.fill(ctx); err != nil {
 		return 0, err
 	}
 	for {
 		n, cp := f.walk.n+1, f.walk.next()
-		cp.Version = f.Version
+		if err := say(cp); err != nil {
+			return 0, err
+		}
 		stands, err := f.Store.Commit(ctx, f.Shard, n, cp.Encode(f.Shard, n), nil)
 		if !errors.Is(err, events.ErrConflict) {
 			return n, err
@@ -208,24 +218,33 @@ func (r *Replay) Drop(ctx context.Context, k Upkeep) error {
 	})
 }
 
-// projector returns the shard as a projector has it, to append a checkpoint of another kind.
-func (r *Replay) projector() *shard {
-	return newShard(&Config{Log: r.Store, Journals: r.Store, Checkpoints: r.Store, Items: r.Store, Meta: r.Meta}, newMetrics(nil), r.Shard)
-}
-
-// giveUp appends the checkpoint that drops the version.
+// giveUp appends the checkpoint that drops the version. The items of the one before may be
+// missing in the version that is live, and no projector looks for them behind another: so that
+// is filled first, and followed as a rebuild does.
 func (r *Replay) giveUp(ctx context.Context) error {
 	for {
-		s := r.projector()
-		err := s.load(ctx)
-		if err == nil && s.version == r.Version {
-			return fmt.Errorf("version %d of shard %d: %w", r.Version, r.Shard, ErrIsLive)
+		n, last, err := lastCheckpoint(ctx, r.Store, r.Shard)
+		if err != nil {
+			return err
 		}
-		if err == nil {
-			cp := s.next()
-			cp.Drops, cp.Dropped = true, r.Version
-			err = s.append(ctx, cp)
+		live := Replay{Store: r.Store, Meta: r.Meta, Shard: r.Shard}
+		if n > 0 {
+			live.Version = last.Version
 		}
+		f, err := live.begin(ctx, max(n, 1)-1)
+		if err != nil {
+			return err
+		}
+		_, err = f.append(ctx, func(cp *Checkpoint) error {
+			switch cp.Version {
+			case r.Version:
+				return fmt.Errorf("version %d of shard %d: %w", r.Version, r.Shard, ErrIsLive)
+			case live.Version:
+				cp.Drops, cp.Dropped = true, r.Version
+				return nil
+			}
+			return errOvertaken // by a switch
+		})
 		if !errors.Is(err, errOvertaken) {
 			return err
 		}
