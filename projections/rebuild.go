@@ -147,11 +147,6 @@ func (f *filler) follow(ctx context.Context, n CheckpointNumber, stands []byte) 
 		return err
 	}
 	c, err := f.walk.step(ctx, n, &cp)
-	for errors.Is(err, errTrimmed) {
-		if err = f.trimmed(ctx); err == nil {
-			c, err = f.walk.step(ctx, n, &cp)
-		}
-	}
 	if planted.Is(planted.SwitchBehind) {
 		c = new(cover)
 	}

@@ -3,7 +3,6 @@ package projections
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -85,6 +84,7 @@ func (r *Replay) begin(ctx context.Context, behind CheckpointNumber) (*filler, e
 		walk:     walk{store: r.Store, shard: r.Shard, mine: usersOf(r.Shard, r.Meta.Shards)},
 		progress: ReplayProgress{Checkpoint: behind, Last: last}, tails: make(map[events.User]tail), empty: r.Empty, pace: newPace(pacedStages * r.Rate), kept: time.Now(),
 	}
+	f.walk.again = f.trimmed
 	if r.Rate > 0 {
 		f.putBytes = min(f.putBytes, pacedBytes)
 		f.walk.took = f.pace.did
@@ -138,12 +138,6 @@ var meanwhile = func(do func() error) (wait func() error) { // but for tests, wh
 // fill puts what follows from the checkpoints, until there is no more.
 func (f *filler) fill(ctx context.Context) error {
 	err := f.walk.run(ctx, func(n CheckpointNumber, c *cover) error { return f.give(ctx, n, c) })
-	for errors.Is(err, errTrimmed) {
-		if err = f.trimmed(ctx); err != nil {
-			break
-		}
-		err = f.walk.run(ctx, func(n CheckpointNumber, c *cover) error { return f.give(ctx, n, c) })
-	}
 	if err == nil {
 		err = f.send(ctx, f.walk.n)
 	}
@@ -156,17 +150,13 @@ func (f *filler) fill(ctx context.Context) error {
 	return err
 }
 
-// trimmed has the replay go on without journals that were trimmed meanwhile.
-func (f *filler) trimmed(ctx context.Context) error {
-	if err := f.walk.look(ctx); err != nil {
-		return err
-	}
+// trimmed notes that timelines may have been trimmed since their ends were known.
+func (f *filler) trimmed() {
 	if f.old == nil {
 		f.old = make(map[events.User]tail)
 	}
 	maps.Copy(f.old, f.tails)
 	clear(f.tails)
-	return nil
 }
 
 // give adds what checkpoint n gives.

@@ -335,7 +335,11 @@ func (r *verifier) replay(ctx context.Context, sc *scope, wanted func(*walk, *co
 		return err
 	}
 	tails, old := make(map[events.User]tail), make(map[events.User]tail)
-	each := func(n CheckpointNumber, c *cover) error {
+	w.again = func() {
+		maps.Copy(old, tails)
+		clear(tails)
+	}
+	err := w.run(ctx, func(n CheckpointNumber, c *cover) error {
 		if n > sc.last {
 			return errEnough
 		}
@@ -357,16 +361,7 @@ func (r *verifier) replay(ctx context.Context, sc *scope, wanted func(*walk, *co
 			}
 		}
 		return nil
-	}
-	err := w.run(ctx, each)
-	for errors.Is(err, errTrimmed) {
-		if err := w.look(ctx); err != nil {
-			return err
-		}
-		maps.Copy(old, tails)
-		clear(tails)
-		err = w.run(ctx, each)
-	}
+	})
 	if errors.Is(err, errEnough) {
 		return nil
 	}

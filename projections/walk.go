@@ -22,6 +22,11 @@ type walk struct {
 	ahead    map[uint64][]events.Record // of each journal: read, but not covered yet
 	trimmed  map[uint64]bool            // journals without records, as of the last look
 
+	// again is called when journals were trimmed in the middle, after a look: the walk goes
+	// on without them, and who walks behind where timelines begin by now. nil: that ends the
+	// walk, with errTrimmed.
+	again func()
+
 	// took is called behind each record with how many events it gave; nil: nobody is.
 	took func(context.Context, int) error
 
@@ -62,8 +67,7 @@ func (w *walk) look(ctx context.Context) (err error) {
 }
 
 // run calls visit with each checkpoint that follows and what it newly covers, in order,
-// until there is no more. If the error is errTrimmed it may be called again after a look,
-// and goes on behind the last one visited.
+// until there is no more.
 func (w *walk) run(ctx context.Context, visit func(CheckpointNumber, *cover) error) error {
 	return eachCheckpoint(ctx, w.store, w.shard, w.n+1, func(n CheckpointNumber, cp *Checkpoint) error {
 		c, err := w.step(ctx, n, cp)
@@ -76,6 +80,25 @@ func (w *walk) run(ctx context.Context, visit func(CheckpointNumber, *cover) err
 
 // step goes on to the next checkpoint, and returns what it newly covers.
 func (w *walk) step(ctx context.Context, n CheckpointNumber, cp *Checkpoint) (*cover, error) {
+	c, err := w.covered(ctx, n, cp)
+	for errors.Is(err, errTrimmed) && w.again != nil {
+		if err := w.look(ctx); err != nil {
+			return nil, err
+		}
+		w.again()
+		c, err = w.covered(ctx, n, cp)
+	}
+	if err != nil {
+		return nil, err
+	}
+	w.at.apply(cp)
+	w.versions.apply(n, cp)
+	w.n, w.cp = n, cp
+	return c, nil
+}
+
+// covered returns what the next checkpoint newly covers.
+func (w *walk) covered(ctx context.Context, n CheckpointNumber, cp *Checkpoint) (*cover, error) {
 	c := cover{place: rules[cp.Rules]}
 	for _, m := range cp.Moved {
 		from, open := w.at.next(m.Journal)
@@ -86,9 +109,6 @@ func (w *walk) step(ctx context.Context, n CheckpointNumber, cp *Checkpoint) (*c
 			return nil, err
 		}
 	}
-	w.at.apply(cp)
-	w.versions.apply(n, cp)
-	w.n, w.cp = n, cp
 	return &c, nil
 }
 
