@@ -288,13 +288,12 @@ func (t *Trim) TrimJournals(ctx context.Context) (gone []uint64, err error) {
 // every shard has read, would be acknowledged and be in no timeline (R2).
 func (t *Trim) fence(ctx context.Context, j events.Journal, end events.Offset) (events.Offset, error) {
 	for at := end; at > 0; at-- {
-		recs, err := t.Store.ReadLog(ctx, j, at, 0, events.Strong)
-		if err != nil || len(recs) == 0 {
-			return at + 1, err
-		}
-		raws, err := recs[0].Events(j, at)
-		if err != nil {
+		raws, stands, err := t.eventsAt(ctx, j, at)
+		switch {
+		case err != nil:
 			return 0, err
+		case !stands:
+			return at + 1, nil
 		}
 		for _, raw := range raws {
 			_, kind, _, err := events.Raw(raw).Place()
@@ -311,16 +310,21 @@ func (t *Trim) fence(ctx context.Context, j events.Journal, end events.Offset) (
 
 // endedBefore reports whether a journal that ends with a record has ended before Before.
 func (t *Trim) endedBefore(ctx context.Context, number uint64, end events.Offset) (bool, error) {
-	j := events.JournalNumbered(number)
-	recs, err := t.Store.ReadLog(ctx, j, end, 0, events.Strong)
-	if err != nil || len(recs) == 0 {
-		return false, err
-	}
-	raws, err := recs[0].Events(j, end)
+	raws, _, err := t.eventsAt(ctx, events.JournalNumbered(number), end)
 	if err != nil || len(raws) == 0 {
 		return false, err
 	}
 	return events.Raw(raws[len(raws)-1]).EventID().Time().Before(t.Before), nil
+}
+
+// eventsAt returns the events of a record, if it is there.
+func (t *Trim) eventsAt(ctx context.Context, j events.Journal, at events.Offset) (raws [][]byte, stands bool, err error) {
+	recs, err := t.Store.ReadLog(ctx, j, at, 0, events.Strong)
+	if err != nil || len(recs) == 0 {
+		return nil, false, err
+	}
+	raws, err = recs[0].Events(j, at)
+	return raws, true, err
 }
 
 // spare takes the journals out of old that a shard still needs, and notes in had of which

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"slices"
 
 	"github.com/cockroachdb/pebble/v2/sstable"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -61,12 +62,7 @@ func (s *Store) tables() (names []string, err error) {
 // gone reports whether a table is not in use any more: a compaction was faster.
 func (s *Store) gone(name string) (bool, error) {
 	names, err := s.tables()
-	for _, n := range names {
-		if n == name {
-			return false, err
-		}
-	}
-	return true, err
+	return !slices.Contains(names, name), err
 }
 
 // scrubTable reads a table.
