@@ -75,10 +75,11 @@ func backlog(t *testing.T, records int) *memory {
 	return m
 }
 
-// A projector that appends checkpoints as fast as the store takes them does not keep a
-// rebuild from switching, wherever in the projector's step that has caught up.
-func TestRebuildSwitchesWhileTheProjectorNeverRests(t *testing.T) {
-	const each, most = 10 * time.Millisecond, 6
+// neverResting has something done beside a projector that appends checkpoints as fast as the
+// store takes them, beginning at ten places in its step. told is called with how many tries to
+// append what was done took, and how many records the projector was still to go through.
+func neverResting(t *testing.T, do func(ctx context.Context, phase int, m *memory, s *slow) error, told func(t *testing.T, phase, tries, left int, err error)) {
+	const each = 10 * time.Millisecond
 	for phase := range 10 {
 		synctest.Test(t, func(t *testing.T) {
 			m := backlog(t, 3000)
@@ -90,45 +91,45 @@ func TestRebuildSwitchesWhileTheProjectorNeverRests(t *testing.T) {
 			go func() { done <- p.Run(ctx) }()
 			time.Sleep(3*time.Second + time.Duration(phase)*(each/3+1)) // a hundred checkpoints
 			s := &slow{view: m.by(always), each: each + 1}              // of what is due at a time nobody knows the order
-			r := &Rebuild{Replay: Replay{Store: s, Meta: Meta{Shards: 1}, Version: 1}}
-			if phase%2 == 1 {
-				r.Rate = 1000 // more than the projector's
-			}
-			n, err := r.Run(ctx)
+			err := do(ctx, phase, m, s)
 			left := 3000 - int(p.shards[0].committed.at[1])
 			stop()
 			<-done
-			if err != nil || s.commits > most || left < 100 {
-				t.Errorf("phase %d: switched at checkpoint %d with try %d, %v, %d records before the end of the log; want %d tries at most",
-					phase, n, s.commits, err, left, most)
-			}
+			told(t, phase, s.commits, left, err)
 		})
 	}
 }
 
+// A projector that never rests does not keep a rebuild from switching, wherever in the
+// projector's step that has caught up.
+func TestRebuildSwitchesWhileTheProjectorNeverRests(t *testing.T) {
+	const most = 6
+	var n CheckpointNumber
+	neverResting(t, func(ctx context.Context, phase int, _ *memory, s *slow) (err error) {
+		r := &Rebuild{Replay: Replay{Store: s, Meta: Meta{Shards: 1}, Version: 1}}
+		if phase%2 == 1 {
+			r.Rate = 1000 // more than the projector's
+		}
+		n, err = r.Run(ctx)
+		return err
+	}, func(t *testing.T, phase, tries, left int, err error) {
+		if err != nil || tries > most || left < 100 {
+			t.Errorf("phase %d: switched at checkpoint %d with try %d, %v, %d records before the end of the log; want %d tries at most",
+				phase, n, tries, err, left, most)
+		}
+	})
+}
+
 // Likewise a drop: it has a checkpoint to append, too.
 func TestDropGetsThroughWhileTheProjectorNeverRests(t *testing.T) {
-	const each, most = 10 * time.Millisecond, 8
-	for phase := range 10 {
-		synctest.Test(t, func(t *testing.T) {
-			m := backlog(t, 3000)
-			at := &slow{view: m.by(always), each: each}
-			p := newProjector(t, at.view, new(local.Bus), 1)
-			p.cfg.Log, p.cfg.Checkpoints, p.cfg.Items = at, at, at
-			ctx, stop := context.WithCancel(t.Context())
-			done := make(chan error)
-			go func() { done <- p.Run(ctx) }()
-			time.Sleep(3*time.Second + time.Duration(phase)*(each/3+1)) // a hundred checkpoints
-			s := &slow{view: m.by(always), each: each + 1}
-			err := (&Replay{Store: s, Meta: Meta{Shards: 1}, Version: 1}).Drop(ctx, m)
-			left := 3000 - int(p.shards[0].committed.at[1])
-			stop()
-			<-done
-			if err != nil || s.commits > most || left < 100 {
-				t.Errorf("phase %d: dropped with try %d, %v, %d records before the end of the log; want %d tries at most", phase, s.commits, err, left, most)
-			}
-		})
-	}
+	const most = 8
+	neverResting(t, func(ctx context.Context, _ int, m *memory, s *slow) error {
+		return (&Replay{Store: s, Meta: Meta{Shards: 1}, Version: 1}).Drop(ctx, m)
+	}, func(t *testing.T, phase, tries, left int, err error) {
+		if err != nil || tries > most || left < 100 {
+			t.Errorf("phase %d: dropped with try %d, %v, %d records before the end of the log; want %d tries at most", phase, tries, err, left, most)
+		}
+	})
 }
 
 // replaying returns what replays a backlog, whose items fill many puts.
