@@ -241,8 +241,7 @@ func (b *boot) lose() (t torn, is bool) {
 // mistake has somebody take all nodes for dead that run, and end their journals (R1).
 func (b *boot) mistake(i int) {
 	name := fmt.Sprintf("mistake %d", i+1)
-	p := &process{w: b.w, boot: b, host: &host{name: name}, name: name, dead: make(chan struct{})}
-	p.bus = &busEnd{from: p}
+	p := b.outsider(name)
 	b.w.note("somebody takes all nodes for dead: %s", name)
 	b.later(time.Microsecond, func() {
 		clock, err := events.NewClock(b.server.hosts[0].now, network.Random(b.w.seed, name))
@@ -250,9 +249,16 @@ func (b *boot) mistake(i int) {
 			b.w.fail(err)
 			return
 		}
-		e := newEngine(p)
-		ingest.EndJournals(b.ctx, e, e, clock, slog.New(slog.DiscardHandler)) // as far as it comes
+		ingest.EndJournals(b.ctx, p.engine, p.engine, clock, slog.New(slog.DiscardHandler)) // as far as it comes
 	})
+}
+
+// outsider returns a process that works on the store, and is no node.
+func (b *boot) outsider(name string) *process {
+	p := &process{w: b.w, boot: b, host: &host{name: name}, name: name, dead: make(chan struct{})}
+	p.die = sync.OnceFunc(func() { close(p.dead) })
+	p.engine, p.bus = newEngine(p), &busEnd{from: p}
+	return p
 }
 
 // remains returns what is on the disk after the boot.

@@ -95,7 +95,7 @@ func (s *server) makeWhole(ctx context.Context, c *copied, try int) (done bool, 
 			})
 		}
 		var r migrations.Restoration
-		r, err = migrations.Restore(b.ctx, &whole{engine: newEngine(p)}, migrations.RestoreConfig{Random: network.Random(s.w.seed, b.name+" restores"), Pause: 10 * time.Millisecond})
+		r, err = migrations.Restore(b.ctx, &whole{engine: p.engine}, migrations.RestoreConfig{Random: network.Random(s.w.seed, b.name+" restores"), Pause: 10 * time.Millisecond})
 		id, done = r.Store, err == nil && !p.isDead()
 	})
 	b.finish()

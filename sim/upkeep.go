@@ -163,7 +163,7 @@ func (o *operator) try() (ended bool, err error) {
 			o.w.net.At(o.kills[o.tries], p.die)
 		}
 		o.tries++
-		if err = o.do(b.ctx, &whole{engine: newEngine(p)}); err != nil && !p.isDead() {
+		if err = o.do(b.ctx, &whole{engine: p.engine}); err != nil && !p.isDead() {
 			o.w.net.Note(fmt.Sprintf("%s fails: %v", o.name, err))
 		}
 	})
@@ -181,9 +181,7 @@ func (o *operator) try() (ended bool, err error) {
 // work has something done in a process of its own, which the end of the boot kills. It
 // returns false if that is over already.
 func (b *boot) work(name string, do func(*process)) bool {
-	p := &process{w: b.w, boot: b, host: &host{name: name}, name: name, dead: make(chan struct{})}
-	p.die = sync.OnceFunc(func() { close(p.dead) })
-	p.engine, p.bus = newEngine(p), &busEnd{from: p}
+	p := b.outsider(name)
 	done := make(chan struct{})
 	b.mu.Lock()
 	over := b.over || b.ctx.Err() != nil

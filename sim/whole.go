@@ -16,13 +16,13 @@ type whole struct {
 	trims bool // what is deleted is trimmed
 }
 
-// change does a write that may fail, or lose its answer, and lands at once if it lands.
-func change(a *access, name string, call func() error) error {
-	_, err := do(a, func() (none struct{}, err error) {
-		e := a.e
-		r := e.draw("%s fails", name)
-		switch refused, lost := chance(r, e.plan.refused), chance(r, e.plan.lost); {
-		case refused || e.away():
+// doing does a write of that name that may fail, or lose its answer, and lands at once if it
+// lands.
+func (w *whole) doing(name string, call func() error) error {
+	_, err := do(w.access(writer, "%s", name), func() (none struct{}, err error) {
+		r := w.draw("%s fails", name)
+		switch refused, lost := chance(r, w.plan.refused), chance(r, w.plan.lost); {
+		case refused || w.away():
 			return none, errAnswer
 		case lost:
 			call() // its answer is lost
@@ -31,11 +31,6 @@ func change(a *access, name string, call func() error) error {
 		return none, call()
 	})
 	return err
-}
-
-// doing does a change of that name.
-func (w *whole) doing(name string, call func() error) error {
-	return change(w.access(writer, "%s", name), name, call)
 }
 
 // UpdateJournal implements events.Journals.
