@@ -1,0 +1,108 @@
+package projections
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+
+	"timberline/events"
+)
+
+// files has the engine read its files.
+func (r *verifier) files(ctx context.Context) error {
+	s, ok := r.Store.(Scrubber)
+	if !ok {
+		return nil
+	}
+	n, err := s.Scrub(ctx, func(file string, err error) {
+		r.found(Finding{Where: "file " + file, Expected: "what was written", Found: err.Error()})
+	})
+	r.tell(func(p *VerifyProgress) { p.Files = n })
+	return err
+}
+
+// verifyBytes is how much of the log is read at a time.
+const verifyBytes = 4 << 20
+
+// log goes through all records: whole, without a gap, with ids that rise.
+func (r *verifier) log(ctx context.Context) error {
+	rows, err := r.Store.ListJournals(ctx, 0, events.Strong)
+	if err != nil {
+		return r.unreadable("the rows of the journals", "a row for each", err)
+	}
+	ends, err := r.Store.JournalEnds(ctx)
+	if err != nil {
+		return r.unreadable("the log", "journals that can be read", err)
+	}
+	for _, row := range rows {
+		if row.Trimmed {
+			r.tell(func(p *VerifyProgress) { p.TrimmedJournals++ })
+			delete(ends, row.Number) // if something of it is left it counts for nothing
+		}
+	}
+	for _, number := range slices.Sorted(maps.Keys(ends)) {
+		if number > uint64(len(rows)) {
+			r.found(Finding{Where: "journal " + string(events.JournalNumbered(number)), Expected: "a row, as it has records", Found: nothing})
+		}
+		if err := r.journal(ctx, events.JournalNumbered(number), ends[number]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// journal goes through the records of one journal, the last of which is at end.
+func (r *verifier) journal(ctx context.Context, j events.Journal, end events.Offset) error {
+	var newest events.ID
+	size := verifyBytes
+	for at := events.Offset(1); at <= end && ctx.Err() == nil; {
+		where := func() string { return fmt.Sprintf("journal %s, record %d", j, at) }
+		recs, err := r.Store.ReadLog(ctx, j, at, size, events.Strong)
+		switch {
+		case err != nil && size > 0:
+			size = 0 // one by one, to find it
+			continue
+		case err != nil:
+			return r.unreadable(where(), "a record that can be read", err)
+		case len(recs) == 0:
+			number, _ := j.Number()
+			trimmed, err := trimmedJournals(ctx, r.Store)
+			if err != nil {
+				return err
+			}
+			if trimmed[number] {
+				r.tell(func(p *VerifyProgress) { p.TrimmedJournals++ })
+				return nil
+			}
+			r.found(Finding{Where: where(), Expected: fmt.Sprintf("a record, as there is one at %d", end), Found: nothing})
+			return nil
+		}
+		count := 0
+		for _, rec := range recs {
+			raws, err := rec.Events(j, at)
+			if err != nil {
+				if err := r.unreadable(where(), "a record", err); err != nil {
+					return err
+				}
+			}
+			for i, raw := range raws {
+				e, err := events.Raw(raw).Decode()
+				if err != nil {
+					if err := r.unreadable(fmt.Sprintf("%s, event %d", where(), i), "an event", err); err != nil {
+						return err
+					}
+					continue
+				}
+				if e.ID.Compare(newest) <= 0 {
+					r.found(Finding{Where: fmt.Sprintf("%s, event %d", where(), i), Expected: "an id above " + newest.String(), Found: e.ID.String()})
+				}
+				newest = e.ID
+			}
+			count += len(raws)
+			at++
+		}
+		r.tell(func(p *VerifyProgress) { p.Records, p.Events = p.Records+uint64(len(recs)), p.Events+uint64(count) })
+	}
+	return ctx.Err()
+}
