@@ -163,7 +163,7 @@ func (o *operator) try() (ended bool, err error) {
 			o.w.net.At(o.kills[o.tries], p.die)
 		}
 		o.tries++
-		if err = o.do(b.ctx, &whole{engine: p.engine}); err != nil && !p.isDead() {
+		if err = o.do(b.ctx, &whole{engine: p.engine}); err != nil && b.ctx.Err() == nil && !p.isDead() {
 			o.w.net.Note(fmt.Sprintf("%s fails: %v", o.name, err))
 		}
 	})
