@@ -220,13 +220,34 @@ func (s *Store) DeleteRecords(_ context.Context, j events.Journal, below events.
 	return nil
 }
 
-// DeleteItems implements projections.Upkeep: all in one batch.
+// DeleteItems implements projections.Upkeep: all in one batch. Few are deleted one by one:
+// each deleted range is looked at by every read, wherever it is, until it is compacted away,
+// and whoever trims deletes items of each user.
 func (s *Store) DeleteItems(_ context.Context, t projections.Timeline, below events.Seq) error {
-	if err := s.remove(timelinePrefix(t), itemKey(t, below)); err != nil {
+	from, end := timelinePrefix(t), itemKey(t, below)
+	var keys [][]byte
+	err := s.scan(from, end, func(key, _ []byte) bool {
+		keys = append(keys, append([]byte(nil), key...))
+		return len(keys) <= fewItems
+	})
+	switch {
+	case err != nil:
+	case len(keys) > fewItems:
+		err = s.remove(from, end)
+	case len(keys) > 0:
+		b := s.db.NewBatch()
+		for _, key := range keys {
+			err = errors.Join(err, b.Delete(key, nil))
+		}
+		err = errors.Join(err, s.write(b))
+	}
+	if err != nil {
 		return fmt.Errorf("delete items of %s below %d: %w", t, below, err)
 	}
 	return nil
 }
+
+const fewItems = 100
 
 // EmptyTimelines implements projections.Upkeep.
 func (s *Store) EmptyTimelines(context.Context) error {
