@@ -6,6 +6,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"strings"
+	"sync"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -32,10 +34,47 @@ func rowOf(key, value []byte) (projections.Row, error) {
 	}, nil
 }
 
+// rowKinds are the kinds of rows that there are or were: mostly few, so of the others nothing
+// has to be looked for. Where timelines begin is asked for each user of whom anything is read,
+// and as long as nobody trims there is no answer.
+type rowKinds struct {
+	unknown bool     // they could not be read: there may be any
+	known   sync.Map // by kindOf
+}
+
+// kindOf returns the kind of the rows of a space: what its name has before a slash.
+func kindOf(space string) string {
+	kind, _, _ := strings.Cut(space, "/")
+	return kind
+}
+
+// read reads which there are. What is damaged is named by who wants to have it.
+func (k *rowKinds) read(s *Store) {
+	for from := []byte("p"); from != nil; {
+		start := from
+		from = nil
+		err := s.scan(start, []byte("q"), func(key, _ []byte) bool {
+			kind := kindOf(string(bytes.SplitN(key[1:], []byte{0}, 2)[0]))
+			k.known.Store(kind, nil)
+			from = after(key[:min(2+len(kind), len(key))]) // with the byte behind the kind
+			return false
+		})
+		k.unknown = k.unknown || err != nil
+	}
+}
+
+// may reports whether there may be rows in a space.
+func (k *rowKinds) may(space string) bool {
+	_, known := k.known.Load(kindOf(space))
+	return known || k.unknown
+}
+
 // GetRow implements projections.Rows.
 func (s *Store) GetRow(ctx context.Context, space, key string) (row projections.Row, err error) {
-	k := rowKey(space, key)
-	value, err := s.get(k)
+	k, value := rowKey(space, key), []byte(nil)
+	if err = events.ErrNotFound; s.rowKinds.may(space) {
+		value, err = s.get(k)
+	}
 	if err == nil {
 		row, err = rowOf(k, value)
 	}
@@ -101,6 +140,7 @@ func (s *Store) newer(rows []projections.Row) (*pebble.Batch, error) {
 			err = nil
 		}
 		if err == nil {
+			s.rowKinds.known.Store(kindOf(row.Space), nil) // before anybody can see it
 			err = b.Set(key, append(binary.BigEndian.AppendUint64(nil, uint64(row.Checkpoint)), row.Data...), nil)
 		}
 		if err != nil {

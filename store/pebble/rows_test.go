@@ -6,8 +6,44 @@ import (
 	"errors"
 	"testing"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
+
 	"timberline/events"
+	"timberline/projections"
 )
+
+// A row of each kind is found by who opens the store, and no kind that there is not.
+func TestRowsOfAllKindsAreFound(t *testing.T) {
+	spaces := []string{"a", "a!b", "a/x", "a/y", "ab", "/days.1/ann", "trim/ann", "trim/bob", "z"}
+	fs := vfs.NewMem()
+	put := openMem(t, Options{FS: fs})
+	for _, space := range spaces {
+		if err := put.PutRows(t.Context(), []projections.Row{{Space: space, Key: "k", Checkpoint: 1}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	closed := func(s *Store) {
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	closed(put)
+	got := openMem(t, Options{FS: fs})
+	defer closed(got)
+	for _, space := range spaces {
+		if row, err := got.GetRow(t.Context(), space, "k"); err != nil || row.Checkpoint != 1 {
+			t.Errorf("row of %q: %+v, %v, want the one put", space, row, err)
+		}
+		if _, err := got.GetRow(t.Context(), space, "l"); !errors.Is(err, events.ErrNotFound) {
+			t.Errorf("row of %q that was not put: %v, want ErrNotFound", space, err)
+		}
+	}
+	for space, want := range map[string]bool{"a": true, "a!b": true, "ab/c": true, "": true, "trim": true, "aa": false, "tri": false, "rebuild": false, "zz": false} {
+		if got.rowKinds.may(space) != want {
+			t.Errorf("there may be rows in %q: %v, want %v", space, !want, want)
+		}
+	}
+}
 
 // FuzzStoredRow reads whatever stands where rows do: it is damage, or what a row is
 // written as.

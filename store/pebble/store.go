@@ -70,13 +70,15 @@ type Store struct {
 	tableOptions sstable.ReaderOptions
 	dir          string
 	meta         meta
+	rowKinds     rowKinds
 	onFatal      func(error)
 
 	// mu orders conditional writes: whoever holds it looks and then applies.
 	// Syncs are waited for without it.
 	mu      sync.Mutex
-	applied atomic.Uint64 // batches applied, or being applied
-	broken  atomic.Bool   // a sync has failed: nothing more is applied
+	highest map[string]uint64 // see taken; guarded by mu
+	applied atomic.Uint64     // batches applied, or being applied
+	broken  atomic.Bool       // a sync has failed: nothing more is applied
 
 	unsynced chan struct{} // an element for each batch on its way; whoever finds no room waits
 
@@ -126,7 +128,7 @@ func Open(dir string, o Options) (*Store, error) {
 	if o.Shards > events.Slots {
 		return nil, fmt.Errorf("open store %s: %d shards, want 1 to %d", dir, o.Shards, events.Slots)
 	}
-	s := &Store{dir: dir, o: o, onFatal: o.OnFatal, news: make(chan struct{}), unsynced: make(chan struct{}, maxUnsynced), backingUp: make(chan struct{}, 1)}
+	s := &Store{dir: dir, o: o, onFatal: o.OnFatal, news: make(chan struct{}), highest: make(map[string]uint64), unsynced: make(chan struct{}, maxUnsynced), backingUp: make(chan struct{}, 1)}
 	if err := s.open(o); err != nil {
 		return nil, errors.Join(openError(dir, err), s.Close())
 	}
@@ -156,6 +158,7 @@ func (s *Store) open(o Options) (err error) {
 	if s.meta, err = s.readMeta(); err != nil {
 		return err
 	}
+	s.rowKinds.read(s)
 	copied, err := s.isCopy()
 	if copied {
 		s.meta.phase = migrations.Copied
@@ -193,8 +196,7 @@ func (s *Store) options(o Options) *pebble.Options {
 		},
 	}
 	for i := range po.Levels {
-		// An append first looks whether its offset is taken: it is not, and a
-		// filter knows without reading a block.
+		// A row that is put is mostly new, and a filter knows without reading a block.
 		po.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
 	}
 	return po
@@ -324,6 +326,28 @@ func corrupt(err error) error {
 	return fmt.Errorf("%w: %s", events.ErrCorrupt, text)
 }
 
+// taken returns what stands at a key that ends with a number; the error is
+// events.ErrNotFound if nothing does. Of those put here it knows the highest number of each
+// prefix, and so looks for none above: a look into all levels for what is not there takes
+// longer than all the rest of an append. The caller holds mu, and puts the key if it is free.
+func (s *Store) taken(key []byte) ([]byte, error) {
+	prefix, n := key[:len(key)-8], number(key)
+	highest, known := s.highest[string(prefix)]
+	if !known {
+		switch last, _, err := s.last(prefix); {
+		case err == nil:
+			highest = number(last)
+		case !errors.Is(err, events.ErrNotFound):
+			return nil, err
+		}
+	}
+	s.highest[string(prefix)] = max(highest, n)
+	if n > highest {
+		return nil, events.ErrNotFound
+	}
+	return s.get(key)
+}
+
 // put applies a batch on condition that key is not taken, and waits until it is
 // durable. If the key is taken it returns events.ErrConflict and what stands
 // there, durably. It closes the batch.
@@ -331,7 +355,7 @@ func (s *Store) put(ctx context.Context, key []byte, b *pebble.Batch) (stands []
 	s.unsynced <- struct{}{}
 	defer func() { <-s.unsynced }()
 	s.mu.Lock()
-	stands, err = s.get(key)
+	stands, err = s.taken(key)
 	if !errors.Is(err, events.ErrNotFound) {
 		s.mu.Unlock()
 		b.Close()
