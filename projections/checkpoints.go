@@ -37,7 +37,7 @@ func unruled(s Shard, n CheckpointNumber, has, newest uint32) error {
 }
 
 // foldBytes is how many bytes of checkpoints are read at a time.
-const foldBytes = 128 << 10
+const foldBytes = 32 << 10
 
 // positionsAt returns the positions as of checkpoint n of a shard, folded from the last
 // full one up to it.

@@ -10,7 +10,11 @@
 //
 //	log ──▶ Projector ──▶ checkpoint n ──▶ one item per user ──▶ Reader ──▶ edge
 //
-// A [Replay] makes timelines again of which nothing is left but log and checkpoints.
+// A [Replay] makes timelines again of which nothing is left but log and checkpoints; a
+// [Rebuild] does that in a version beside the one that is read, and has that read then. A
+// [Verification] compares what stands with what follows, and [Placements] tell where a
+// message went. A [Trim], which a [Retention] does every so often, takes the oldest entries
+// away. A [Projection] is one of somebody's own, which a [Follower] keeps up.
 //
 // # Durability
 //

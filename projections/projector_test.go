@@ -726,7 +726,7 @@ func BenchmarkGifts(b *testing.B) {
 				b.Fatal(err)
 			}
 		}
-		for _, g := range c.gifts(1, nil) {
+		for g := range c.gifts(1, nil) {
 			_ = g.item.Encode(Timeline{User: g.user})
 		}
 	}

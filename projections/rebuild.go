@@ -34,7 +34,7 @@ func ReadVersions(ctx context.Context, cs CheckpointReader, s Shard) (Versions, 
 
 // versionsAt returns the versions as of a checkpoint.
 func versionsAt(ctx context.Context, cs CheckpointReader, s Shard, upto CheckpointNumber) (Versions, error) {
-	v := newVersions()
+	v, fold := newVersions(), newSpell()
 	if upto == 0 {
 		return v, nil
 	}
@@ -43,7 +43,7 @@ func versionsAt(ctx context.Context, cs CheckpointReader, s Shard, upto Checkpoi
 			return errEnough
 		}
 		v.apply(n, c)
-		return nil
+		return fold.rest(ctx)
 	})
 	if errors.Is(err, errEnough) {
 		err = nil

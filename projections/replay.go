@@ -31,7 +31,7 @@ type Replay struct {
 	Told func(ReplayProgress)
 
 	// PutBytes is how many bytes of items are gathered for one put; default: 8 MiB, or
-	// 16 KiB if there is a rate. KeepEvery is how often a rebuild stores how far it is;
+	// 4 KiB if there is a rate. KeepEvery is how often a rebuild stores how far it is;
 	// default: each second.
 	PutBytes  int
 	KeepEvery time.Duration
@@ -51,7 +51,7 @@ type ReplayProgress struct {
 // are not to be held up: what is appended meanwhile waits until they are synced, too.
 const (
 	putBytes   = 8 << 20
-	pacedBytes = 16 << 10
+	pacedBytes = 4 << 10
 )
 
 // pacedStages are what an event goes through: it is read, it is looked up to whom it goes, and
@@ -170,9 +170,12 @@ func (f *filler) give(ctx context.Context, n CheckpointNumber, c *cover) error {
 	if err := f.know(ctx, c); err != nil {
 		return err
 	}
-	gifts, from := c.gifts(n, f.tails), f.events
-	for i, g := range gifts {
-		if g.before >= n {
+	from, given := f.events, 0
+	for g := range c.gifts(n, f.tails) {
+		if err := f.pace.rest(ctx); err != nil {
+			return err
+		}
+		if given++; g.before >= n {
 			continue // an interrupted replay has put it (R7)
 		}
 		item := g.item.Encode(f.timeline(g.user))
@@ -182,7 +185,7 @@ func (f *filler) give(ctx context.Context, n CheckpointNumber, c *cover) error {
 		if f.bytes < f.putBytes {
 			continue
 		}
-		f.events = from + uint64(len(c.events)*(i+1)/len(gifts))
+		f.events = from + uint64(len(c.events)*given/len(c.order))
 		if err := f.send(ctx, n-1); err != nil {
 			return err
 		}

@@ -2,6 +2,7 @@ package projections
 
 import (
 	"fmt"
+	"iter"
 	"slices"
 
 	"timberline/events"
@@ -91,7 +92,8 @@ type cover struct {
 	gives  int                 // entries
 	users  map[events.User]int // the place of each in order
 	order  []events.User       // the users as they were met
-	sizes  []int               // bytes for each of them
+	counts []int               // entries for each of them
+	sizes  []int               // bytes likewise
 	most   int                 // bytes for one user
 }
 
@@ -169,7 +171,7 @@ func (c *cover) fits(events, gives, bytes int) bool {
 		c.bytes+bytes <= maxBytes && c.most+bytes <= maxUserBytes
 }
 
-// count counts bytes for a user, and returns the user's place in order.
+// count counts an entry of n bytes for a user, and returns the user's place in order.
 func (c *cover) count(u events.User, n int) int {
 	if c.users == nil {
 		c.users = make(map[events.User]int)
@@ -178,33 +180,33 @@ func (c *cover) count(u events.User, n int) int {
 	if !met {
 		at = len(c.order)
 		c.users[u] = at
-		c.order, c.sizes = append(c.order, u), append(c.sizes, 0)
+		c.order, c.counts, c.sizes = append(c.order, u), append(c.counts, 0), append(c.sizes, 0)
 	}
+	c.counts[at]++
 	c.sizes[at] += n
 	c.most = max(c.most, c.sizes[at])
 	return at
 }
 
-// gifts turns what is covered into one item for each user, given the ends of
-// their timelines as of the checkpoint before: a pure function of its arguments, in an
-// order of its own. It is the same with all rules.
-func (c *cover) gifts(n CheckpointNumber, tails map[events.User]tail) []gift {
+// gifts yields one item for each user, given the ends of their timelines as of the
+// checkpoint before: a pure function of its arguments, in an order of its own. It is the
+// same with all rules. Each is made as it is asked for, so whoever asks may rest in between.
+func (c *cover) gifts(n CheckpointNumber, tails map[events.User]tail) iter.Seq[gift] {
 	if !slices.IsSortedFunc(c.events, byID) && !planted.Is(planted.BatchUnsorted) {
 		slices.SortFunc(c.events, byID)
 	}
-	gifts := make([]gift, 0, len(c.order))
-	place := make([]int, len(c.order)) // in gifts, counted from 1
+	entries := make([]Entry, c.gives) // of all users, those of each together
+	newest := make([]events.ID, len(c.order))
+	ends := make([]int, len(c.order))
+	for at, end := 1, 0; at < len(ends); at++ {
+		end += c.counts[at-1]
+		ends[at] = end
+	}
 	give := func(at int, p *placed) {
-		if place[at] == 0 {
-			u := c.order[at]
-			t := tails[u]
-			gifts = append(gifts, gift{user: u, before: t.checkpoint, item: Item{First: t.last + 1, Checkpoint: n, Newest: t.newest}})
-			place[at] = len(gifts)
-		}
-		item := &gifts[place[at]-1].item
-		item.Entries = append(item.Entries, Entry{Event: p.raw})
-		if p.id.Compare(item.Newest) > 0 {
-			item.Newest = p.id
+		entries[ends[at]].Event = p.raw
+		ends[at]++
+		if p.id.Compare(newest[at]) > 0 {
+			newest[at] = p.id
 		}
 	}
 	for i := range c.events {
@@ -214,7 +216,19 @@ func (c *cover) gifts(n CheckpointNumber, tails map[events.User]tail) []gift {
 			give(p.atB, p)
 		}
 	}
-	return gifts
+	return func(yield func(gift) bool) {
+		from := 0
+		for at, u := range c.order {
+			t, to := tails[u], ends[at]
+			if newest[at].Compare(t.newest) < 0 {
+				newest[at] = t.newest
+			}
+			g := gift{user: u, before: t.checkpoint, item: Item{First: t.last + 1, Checkpoint: n, Newest: newest[at], Entries: entries[from:to:to]}}
+			if from = to; !yield(g) {
+				return
+			}
+		}
+	}
 }
 
 func byID(a, b placed) int { return a.id.Compare(b.id) }

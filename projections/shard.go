@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"timberline/bus"
@@ -124,7 +125,7 @@ func (s *shard) reapply(ctx context.Context, before positions, last *Checkpoint)
 		return nil
 	}
 	var items []Stored
-	for _, g := range c.gifts(s.n, absent) {
+	for g := range c.gifts(s.n, absent) {
 		if _, wanted := absent[g.user]; wanted {
 			items = append(items, g.item.Encode(s.timeline(g.user)))
 			s.tails[g.user] = tailOf(&g.item)
@@ -238,7 +239,7 @@ func (s *shard) commit(ctx context.Context, c *cover, pushes []bus.Push) ([]bus.
 	if err := s.know(ctx, c, n); err != nil {
 		return pushes, err
 	}
-	gifts := c.gifts(n, s.tails)
+	gifts := slices.Collect(c.gifts(n, s.tails))
 	items := make([]Stored, len(gifts))
 	for i := range gifts {
 		items[i] = gifts[i].item.Encode(s.timeline(gifts[i].user))

@@ -163,7 +163,8 @@ type Stored struct {
 	Last events.Seq // the seq of the item's last entry: the key within the timeline
 	Data []byte
 	// Quiet says that nobody is to be told of the item, where engines tell of those
-	// that are put: those who read the timelines may not see it yet.
+	// that are put: those who read the timelines may not see it yet. So an engine may
+	// take longer to put it, if that is of use to others.
 	Quiet bool
 }
 

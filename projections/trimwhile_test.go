@@ -224,8 +224,28 @@ func TestPaceMakesUpForLittleThatWasLost(t *testing.T) {
 		time.Sleep(time.Minute) // the store is away
 		began := time.Now()
 		did(5000)
-		if took := time.Since(began); took < 3900*time.Millisecond || took > 4100*time.Millisecond {
+		if took := time.Since(began); took < 4900*time.Millisecond || took > 5000*time.Millisecond {
 			t.Errorf("behind a minute of nothing, 5,000 at 1,000 a second took %v", took)
+		}
+	})
+}
+
+func TestPaceRestsAfterASpell(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, c := range []struct{ rate, spell, rest int }{
+			{rate: 1000, spell: 99, rest: 0},
+			{rate: 1000, spell: 100, rest: 50},
+			{rate: 0, spell: 1000, rest: 0},
+		} {
+			p := newPace(float64(c.rate))
+			time.Sleep(time.Duration(c.spell) * time.Microsecond) // it works
+			began := time.Now()
+			if err := errors.Join(p.rest(t.Context()), p.rest(t.Context())); err != nil {
+				t.Fatal(err)
+			}
+			if took := time.Since(began); took != time.Duration(c.rest)*time.Microsecond {
+				t.Errorf("at a rate of %d, after %d µs of work, it rests for %v, want %d µs", c.rate, c.spell, took, c.rest)
+			}
 		}
 	})
 }

@@ -249,7 +249,7 @@ func (r *verifier) replay(ctx context.Context, sc *scope, wanted func(*walk, *co
 		}
 		r.tell(func(p *VerifyProgress) { p.Replayed += uint64(len(c.events)) })
 		pick := wanted(&w, c)
-		for _, g := range c.gifts(n, tails) {
+		for g := range c.gifts(n, tails) {
 			if g.before >= n {
 				continue // it was trimmed
 			}

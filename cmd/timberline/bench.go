@@ -111,7 +111,7 @@ func (b *benchConfig) define(c *call) {
 	c.flags.IntVar(&b.serverCores, "server-cores", 0, "`number` of cores that the server has for itself, the clients having the others (Linux); 0: all share all")
 	c.flags.IntVar(&b.entries, "entries", 10_000, "bench sync: `number` of messages that a device is behind")
 	c.flags.IntVar(&b.messages, "messages", 1_000_000, "bench replay, bench rebuild: `number` of messages in the log")
-	c.flags.Float64Var(&b.rebuildRate, "rebuild-rate", 20_000, "bench rebuild: `events` a second that a rebuild goes through at most; 0: as many as can be")
+	c.flags.Float64Var(&b.rebuildRate, "rebuild-rate", 3_000, "bench rebuild: `events` a second that a rebuild goes through at most; 0: as many as can be")
 	c.flags.IntVar(&b.rounds, "rounds", 5, "bench rebuild: `number` of rounds, each without a rebuild and then with one")
 	c.flags.DurationVar(&b.rest, "idle", 20*time.Second, "bench idle: how long sessions are left alone before their memory is measured")
 	c.flags.StringVar(&b.folder, "folder", "", "`folder` in which to make the server's; default: the system's for temporary files. It should be on a real disk")

@@ -13,6 +13,8 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"timberline/cmd/bench"
 	"timberline/cmd/replay"
 )
@@ -73,6 +75,14 @@ func (b *benchConfig) rebuild(ctx context.Context, c *call, cfg bench.Config, m 
 		} {
 			fmt.Fprintf(c.stderr, "round %d of %d, %s a rebuild\n", round+1, b.rounds, turn.name)
 			m.During = turn.do
+			if turn.do != nil && b.profile != "" {
+				m.During = func(d time.Duration) error {
+					var both errgroup.Group
+					both.Go(func() error { return turn.do(d) })
+					both.Go(func() error { return b.writeProfiles(ctx, m, d) })
+					return both.Wait()
+				}
+			}
 			cfg.Names = fmt.Sprintf("%s%d-", turn.name, round)
 			report, err := bench.Run(ctx, cfg, m)
 			if err != nil {
@@ -115,24 +125,39 @@ func medianTimes(all []bench.Times) bench.Times {
 }
 
 // rebuildFor has the server rebuild for some time, as often as that gives, and tells how far
-// it comes.
+// it comes. What was not finished is given up: so each rebuild begins at the beginning.
 func (b *benchConfig) rebuildFor(ctx context.Context, c *call, data string, d time.Duration) error {
-	ctx, cancel := context.WithTimeout(ctx, d)
+	some, cancel := context.WithTimeout(ctx, d)
 	defer cancel()
-	order, err := json.Marshal(&rebuildWork{Rate: b.rebuildRate})
-	if err != nil {
-		return err
-	}
 	for {
-		answer, err := askAdmin(ctx, http.MethodPost, data, "/rebuild", nil, bytes.NewReader(order))
-		if err == nil {
-			err = errors.Join(readReports(answer, func(r report) { fmt.Fprintln(c.stderr, r) }), answer.Close())
-		}
+		err := orderRebuild(some, data, &rebuildWork{Rate: b.rebuildRate}, func(r report) { fmt.Fprintln(c.stderr, r) })
 		switch {
-		case errors.Is(ctx.Err(), context.DeadlineExceeded):
-			return nil
+		case errors.Is(some.Err(), context.DeadlineExceeded):
+			return giveUpRebuild(ctx, data)
 		case err != nil:
 			return err
 		}
 	}
+}
+
+// giveUpRebuild drops the version that the last rebuild was making.
+func giveUpRebuild(ctx context.Context, data string) error {
+	var next int
+	err := orderRebuild(ctx, data, &rebuildWork{Status: true}, func(r report) { next = int(r.Versions.Next) })
+	if err != nil {
+		return err
+	}
+	return orderRebuild(ctx, data, &rebuildWork{Drop: &next}, func(report) {})
+}
+
+func orderRebuild(ctx context.Context, data string, do *rebuildWork, tell func(report)) error {
+	order, err := json.Marshal(do)
+	if err != nil {
+		return err
+	}
+	answer, err := askAdmin(ctx, http.MethodPost, data, "/rebuild", nil, bytes.NewReader(order))
+	if err != nil {
+		return err
+	}
+	return errors.Join(readReports(answer, tell), answer.Close())
 }

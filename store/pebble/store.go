@@ -81,6 +81,7 @@ type Store struct {
 	broken  atomic.Bool       // a sync has failed: nothing more is applied
 
 	unsynced chan struct{} // an element for each batch on its way; whoever finds no room waits
+	behind   sync.Mutex    // of who needs room for two
 
 	backingUp chan struct{} // an element while a backup is made
 
@@ -401,14 +402,55 @@ func (s *Store) writeMade(batch func() (*pebble.Batch, error)) (none bool, err e
 	return false, s.sync(n, b)
 }
 
-// apply makes a batch visible and starts its sync. The caller holds mu. The
-// number is given before anybody can see the batch.
+// writeBehind applies a batch that nobody waits for, and waits until it is durable. Where
+// others write, it is by one of their syncs: one more would hold them up. It may take a
+// batch of its own to sync, so it has room for two.
+func (s *Store) writeBehind(b *pebble.Batch) error {
+	s.behind.Lock()
+	defer s.behind.Unlock()
+	for range 2 {
+		s.unsynced <- struct{}{}
+		defer func() { <-s.unsynced }()
+	}
+	s.mu.Lock()
+	n, err := s.applyWith(b, s.db.Apply, pebble.NoSync)
+	s.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), syncBehind)
+	defer cancel()
+	if s.synced(ctx, n) == nil {
+		return b.Close()
+	}
+	own := s.db.NewBatch()
+	err = own.LogData(nil, nil)
+	if err == nil {
+		s.mu.Lock()
+		n, err = s.apply(own)
+		s.mu.Unlock()
+	}
+	if err == nil {
+		err = s.sync(n, own)
+	}
+	return errors.Join(err, b.Close())
+}
+
+// syncBehind is how long a batch that nobody waits for waits for somebody's sync.
+const syncBehind = 2 * time.Millisecond
+
+// apply makes a batch visible and starts its sync. The caller holds mu.
 func (s *Store) apply(b *pebble.Batch) (n uint64, err error) {
+	return s.applyWith(b, s.db.ApplyNoSyncWait, pebble.Sync)
+}
+
+// applyWith makes a batch visible. The number is given before anybody can see it.
+func (s *Store) applyWith(b *pebble.Batch, apply func(*pebble.Batch, *pebble.WriteOptions) error, o *pebble.WriteOptions) (n uint64, err error) {
 	if s.broken.Load() {
 		return 0, fmt.Errorf("write: %w", fatal(errBroken)) // Pebble would panic
 	}
 	n = s.applied.Add(1)
-	if err := s.db.ApplyNoSyncWait(b, pebble.Sync); err != nil {
+	if err := apply(b, o); err != nil {
 		return 0, fmt.Errorf("write: %w", fatal(err))
 	}
 	return n, nil
@@ -446,17 +488,25 @@ func (s *Store) settled(ctx context.Context) error {
 	if planted.Is(planted.RevealBeforeDurable) {
 		seen = 0
 	}
+	if err := s.synced(ctx, seen); err != nil {
+		return fmt.Errorf("wait for a sync: %w", err)
+	}
+	return nil
+}
+
+// synced waits until batch n is durable.
+func (s *Store) synced(ctx context.Context, n uint64) error {
 	for {
 		s.waiting.Lock()
 		durable, news := s.durable, s.news
 		s.waiting.Unlock()
-		if durable >= seen {
+		if durable >= n {
 			return nil
 		}
 		select {
 		case <-news:
 		case <-ctx.Done():
-			return fmt.Errorf("wait for a sync: %w", ctx.Err())
+			return ctx.Err()
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -330,6 +331,38 @@ func BenchmarkCommit(b *testing.B) {
 		}
 		if _, err := s.Commit(b.Context(), 0, n, make([]byte, 30), items); err != nil {
 			b.Fatal(err)
+		}
+	}
+}
+
+// Items that nobody is told of are durable when they are put, whether somebody else writes or
+// not, and there is room for all.
+func TestQuietItemsAreDurableWhenPut(t *testing.T) {
+	fs := vfs.NewCrashableMem()
+	s := openMem(t, Options{FS: fs})
+	var all sync.WaitGroup
+	for n := range 3 * maxUnsynced {
+		all.Go(func() {
+			user := events.User(fmt.Sprintf("user%d", n))
+			i := projections.Item{First: 1, Checkpoint: 1, Entries: []projections.Entry{{Event: []byte("event")}}}
+			item := i.Encode(projections.Timeline{Version: 1, User: user})
+			item.Quiet = true
+			if err := s.PutItems(t.Context(), []projections.Stored{item}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	crashed := fs.CrashClone(vfs.CrashCloneCfg{})
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = openMem(t, Options{FS: crashed})
+	defer s.Close()
+	for n := range 3 * maxUnsynced {
+		at := projections.Timeline{Version: 1, User: events.User(fmt.Sprintf("user%d", n))}
+		if _, err := s.NewestItem(t.Context(), at, events.Strong); err != nil {
+			t.Error(err)
 		}
 	}
 }

@@ -101,8 +101,12 @@ func (s *Store) items(items []projections.Stored) (*pebble.Batch, error) {
 // PutItems implements projections.Items.
 func (s *Store) PutItems(_ context.Context, items []projections.Stored) error {
 	b, err := s.items(items)
-	if err == nil {
+	switch {
+	case err != nil:
+	case slices.ContainsFunc(items, func(i projections.Stored) bool { return !i.Quiet }):
 		err = s.write(b)
+	default:
+		err = s.writeBehind(b)
 	}
 	if err != nil {
 		return fmt.Errorf("put %d items: %w", len(items), err)
