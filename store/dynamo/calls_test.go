@@ -3,6 +3,7 @@ package dynamo
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -296,4 +297,22 @@ func metric(t *testing.T, r *prometheus.Registry, what string) float64 {
 		}
 	}
 	return 0
+}
+
+// A rebuild puts more at a time than one deadline may be enough for.
+func TestDeadlineIsOfEachBatch(t *testing.T) {
+	s := unopened(t, func(o *Options) {
+		o.Transport = roundTrip(func(r *http.Request) (*http.Response, error) {
+			time.Sleep(30 * time.Millisecond)
+			return &http.Response{StatusCode: http.StatusOK, Header: make(http.Header), Request: r, Body: io.NopCloser(strings.NewReader(`{"UnprocessedItems":{}}`))}, nil
+		})
+		o.Deadline = 200 * time.Millisecond
+	})
+	var items []projections.Stored
+	for n := range 10 * parallel * batchItems { // 300 ms
+		items = append(items, projections.Stored{Timeline: projections.Timeline{User: events.User(fmt.Sprint("u", n))}, Last: 1, Data: []byte{1}})
+	}
+	if err := s.PutItems(t.Context(), items); err != nil {
+		t.Error(err)
+	}
 }

@@ -150,8 +150,6 @@ func batches(items []projections.Stored) (all [][]types.WriteRequest, err error)
 
 // write writes batches until nothing of them comes back unprocessed.
 func (s *Store) write(ctx context.Context, batches [][]types.WriteRequest) error {
-	ctx, cancel := context.WithTimeout(ctx, s.o.Deadline)
-	defer cancel()
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(parallel)
 	for _, batch := range batches {
@@ -160,7 +158,10 @@ func (s *Store) write(ctx context.Context, batches [][]types.WriteRequest) error
 	return g.Wait()
 }
 
+// writeBatch writes one batch. The deadline is of each: there may be a thousand.
 func (s *Store) writeBatch(ctx context.Context, batch []types.WriteRequest) error {
+	ctx, cancel := context.WithTimeout(ctx, s.o.Deadline)
+	defer cancel()
 	name := s.name(timelinesTable)
 	for try := 1; ; try++ {
 		out, err := call(ctx, s, "BatchWriteItem", s.db.BatchWriteItem, &dynamodb.BatchWriteItemInput{
