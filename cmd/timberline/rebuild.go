@@ -251,16 +251,30 @@ func (w *rebuildWork) drop(ctx context.Context, s wholeStore, shard projections.
 func (w *rebuildWork) tellOf(r *projections.Replay, tell func(report)) *rebuilt {
 	p := newPace()
 	done := &rebuilt{Shard: uint32(r.Shard), User: string(r.User), Version: uint32(r.Version)}
+	var begun projections.ReplayProgress // where it was when it told first: it may have been interrupted
 	r.Told = func(at projections.ReplayProgress) {
 		done.Events, done.Items, done.Seconds = at.Events, at.Items, time.Since(p.began).Seconds()
+		if begun.Last == 0 {
+			begun = at
+		}
 		if !p.due() {
 			return
 		}
-		left := "?"
-		if at.Checkpoint > 0 && at.Last >= at.Checkpoint {
-			left = (time.Since(p.began) * time.Duration(at.Last-at.Checkpoint) / time.Duration(at.Checkpoint)).Round(time.Second).String()
-		}
+		left := timeLeft(time.Since(p.began), uint64(at.Checkpoint-begun.Checkpoint), uint64(max(at.Last, at.Checkpoint)-at.Checkpoint))
 		tell(report{Progress: fmt.Sprintf("shard %d: checkpoint %d of %d, %d events, %.0f a second, %s left", r.Shard, at.Checkpoint, at.Last, at.Events, p.perSecond(at.Events), left)})
 	}
 	return done
+}
+
+// timeLeft returns how long the rest takes if it goes on as it did, "?" as long as nothing
+// is done.
+func timeLeft(took time.Duration, done, left uint64) string {
+	if done == 0 {
+		return "?"
+	}
+	rest := took.Seconds() * float64(left) / float64(done)
+	if rest > (1000 * time.Hour).Seconds() {
+		return "more than 1000h"
+	}
+	return time.Duration(rest * float64(time.Second)).Round(time.Second).String()
 }
