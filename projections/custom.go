@@ -356,13 +356,16 @@ func (t *Table) written() (rows []Row) {
 	return rows
 }
 
-// Follow has a projection follow all shards, and looks for new checkpoints every so often,
-// until ctx ends; it returns nil then. What fails is tried again, but for damage
+// Follow has a projection follow all shards, and looks for new checkpoints every so often (0:
+// each second), until ctx ends; it returns nil then. What fails is tried again, but for damage
 // (events.ErrCorrupt, events.ErrFormat) and what Apply says. told, if it is not nil, is
 // called with how far each shard is, and with what failed.
 func Follow(ctx context.Context, f Follower, every time.Duration, told func(Shard, CheckpointNumber, error)) error {
 	if err := f.Projection.Validate(); err != nil {
 		return err
+	}
+	if every <= 0 {
+		every = time.Second
 	}
 	look := time.NewTicker(every)
 	defer look.Stop()

@@ -88,6 +88,7 @@ func TestPerDayIsRunChangedAndSwitched(t *testing.T) {
 			t.Errorf("%v: %q, %v; want %q", args, out, err, says)
 		}
 	}
+	fails("there is no store in data folder nowhere", "show", "--data", "nowhere", "bob")
 	fails("no version is read yet", "show", "bob")
 	fails("has not caught up", "switch")
 	for range 2 { // the second time there is nothing to do
