@@ -129,8 +129,8 @@ type scope struct {
 // of all of them; then item by item, where the hashes differ. While it replays, all that
 // stands there is read.
 func (r *verifier) all(ctx context.Context) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
 	scopes := make(map[Shard]*scope)
 	for s := range Shard(r.Meta.Shards) {
 		sc, err := r.scope(ctx, s)
@@ -141,18 +141,14 @@ func (r *verifier) all(ctx context.Context) error {
 			scopes[s] = sc
 		}
 	}
-	read := meanwhile(func() error {
-		for _, do := range []func(context.Context) error{r.files, r.log} {
-			if err := do(ctx); err != nil {
-				return err
-			}
+	until := func(err error) error { // one that fails ends both
+		if err != nil {
+			stop(err)
 		}
-		return r.scan(ctx, scopes)
-	})
-	err := r.account(ctx, scopes)
-	if err != nil {
-		cancel()
+		return context.Cause(ctx)
 	}
+	read := meanwhile(func() error { return until(r.read(ctx, scopes)) })
+	err := until(r.account(ctx, scopes))
 	if other := read(); err == nil {
 		err = other
 	}
@@ -162,6 +158,16 @@ func (r *verifier) all(ctx context.Context) error {
 		}
 	}
 	return err
+}
+
+// read reads all that stands there.
+func (r *verifier) read(ctx context.Context, scopes map[Shard]*scope) error {
+	for _, do := range []func(context.Context) error{r.files, r.log} {
+		if err := do(ctx); err != nil {
+			return err
+		}
+	}
+	return r.scan(ctx, scopes)
 }
 
 // scope returns what a shard is held against. It returns nil if its last checkpoint cannot

@@ -362,3 +362,30 @@ func TestWorkOnAWholeStoreEndsWithItsContext(t *testing.T) {
 		quit()
 	}
 }
+
+// A halver is a store of which one half of a verification fails at once, and the other would
+// take for ever.
+type halver struct{ Whole }
+
+var errHalf = errors.New("no item can be read")
+
+func (h halver) ScanItems(context.Context, Version, func(Stored) error) error { return errHalf }
+
+func (h halver) ReadCheckpoints(ctx context.Context, _ Shard, _ CheckpointNumber, _ int) ([][]byte, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+func TestVerificationEndsWhenEitherHalfFails(t *testing.T) {
+	really := meanwhile
+	b := newBustle(t, 3)
+	for range 20 {
+		b.act()
+	}
+	b.settle("before")
+	meanwhile = really
+	v := Verification{Store: halver{b.m.by(always)}, Meta: Meta{Shards: b.shards}, Found: func(f Finding) { t.Errorf("found %+v", f) }}
+	if _, err := v.Run(t.Context()); !errors.Is(err, errHalf) {
+		t.Errorf("%v, want what the store said first", err)
+	}
+}
