@@ -149,7 +149,8 @@ func readMark(fs vfs.FS, dir string) mark {
 // A markingFS is the file system of a store as Pebble has it: it keeps the store's mark.
 type markingFS struct {
 	vfs.FS
-	dir string
+	dir    string
+	failed func() // called when a log takes nothing more, before Pebble knows
 
 	mu   sync.Mutex
 	mark mark
@@ -269,7 +270,7 @@ type countedFile struct {
 func (f *countedFile) Write(p []byte) (n int, err error) {
 	n, err = f.File.Write(p)
 	f.written += uint64(n)
-	return n, err
+	return n, f.checked(err)
 }
 
 // Sync implements vfs.File.
@@ -280,9 +281,17 @@ func (f *countedFile) SyncData() error { return f.synced(f.File.SyncData) }
 
 func (f *countedFile) synced(sync func() error) error {
 	written := f.written
-	if err := sync(); err != nil {
+	if err := f.checked(sync()); err != nil {
 		return err
 	}
 	f.fs.note(f.is, written)
 	return nil
+}
+
+// checked tells of a log that fails.
+func (f *countedFile) checked(err error) error {
+	if err != nil && f.is.isLog {
+		f.fs.failed()
+	}
+	return err
 }

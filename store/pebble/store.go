@@ -78,7 +78,7 @@ type Store struct {
 	mu      sync.Mutex
 	highest map[string]uint64 // see taken; guarded by mu
 	applied atomic.Uint64     // batches applied, or being applied
-	broken  atomic.Bool       // a sync has failed: nothing more is applied
+	broken  atomic.Bool       // the log has failed: nothing more is applied
 
 	unsynced chan struct{} // an element for each batch on its way; whoever finds no room waits
 	behind   sync.Mutex    // of who needs room for two
@@ -138,7 +138,7 @@ func Open(dir string, o Options) (*Store, error) {
 }
 
 func (s *Store) open(o Options) (err error) {
-	s.marks = &markingFS{FS: o.FS, dir: s.dir, mark: readMark(o.FS, s.dir)}
+	s.marks = &markingFS{FS: o.FS, dir: s.dir, failed: func() { s.broken.Store(true) }, mark: readMark(o.FS, s.dir)}
 	po := s.options(o)
 	po.EnsureDefaults()
 	s.tableOptions = po.MakeReaderOptions()
