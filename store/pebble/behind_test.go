@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"testing/synctest"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
@@ -40,4 +41,24 @@ func TestFullDiskUnderQuietItemsIsAnError(t *testing.T) {
 			s.Close()
 		})
 	}
+}
+
+// The rebuilds of several shards put at the same time. Who waits for room stands still where
+// time is not the real one, too, so that others' time goes on.
+func TestQuietItemsArePutInABubble(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := openMem(t, Options{})
+		done := make(chan error)
+		for user := range 3 {
+			go func() { done <- s.PutItems(t.Context(), []projections.Stored{quietItem(user, 10)}) }()
+		}
+		for range 3 {
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 }

@@ -81,7 +81,7 @@ type Store struct {
 	broken  atomic.Bool       // the log has failed: nothing more is applied
 
 	unsynced chan struct{} // an element for each batch on its way; whoever finds no room waits
-	behind   sync.Mutex    // of who needs room for two
+	behind   chan struct{} // an element while somebody needs room for two; others wait
 
 	backingUp chan struct{} // an element while a backup is made
 
@@ -129,7 +129,7 @@ func Open(dir string, o Options) (*Store, error) {
 	if o.Shards > events.Slots {
 		return nil, fmt.Errorf("open store %s: %d shards, want 1 to %d", dir, o.Shards, events.Slots)
 	}
-	s := &Store{dir: dir, o: o, onFatal: o.OnFatal, news: make(chan struct{}), highest: make(map[string]uint64), unsynced: make(chan struct{}, maxUnsynced), backingUp: make(chan struct{}, 1)}
+	s := &Store{dir: dir, o: o, onFatal: o.OnFatal, news: make(chan struct{}), highest: make(map[string]uint64), unsynced: make(chan struct{}, maxUnsynced), behind: make(chan struct{}, 1), backingUp: make(chan struct{}, 1)}
 	if err := s.open(o); err != nil {
 		return nil, errors.Join(openError(dir, err), s.Close())
 	}
@@ -406,8 +406,8 @@ func (s *Store) writeMade(batch func() (*pebble.Batch, error)) (none bool, err e
 // others write, it is by one of their syncs: one more would hold them up. It may take a
 // batch of its own to sync, so it has room for two.
 func (s *Store) writeBehind(b *pebble.Batch) error {
-	s.behind.Lock()
-	defer s.behind.Unlock()
+	s.behind <- struct{}{}
+	defer func() { <-s.behind }()
 	for range 2 {
 		s.unsynced <- struct{}{}
 		defer func() { <-s.unsynced }()
