@@ -2,6 +2,7 @@ package projections
 
 import (
 	"context"
+	"math"
 	"time"
 )
 
@@ -28,7 +29,8 @@ func (p *pace) did(ctx context.Context, n int) error {
 	if p.rate <= 0 {
 		return ctx.Err()
 	}
-	early := time.Duration(float64(p.done)/p.rate*float64(time.Second)) - time.Since(p.began)
+	due := time.Duration(min(float64(p.done)/p.rate*float64(time.Second), math.MaxInt64/2)) // else it may be negative
+	early := due - time.Since(p.began)
 	if early < -mostMadeUp {
 		p.began = p.began.Add(-early - mostMadeUp)
 	}

@@ -249,3 +249,16 @@ func TestPaceRestsAfterASpell(t *testing.T) {
 		}
 	})
 }
+
+// A rate at which the work takes longer than a time can say is none at all otherwise.
+func TestPaceHoldsToTheLowestRates(t *testing.T) {
+	for _, rate := range []float64{1e-6, 5e-324} {
+		synctest.Test(t, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+			defer cancel()
+			if err := newPace(rate).did(ctx, 10_000); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("10,000 at %v a second: %v within an hour", rate, err)
+			}
+		})
+	}
+}
