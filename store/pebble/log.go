@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/cockroachdb/pebble/v2"
+
 	"timberline/events"
 )
 
@@ -62,20 +64,23 @@ func (s *Store) CreateJournal(ctx context.Context, r events.Row) (events.Row, er
 // UpdateJournal implements events.Journals.
 func (s *Store) UpdateJournal(_ context.Context, r events.Row) error {
 	key := journalKey(r.Number)
-	value, err := s.get(key)
+	_, err := s.writeMade(func() (*pebble.Batch, error) {
+		value, err := s.get(key)
+		if err != nil {
+			return nil, err
+		}
+		stands, err := events.UnsealRow(r.Number, value)
+		if err != nil {
+			return nil, err
+		}
+		stands.Counter, stands.Ended, stands.Trimmed = r.Counter, r.Ended, stands.Trimmed || r.Trimmed
+		b := s.db.NewBatch()
+		return b, b.Set(key, stands.Seal(), nil)
+	})
 	if err != nil {
 		return fmt.Errorf("row of journal %d: %w", r.Number, err)
 	}
-	stands, err := events.UnsealRow(number(key), value)
-	if err != nil {
-		return err
-	}
-	stands.Counter, stands.Ended, stands.Trimmed = r.Counter, r.Ended, stands.Trimmed || r.Trimmed
-	b := s.db.NewBatch()
-	if err := b.Set(key, stands.Seal(), nil); err != nil {
-		return fmt.Errorf("row of journal %d: %w", r.Number, err)
-	}
-	return s.write(b)
+	return nil
 }
 
 // ListJournals implements events.Journals.

@@ -366,3 +366,34 @@ func TestQuietItemsAreDurableWhenPut(t *testing.T) {
 		}
 	}
 }
+
+// That a journal was trimmed stays, whoever else changes its row at the time.
+func TestTrimmedJournalStaysTrimmed(t *testing.T) {
+	s := openMem(t, Options{FS: vfs.NewMem()})
+	defer s.Close()
+	for n := range uint64(300) {
+		row := events.Row{Number: n + 1}
+		if _, err := s.CreateJournal(t.Context(), row); err != nil {
+			t.Fatal(err)
+		}
+		var both sync.WaitGroup
+		for _, trimmed := range []bool{true, false} {
+			changed := events.Row{Number: row.Number, Counter: 1, Trimmed: trimmed}
+			both.Go(func() {
+				if err := s.UpdateJournal(t.Context(), changed); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		both.Wait()
+	}
+	rows, err := s.ListJournals(t.Context(), 0, events.Strong)
+	if err != nil || len(rows) != 300 {
+		t.Fatalf("%d journals, %v", len(rows), err)
+	}
+	for _, row := range rows {
+		if !row.Trimmed {
+			t.Fatalf("journal %d is not trimmed any more", row.Number)
+		}
+	}
+}
