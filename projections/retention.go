@@ -54,7 +54,7 @@ const (
 // NewRetention returns one for Run.
 func NewRetention(c RetentionConfig) (*Retention, error) {
 	switch {
-	case c.OlderThan < 0 || c.Every < 0 || c.Rate < 0:
+	case c.OlderThan < 0 || c.Every < 0 || !(c.Rate >= 0):
 		return nil, fmt.Errorf("retention config: OlderThan is %v, Every %v, Rate %v: want none below 0", c.OlderThan, c.Every, c.Rate)
 	case c.Keep == 0 && c.OlderThan == 0:
 		return nil, errors.New("retention config: neither Keep nor OlderThan says what stays")

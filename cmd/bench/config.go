@@ -53,7 +53,7 @@ func (c *Config) check() error {
 		return fmt.Errorf("bench: %d sockets, want 1 to the number of sessions", c.Sockets)
 	case c.Window < 1:
 		return fmt.Errorf("bench: window %d, want at least 1", c.Window)
-	case c.Rate < 0:
+	case !(c.Rate >= 0):
 		return fmt.Errorf("bench: rate %v, want 0 or more", c.Rate)
 	case c.Duration <= 0:
 		return fmt.Errorf("bench: duration %v, want more than 0", c.Duration)

@@ -89,6 +89,7 @@ func TestBenchThatCannotRunSaysWhatIsWrong(t *testing.T) {
 		{"--receivers", "nobody", "--receivers"},
 		{"--loss", "1", "--loss"},
 		{"--rate", "-1", "--rate"},
+		{"--rate", "NaN", "--rate"},
 		{"--rate", "1e-11", "--rate"},
 		{"--sockets", "1001", "--sockets"},
 		{"--server-cores", "-1", "--server-cores"},

@@ -37,7 +37,7 @@ type rebuildReport struct {
 func (b *benchConfig) checkRebuild() error {
 	b.rate = cmp.Or(b.rate, 2000)
 	switch {
-	case b.rebuildRate < 0:
+	case !(b.rebuildRate >= 0):
 		return wrong("rebuild-rate", "is %v, want events per second, or 0 for no limit", b.rebuildRate)
 	case b.rounds < 1 || b.rounds > 1000:
 		return wrong("rounds", "is %d, want 1 to 1000", b.rounds)

@@ -87,7 +87,7 @@ func (w *rebuildWork) check(given map[string]bool) error {
 		return wrong("shard", "is %d, want 0 or more", *w.Shard)
 	case w.Drop != nil && *w.Drop < 0:
 		return wrong("drop", "is %d, want a version, 0 or more", *w.Drop)
-	case w.Rate < 0:
+	case !(w.Rate >= 0): // NaN, too
 		return wrong("rate", "is %v, want events per second, or 0 for no limit", w.Rate)
 	}
 	if given["user"] {

@@ -21,3 +21,9 @@ func TestTimeLeft(t *testing.T) {
 		}
 	}
 }
+
+func TestRebuildRefusesRatesThatAreNone(t *testing.T) {
+	for _, rate := range []string{"-1", "NaN"} {
+		tl(t, "rebuild", "--rate", rate).want(t, exitUsage, "", "want events per second")
+	}
+}
