@@ -25,8 +25,9 @@
 // Pebble makes a batch visible before it is synced. So each batch is numbered as
 // it is applied, a sync covers every batch before it (there is one write-ahead
 // log), and a strong read waits until everything that was applied when it read
-// is durable (R8). One sync serves all who wait for one at that time. A sync that
-// fails ends the process: see Options.OnFatal.
+// is durable (R8). One sync serves all who wait for one at that time; items that nobody is
+// told of are synced by who comes next, if somebody does soon. A sync that fails ends the
+// process: see Options.OnFatal.
 //
 // # Damage
 //
