@@ -104,7 +104,8 @@ func itemOf(ctx context.Context, s Items, t Timeline, n CheckpointNumber) (*Item
 		return nil, err
 	}
 	for low, high := events.Seq(0), newest.Last; low <= high; { // the item ends at low or above, and has a seq up to high
-		items, err := s.ReadItems(ctx, t, low+(high-low)/2, 0, events.Strong)
+		middle := low + (high-low)/2
+		items, err := s.ReadItems(ctx, t, middle, 0, events.Strong)
 		if err != nil || len(items) == 0 {
 			return nil, err
 		}
@@ -116,10 +117,10 @@ func itemOf(ctx context.Context, s Items, t Timeline, n CheckpointNumber) (*Item
 			return &item, nil
 		case item.Checkpoint < n:
 			low = item.Last() + 1
-		case low == high:
+		case middle == low:
 			return nil, nil
-		default:
-			high = item.First - 1
+		default: // what stands below the middle may be trimmed: then the item begins above
+			high = min(item.First, middle) - 1
 		}
 	}
 	return nil, nil

@@ -77,22 +77,32 @@ func TestItemThatIsNotThereIsNowhere(t *testing.T) {
 	b.settle("before")
 	s := b.m.by(always)
 	for timeline, items := range b.m.items {
-		has := make(map[CheckpointNumber]bool)
-		for _, i := range items {
-			item, err := i.Decode()
-			if err != nil {
-				t.Fatal(err)
-			}
-			has[item.Checkpoint] = true
+		wantItemsOf(t, b, s, timeline, items)
+		if err := b.m.DeleteItems(t.Context(), timeline, items[len(items)/2].Last); err != nil { // it is trimmed
+			t.Fatal(err)
 		}
-		for n := range CheckpointNumber(len(b.m.checkpoints[ShardOf(timeline.User.Slot(), b.shards)]) + 2) {
-			item, err := itemOf(t.Context(), s, timeline, n)
-			if err != nil || (item != nil) != has[n] || item != nil && item.Checkpoint != n {
-				t.Fatalf("%s, checkpoint %d: %+v, %v; want one: %v", timeline, n, item, err, has[n])
-			}
-		}
+		wantItemsOf(t, b, s, timeline, b.m.items[timeline])
 	}
 	if item, err := itemOf(t.Context(), s, Timeline{User: "nobody"}, 1); item != nil || err != nil {
 		t.Errorf("nobody's timeline has %+v, %v", item, err)
+	}
+}
+
+// wantItemsOf holds which item is told to be of which checkpoint against what there is.
+func wantItemsOf(t *testing.T, b *bustle, s Items, timeline Timeline, items []Stored) {
+	t.Helper()
+	has := make(map[CheckpointNumber]bool)
+	for _, i := range items {
+		item, err := i.Decode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		has[item.Checkpoint] = true
+	}
+	for n := range CheckpointNumber(len(b.m.checkpoints[ShardOf(timeline.User.Slot(), b.shards)]) + 2) {
+		item, err := itemOf(t.Context(), s, timeline, n)
+		if err != nil || (item != nil) != has[n] || item != nil && item.Checkpoint != n {
+			t.Fatalf("%s, checkpoint %d: %+v, %v; want one: %v", timeline, n, item, err, has[n])
+		}
 	}
 }
