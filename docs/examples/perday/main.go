@@ -60,6 +60,12 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	if err := flags.Parse(args[1:]); err != nil {
 		return err
 	}
+	switch n := flags.NArg(); { // flags come first
+	case args[0] == "show" && n != 1:
+		return fmt.Errorf("%d arguments behind the flags, want one user", n)
+	case args[0] != "show" && n > 0:
+		return fmt.Errorf("%d arguments behind the flags, want none", n)
+	}
 	p := map[uint]*projections.Projection{1: perDay, 2: sentPerDay}[*version]
 	if p == nil {
 		return fmt.Errorf("there is no version %d, want 1 or 2", *version)

@@ -89,6 +89,8 @@ func TestPerDayIsRunChangedAndSwitched(t *testing.T) {
 		}
 	}
 	fails("there is no store in data folder nowhere", "show", "--data", "nowhere", "bob")
+	fails("want one user", "show", "bob", "--version", "2")
+	fails("want none", "run", "--once", "bob")
 	fails("no version is read yet", "show", "bob")
 	fails("has not caught up", "switch")
 	for range 2 { // the second time there is nothing to do
