@@ -377,6 +377,7 @@ func TestReplayCommandsSayWhatIsWrong(t *testing.T) {
 	tl(t, "rebuild", "--data", p.Data, "--shard", "1").want(t, exitFailed, "", "there is no shard 1: the store has 0 to 0")
 	tl(t, "rebuild", "--data", p.Data, "--back").want(t, exitFailed, "", "no version was read before 0")
 	tl(t, "trace", "--data", p.Data, "01M8AS3JG3000EH4BDYK4HP58Z").want(t, exitFailed, "", "no event of the log has the id")
+	tl(t, "trace", "--data", p.Data, "--from", "2026-01-31T15:04:00Z", "01M8AS3JG3000EH4BDYK4HP58Z").want(t, exitFailed, "", "to a message since 2026-01-31T15:04:00Z")
 }
 
 func TestBenchReplayComesOutExact(t *testing.T) {

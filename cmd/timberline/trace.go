@@ -124,7 +124,11 @@ func (w *traceWork) do(ctx context.Context, s wholeStore, tell func(report)) err
 			return nil
 		}
 	}
-	return fmt.Errorf("no event of the log has the id %s, nor has a client given it to a message", w.ID)
+	since := ""
+	if !w.From.IsZero() {
+		since = " since " + w.From.Format(time.RFC3339)
+	}
+	return fmt.Errorf("no event of the log has the id %s, nor has a client given it to a message%s", w.ID, since)
 }
 
 // journal looks for the message in one journal: as an event's id, whose time says where it
