@@ -229,11 +229,7 @@ func (l lateRows) PutRows(ctx context.Context, rows []Row) error {
 }
 
 func TestAnotherVersionTakesOver(t *testing.T) {
-	b := newBustle(t, 7)
-	for range 200 {
-		b.act()
-	}
-	b.settle("before")
+	b := used(t, 7, 200)
 	s, m := b.m.by(always), Meta{Shards: b.shards}
 	old, changed := counting(1, 0), counting(2, 2)
 	live := func(want uint32) {
@@ -317,11 +313,7 @@ func TestFollowGoesOnWithWhatComes(t *testing.T) {
 // when it is Apply that fails.
 func TestFollowOutlivesErrorsOfTheStore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newBustle(t, 9)
-		for range 100 {
-			b.act()
-		}
-		b.settle("before")
+		b := used(t, 9, 100)
 		steps, failed := 0, 0
 		away := b.m.by(func(string) (bool, error) {
 			if steps++; steps%61 == 0 {
@@ -412,11 +404,7 @@ func TestRowsBeyondTheirLimitsAreRefused(t *testing.T) {
 }
 
 func TestDamagedRowIsNamed(t *testing.T) {
-	b := newBustle(t, 2)
-	for range 100 {
-		b.act()
-	}
-	b.settle("before")
+	b := used(t, 2, 100)
 	p := counting(1, 0)
 	if _, err := b.follower(b.m.by(always), p, 0).Run(t.Context()); err != nil {
 		t.Fatal(err)
@@ -455,11 +443,7 @@ func TestRowOfAUserOfAnotherShardIsRefused(t *testing.T) {
 	}}
 	refused := 0
 	for seed := range uint64(20) {
-		b := newBustle(t, seed)
-		for range 300 {
-			b.act()
-		}
-		b.settle("before")
+		b := used(t, seed, 300)
 		for s := range Shard(b.shards) {
 			steps := 0
 			v := b.m.by(func(string) (bool, error) {

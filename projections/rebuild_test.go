@@ -63,6 +63,17 @@ func newBustle(t *testing.T, seed uint64) *bustle {
 	return b
 }
 
+// used returns a bustle after so many acts, with all projected.
+func used(t *testing.T, seed uint64, acts int) *bustle {
+	t.Helper()
+	b := newBustle(t, seed)
+	for range acts {
+		b.act()
+	}
+	b.settle("before")
+	return b
+}
+
 var errLate = errors.New("no answer; it lands some time")
 
 // lateItems is a view some of whose items land when their caller has gone on.
@@ -241,11 +252,7 @@ func TestRebuiltTimelinesTakeThePlaceOfThoseThatAreRead(t *testing.T) {
 }
 
 func TestRebuildGoesOnWhereItWasInterrupted(t *testing.T) {
-	b := newBustle(t, 4)
-	for range 1500 {
-		b.act()
-	}
-	b.settle("before")
+	b := used(t, 4, 1500)
 	puts := 0
 	r := b.to(b.m.by(func(what string) (bool, error) {
 		if what == "item" {

@@ -70,11 +70,7 @@ func wantPlaced(t *testing.T, b *bustle, s Timelines, m Meta, journal uint64, at
 }
 
 func TestItemThatIsNotThereIsNowhere(t *testing.T) {
-	b := newBustle(t, 5)
-	for range 150 {
-		b.act()
-	}
-	b.settle("before")
+	b := used(t, 5, 150)
 	s := b.m.by(always)
 	for timeline, items := range b.m.items {
 		wantItemsOf(t, b, s, timeline, items)

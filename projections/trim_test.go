@@ -91,11 +91,7 @@ func (b *bustle) complete() {
 }
 
 func TestTrimKeepsWhatItIsToldTo(t *testing.T) {
-	b := newBustle(t, 6)
-	for range 400 {
-		b.act()
-	}
-	b.settle("before")
+	b := used(t, 6, 400)
 	heads := make(map[Timeline]events.Seq)
 	for at, items := range b.m.items {
 		heads[at] = items[len(items)-1].Last
@@ -141,11 +137,7 @@ func TestTrimKeepsWhatItIsToldTo(t *testing.T) {
 
 // A reader whose cursor is below what can be read is told where it begins.
 func TestReaderIsToldWhereATrimmedTimelineBegins(t *testing.T) {
-	b := newBustle(t, 8)
-	for range 300 {
-		b.act()
-	}
-	b.settle("before")
+	b := used(t, 8, 300)
 	if _, err := (&Trim{Store: b.m.by(always), Meta: Meta{Shards: b.shards}, Keep: 5}).Run(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -221,11 +213,7 @@ func TestJournalThatHasEndedLatelyIsNotTrimmed(t *testing.T) {
 // timeline that began there would be taken to begin with the item behind it, in all versions.
 func TestNoTimelineIsMadeToBeginWithAMissingItem(t *testing.T) {
 	for seed := range seeds(50) {
-		b := newBustle(t, seed)
-		for range 300 {
-			b.act()
-		}
-		b.settle("before")
+		b := used(t, seed, 300)
 		for at, items := range b.m.items {
 			if len(items) > 3 {
 				i := 1 + b.r.IntN(len(items)-2)

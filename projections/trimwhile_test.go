@@ -179,11 +179,7 @@ func TestUserIsRebuiltInPlaceWhileTimelinesAndJournalsAreTrimmed(t *testing.T) {
 
 func TestTrimKeepsToItsRate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newBustle(t, 6)
-		for range 400 {
-			b.act()
-		}
-		b.settle("before")
+		b := used(t, 6, 400)
 		items := 0
 		for _, all := range b.m.items {
 			items += len(all)

@@ -240,11 +240,7 @@ func TestVerificationBesideProjectorsFindsNothing(t *testing.T) {
 func TestVerificationOfAVersionThatIsDroppedEnds(t *testing.T) {
 	ended := 0
 	for seed := range seeds(100) {
-		b := newBustle(t, seed)
-		for range 150 {
-			b.act()
-		}
-		b.settle("before")
+		b := used(t, seed, 150)
 		did := false
 		v := Verification{Store: b.m.by(func(string) (bool, error) {
 			if !did && b.r.IntN(40) == 0 {
@@ -276,11 +272,7 @@ func TestVerificationOfAVersionThatIsDroppedEnds(t *testing.T) {
 }
 
 func TestVerificationEndsWithItsContextOrTheStoresErrors(t *testing.T) {
-	b := newBustle(t, 3)
-	for range 100 {
-		b.act()
-	}
-	b.settle("before")
+	b := used(t, 3, 100)
 	steps := rand.New(rand.NewPCG(1, 1))
 	failed := 0
 	for range 30 {
@@ -378,11 +370,7 @@ func (h halver) ReadCheckpoints(ctx context.Context, _ Shard, _ CheckpointNumber
 
 func TestVerificationEndsWhenEitherHalfFails(t *testing.T) {
 	really := meanwhile
-	b := newBustle(t, 3)
-	for range 20 {
-		b.act()
-	}
-	b.settle("before")
+	b := used(t, 3, 20)
 	meanwhile = really
 	v := Verification{Store: halver{b.m.by(always)}, Meta: Meta{Shards: b.shards}, Found: func(f Finding) { t.Errorf("found %+v", f) }}
 	if _, err := v.Run(t.Context()); !errors.Is(err, errHalf) {

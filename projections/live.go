@@ -1,0 +1,95 @@
+package projections
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"timberline/events"
+	"timberline/events/fields"
+)
+
+// A live is which version of a projection is read.
+type live struct{ version uint32 }
+
+// Fields lists the stored field.
+func (l *live) Fields(f fields.Visitor) { fields.Uint(f, 1, "version", &l.version) }
+
+// liveSpace names where it is kept which version of a projection is read.
+func liveSpace(name string) string { return "live/" + name }
+
+// LiveVersion returns the version of a projection that is read; 0 if none is yet.
+func LiveVersion(ctx context.Context, rows Rows, name string) (uint32, error) {
+	_, l, err := readLive(ctx, rows, name)
+	return l.version, err
+}
+
+func readLive(ctx context.Context, rows Rows, name string) (k CheckpointNumber, l live, err error) {
+	row, err := rows.GetRow(ctx, liveSpace(name), "live")
+	if errors.Is(err, events.ErrNotFound) {
+		return 0, l, nil
+	}
+	if err == nil {
+		err = unsealRow(&row, &l)
+	}
+	return row.Checkpoint, l, err
+}
+
+// ErrBehind says that a version of a projection has not caught up yet.
+var ErrBehind = errors.New("this version has not caught up with the checkpoints")
+
+// Switch has a version of a projection read from now on, if it has all that the one has
+// that was read, or, if there was none, all checkpoints that there are; else the error is
+// ErrBehind. Several may switch at a time: the version that stands at the end is one of
+// theirs.
+func (p *Projection) Switch(ctx context.Context, cs CheckpointReader, rows Rows, m Meta) error {
+	for {
+		k, was, err := readLive(ctx, rows, p.Name)
+		if err != nil || was.version == p.Version {
+			return err
+		}
+		old := Projection{Name: p.Name, Version: was.version}
+		for s := range Shard(m.Shards) {
+			if err := p.caughtUp(ctx, cs, rows, s, &old); err != nil {
+				return err
+			}
+		}
+		row := sealRow(Row{Space: liveSpace(p.Name), Key: "live", Checkpoint: k + 1}, &live{p.Version})
+		if err := rows.PutRows(ctx, []Row{row}); err != nil {
+			return err
+		}
+	}
+}
+
+// caughtUp holds how far p is in a shard against how far another version is.
+func (p *Projection) caughtUp(ctx context.Context, cs CheckpointReader, rows Rows, s Shard, old *Projection) error {
+	_, at, err := p.stands(ctx, rows, s)
+	if err != nil {
+		return err
+	}
+	var than step
+	if old.Version > 0 {
+		_, than, err = old.stands(ctx, rows, s)
+	} else {
+		than.done, _, err = cs.LastCheckpoint(ctx, s, events.Strong)
+	}
+	if err != nil {
+		return err
+	}
+	if at.done < than.done {
+		return fmt.Errorf("projection %s, version %d: %w: it is at checkpoint %d of shard %d, and should be at %d", p.Name, p.Version, ErrBehind, at.done, s, than.done)
+	}
+	return nil
+}
+
+// Drop deletes the rows of a version that is not read.
+func (p *Projection) Drop(ctx context.Context, rows Rows) error {
+	version, err := LiveVersion(ctx, rows, p.Name)
+	if err != nil {
+		return err
+	}
+	if version == p.Version {
+		return fmt.Errorf("projection %s, version %d: %w", p.Name, p.Version, ErrIsLive)
+	}
+	return rows.DeleteRows(ctx, p.prefix())
+}
