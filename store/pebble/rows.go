@@ -54,7 +54,8 @@ func (k *rowKinds) read(s *Store) {
 		start := from
 		from = nil
 		err := s.scan(start, []byte("q"), func(key, _ []byte) bool {
-			kind := kindOf(string(bytes.SplitN(key[1:], []byte{0}, 2)[0]))
+			space, _, _ := bytes.Cut(key[1:], []byte{0})
+			kind := kindOf(string(space))
 			k.known.Store(kind, nil)
 			from = after(key[:min(2+len(kind), len(key))]) // with the byte behind the kind
 			return false
