@@ -40,27 +40,33 @@ func (r *Reader) live(ctx context.Context, u events.User) (Timeline, error) {
 // Head returns a run without events: where the timeline ends, from which seq on it
 // can be read, and the highest id in it.
 func (r *Reader) Head(ctx context.Context, u events.User) (events.Run, error) {
-	t, err := r.live(ctx, u)
-	if err != nil {
-		return events.Run{}, err
-	}
-	return r.head(ctx, t)
+	_, run, err := r.head(ctx, u)
+	return run, err
 }
 
-func (r *Reader) head(ctx context.Context, t Timeline) (events.Run, error) {
+// head returns the timeline that is live, too.
+func (r *Reader) head(ctx context.Context, u events.User) (Timeline, events.Run, error) {
+	t, err := r.live(ctx, u)
+	if err != nil {
+		return t, events.Run{}, err
+	}
 	stored, err := r.store.NewestItem(ctx, t, events.Strong)
-	if errors.Is(err, events.ErrNotFound) {
-		return events.Run{First: 1}, nil
+	for errors.Is(err, events.ErrNotFound) { // it is empty, or was dropped just now, after a switch
+		was := t
+		if t, err = r.live(ctx, u); err != nil || t == was {
+			return t, events.Run{First: 1}, err
+		}
+		stored, err = r.store.NewestItem(ctx, t, events.Strong)
 	}
 	if err != nil {
-		return events.Run{}, err
+		return t, events.Run{}, err
 	}
 	item, err := stored.Decode()
 	if err != nil {
-		return events.Run{}, err
+		return t, events.Run{}, err
 	}
-	begins, err := readMark(ctx, r.store, t.User)
-	return events.Run{Head: stored.Last, First: begins.first, Newest: item.Newest}, err
+	begins, err := readMark(ctx, r.store, u)
+	return t, events.Run{Head: stored.Last, First: begins.first, Newest: item.Newest}, err
 }
 
 // Read returns the entries that follow after, as far as they stand in a row, up
@@ -68,11 +74,7 @@ func (r *Reader) head(ctx context.Context, t Timeline) (events.Run, error) {
 // there is one. From a seq that was trimmed, or is beyond the end, it returns no
 // entries, and the caller sees why from First and Head.
 func (r *Reader) Read(ctx context.Context, u events.User, after, upto events.Seq, size int) (events.Run, error) {
-	t, err := r.live(ctx, u)
-	if err != nil {
-		return events.Run{}, err
-	}
-	run, err := r.head(ctx, t)
+	t, run, err := r.head(ctx, u)
 	if err != nil || after >= run.Head || after+1 < run.First {
 		return run, err
 	}

@@ -2,9 +2,11 @@ package projections
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"math/rand/v2"
 	"strings"
+	"sync"
 	"testing"
 
 	"timberline/bus/local"
@@ -93,5 +95,37 @@ func wantDamage(t *testing.T, at int, err error) {
 	t.Helper()
 	if !errors.Is(err, events.ErrCorrupt) || !strings.Contains(err.Error(), "timeline of bob, item ending at 3") {
 		t.Errorf("byte %d is damaged: %v, want ErrCorrupt with the place", at, err)
+	}
+}
+
+// A dropped is a store in which a version of timelines goes, for another, between two reads of
+// a Reader.
+type dropped struct {
+	Timelines
+	once sync.Once
+	drop func()
+}
+
+// NewestItem implements Items.
+func (d *dropped) NewestItem(ctx context.Context, t Timeline, c events.Consistency) (Stored, error) {
+	d.once.Do(d.drop)
+	return d.Timelines.NewestItem(ctx, t, c)
+}
+
+// Whoever was told that a timeline is empty would forget a cursor that is right.
+func TestHeadIsThatOfTheNewVersionWhenTheOldOneIsDropped(t *testing.T) {
+	m := newMemory()
+	item := Item{First: 1, Checkpoint: 1, Newest: filled(1), Entries: []Entry{{Event: anEvent("one")}}}
+	old, current := Timeline{Version: 0, User: "bob"}, Timeline{Version: 1, User: "bob"}
+	m.items[old], m.items[current] = []Stored{item.Encode(old)}, []Stored{item.Encode(current)}
+	first, second := Checkpoint{Full: 1}, Checkpoint{Full: 2, Version: 1}
+	m.checkpoints[0] = [][]byte{first.Encode(0, 1)}
+	s := &dropped{Timelines: m.by(always), drop: func() {
+		m.checkpoints[0] = append(m.checkpoints[0], second.Encode(0, 2))
+		delete(m.items, old)
+	}}
+	run, err := NewReader(s, Meta{Shards: 1}).Head(t.Context(), "bob")
+	if err != nil || run.Head != 1 {
+		t.Errorf("head %d, %v; want 1, that of version 1", run.Head, err)
 	}
 }
