@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -130,13 +131,26 @@ func (b *boot) run(ctx context.Context) error {
 	b.finish()
 	b.disk.slow.Store(false)
 	if b.fate.Load() != running {
-		b.store.Close() // as well as it can
-		return nil
+		return b.close()
 	}
 	if err == nil {
 		err = b.w.rebuild(b)
 	}
-	return errors.Join(err, b.store.Close())
+	return errors.Join(err, b.close())
+}
+
+// close closes the store, as well as it can if the boot is over. What counts was synced
+// before, so an end that finds no room loses nothing.
+func (b *boot) close() error {
+	err := b.store.Close()
+	switch {
+	case b.fate.Load() != running:
+		return nil
+	case errors.Is(err, syscall.ENOSPC):
+		b.w.note("the disk is full: the store ends as it is")
+		return nil
+	}
+	return err
 }
 
 // lives runs one process of a host after the other, until ctx ends.

@@ -109,9 +109,7 @@ func (s *server) makeWhole(ctx context.Context, c *copied, try int) (done bool, 
 	} else if events.Final(err) && !errors.Is(err, events.ErrFatal) {
 		return false, err
 	}
-	if err = b.store.Close(); b.fate.Load() != running {
-		err = nil // as well as it can
-	}
+	err = b.close()
 	s.left = b.remains()
 	return done, err
 }
