@@ -229,56 +229,94 @@ func (l lateRows) PutRows(ctx context.Context, rows []Row) error {
 }
 
 func TestAnotherVersionTakesOver(t *testing.T) {
-	b := used(t, 7, 200)
-	s, m := b.m.by(always), Meta{Shards: b.shards}
-	old, changed := counting(1, 0), counting(2, 2)
-	live := func(want uint32) {
-		t.Helper()
-		if v, err := LiveVersion(t.Context(), s, "counts"); err != nil || v != want {
-			t.Fatalf("version %d is read, %v; want %d", v, err, want)
-		}
-	}
-	live(0)
-	if err := old.Switch(t.Context(), s, s, m); !errors.Is(err, ErrBehind) {
-		t.Errorf("a version that was never run is read: %v", err)
-	}
-	run := func(p *Projection) {
-		t.Helper()
-		for shard := range Shard(b.shards) {
-			if _, err := b.follower(s, p, shard).Run(t.Context()); err != nil {
-				t.Fatal(err)
+	synctest.Test(t, func(t *testing.T) {
+		b := used(t, 7, 200)
+		s, m := b.m.by(always), Meta{Shards: b.shards}
+		old, changed := counting(1, 0), counting(2, 2)
+		live := func(want uint32) {
+			t.Helper()
+			if v, err := LiveVersion(t.Context(), s, "counts"); err != nil || v != want {
+				t.Fatalf("version %d is read, %v; want %d", v, err, want)
 			}
 		}
-	}
-	run(old)
-	for range 2 {
-		if err := old.Switch(t.Context(), s, s, m); err != nil {
+		live(0)
+		if err := old.Switch(t.Context(), s, s, m); !errors.Is(err, ErrBehind) {
+			t.Errorf("a version that was never run is read: %v", err)
+		}
+		run := func(p *Projection) {
+			t.Helper()
+			for shard := range Shard(b.shards) {
+				if _, err := b.follower(s, p, shard).Run(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		run(old)
+		for range 2 {
+			if err := old.Switch(t.Context(), s, s, m); err != nil {
+				t.Fatal(err)
+			}
+			live(1)
+		}
+		if err := changed.Switch(t.Context(), s, s, m); !errors.Is(err, ErrBehind) {
+			t.Errorf("a version that was never run is read: %v", err)
+		}
+		run(changed)
+		if err := errors.Join(changed.Switch(t.Context(), s, s, m)); err != nil {
 			t.Fatal(err)
 		}
-		live(1)
-	}
-	if err := changed.Switch(t.Context(), s, s, m); !errors.Is(err, ErrBehind) {
-		t.Errorf("a version that was never run is read: %v", err)
-	}
-	run(changed)
-	if err := errors.Join(changed.Switch(t.Context(), s, s, m)); err != nil {
-		t.Fatal(err)
-	}
-	live(2)
-	if err := changed.Drop(t.Context(), s); !errors.Is(err, ErrIsLive) {
-		t.Errorf("the version that is read was dropped: %v", err)
-	}
-	if err := old.Drop(t.Context(), s); err != nil {
-		t.Fatal(err)
-	}
-	if rows := b.rowsOf(old); len(rows) > 0 {
-		t.Errorf("the dropped version still has %d rows", len(rows))
-	}
-	for k, n := range b.rowsOf(changed) {
-		if strings.HasPrefix(k.Name, "with") && n%2 == 0 {
-			t.Errorf("%v is %d, though even ones are gone", k, n)
+		live(2)
+		if err := changed.Drop(t.Context(), s); !errors.Is(err, ErrIsLive) {
+			t.Errorf("the version that is read was dropped: %v", err)
 		}
-	}
+		if err := old.Drop(t.Context(), s); err != nil {
+			t.Fatal(err)
+		}
+		if rows := b.rowsOf(old); len(rows) > 0 {
+			t.Errorf("the dropped version still has %d rows", len(rows))
+		}
+		for k, n := range b.rowsOf(changed) {
+			if strings.HasPrefix(k.Name, "with") && n%2 == 0 {
+				t.Errorf("%v is %d, though even ones are gone", k, n)
+			}
+		}
+	})
+}
+
+// A follower looks once in a second only, and is nearly always a checkpoint behind.
+func TestSwitchWaitsForAFollower(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBustle(t, 11)
+		s := b.m.by(always)
+		busy := func() {
+			for range 20 {
+				b.act()
+			}
+			b.settle("busy")
+		}
+		busy()
+		p := counting(1, 0)
+		follow := func() {
+			for shard := range Shard(b.shards) {
+				if _, err := b.follower(s, p, shard).Run(t.Context()); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+		follow()
+		busy() // so it is behind again
+		go func() {
+			for range 3 {
+				time.Sleep(time.Second)
+				follow()
+				busy()
+			}
+		}()
+		if err := p.Switch(t.Context(), s, s, Meta{Shards: b.shards}); err != nil {
+			t.Errorf("not switched: %v", err)
+		}
+		time.Sleep(time.Minute) // for the follower
+	})
 }
 
 func TestFollowGoesOnWithWhatComes(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"timberline/events"
 	"timberline/events/fields"
@@ -38,21 +39,40 @@ func readLive(ctx context.Context, rows Rows, name string) (k CheckpointNumber, 
 // ErrBehind says that a version of a projection has not caught up yet.
 var ErrBehind = errors.New("this version has not caught up with the checkpoints")
 
+// switchWithin is how long Switch waits for a version that is still behind, and switchEvery
+// how often it looks.
+const (
+	switchWithin = 5 * time.Second
+	switchEvery  = 50 * time.Millisecond
+)
+
 // Switch has a version of a projection read from now on, if it has all that the one has
-// that was read, or, if there was none, all checkpoints that there are; else the error is
+// that was read, or, if there was none, all checkpoints that there were when Switch was
+// called. Followers look now and then, so it waits up to 5 s for that; then the error is
 // ErrBehind. Several may switch at a time: the version that stands at the end is one of
 // theirs.
 func (p *Projection) Switch(ctx context.Context, cs CheckpointReader, rows Rows, m Meta) error {
+	end := time.Now().Add(switchWithin)
+	there, err := lastOfShards(ctx, cs, m)
+	if err != nil {
+		return err
+	}
 	for {
 		k, was, err := readLive(ctx, rows, p.Name)
 		if err != nil || was.version == p.Version {
 			return err
 		}
-		old := Projection{Name: p.Name, Version: was.version}
-		for s := range Shard(m.Shards) {
-			if err := p.caughtUp(ctx, cs, rows, s, &old); err != nil {
-				return err
+		err = p.caughtUp(ctx, rows, was.version, there)
+		if errors.Is(err, ErrBehind) && time.Now().Before(end) {
+			select {
+			case <-time.After(switchEvery):
+				continue
+			case <-ctx.Done():
+				return ctx.Err()
 			}
+		}
+		if err != nil {
+			return err
 		}
 		row := sealRow(Row{Space: liveSpace(p.Name), Key: "live", Checkpoint: k + 1}, &live{p.Version})
 		if err := rows.PutRows(ctx, []Row{row}); err != nil {
@@ -61,23 +81,39 @@ func (p *Projection) Switch(ctx context.Context, cs CheckpointReader, rows Rows,
 	}
 }
 
-// caughtUp holds how far p is in a shard against how far another version is.
-func (p *Projection) caughtUp(ctx context.Context, cs CheckpointReader, rows Rows, s Shard, old *Projection) error {
-	_, at, err := p.stands(ctx, rows, s)
-	if err != nil {
-		return err
+// lastOfShards returns the number of the last checkpoint of each shard.
+func lastOfShards(ctx context.Context, cs CheckpointReader, m Meta) ([]CheckpointNumber, error) {
+	all := make([]CheckpointNumber, m.Shards)
+	for s := range Shard(m.Shards) {
+		n, _, err := cs.LastCheckpoint(ctx, s, events.Strong)
+		if err != nil {
+			return nil, err
+		}
+		all[s] = n
 	}
-	var than step
-	if old.Version > 0 {
-		_, than, err = old.stands(ctx, rows, s)
-	} else {
-		than.done, _, err = cs.LastCheckpoint(ctx, s, events.Strong)
-	}
-	if err != nil {
-		return err
-	}
-	if at.done < than.done {
-		return fmt.Errorf("projection %s, version %d: %w: it is at checkpoint %d of shard %d, and should be at %d", p.Name, p.Version, ErrBehind, at.done, s, than.done)
+	return all, nil
+}
+
+// caughtUp holds how far p is against how far another version is; against the checkpoints
+// given, one for each shard, if that is 0.
+func (p *Projection) caughtUp(ctx context.Context, rows Rows, version uint32, there []CheckpointNumber) error {
+	old := Projection{Name: p.Name, Version: version}
+	for i, goal := range there {
+		s := Shard(i)
+		if version > 0 {
+			_, than, err := old.stands(ctx, rows, s)
+			if err != nil {
+				return err
+			}
+			goal = than.done
+		}
+		_, at, err := p.stands(ctx, rows, s)
+		if err != nil {
+			return err
+		}
+		if at.done < goal {
+			return fmt.Errorf("projection %s, version %d: %w: it is at checkpoint %d of shard %d, and should be at %d", p.Name, p.Version, ErrBehind, at.done, s, goal)
+		}
 	}
 	return nil
 }
