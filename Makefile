@@ -38,8 +38,10 @@ vet:
 lint:
 	go tool -modfile=tools/go.mod staticcheck ./...
 
+# Tests of processes wait for most of their time, so that more of them than there are
+# processors run at a time.
 race:
-	go test -race -timeout 15m ./...
+	go test -race -timeout 15m -parallel 4 ./...
 
 # Under the race detector more is allocated: what must not allocate is held to that without it.
 allocations:

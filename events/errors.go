@@ -11,7 +11,7 @@ import (
 var (
 	ErrConflict = errors.New("offset is taken")                          // take in what stands there, go on behind it
 	ErrBusy     = errors.New("over capacity")                            // back off, retry
-	ErrInvalid  = errors.New("invalid event")                            // fix the request
+	ErrInvalid  = errors.New("invalid")                                  // fix the request
 	ErrTooLarge = errors.New("too large")                                // send less
 	ErrNotFound = errors.New("not found")                                // nothing is stored there
 	ErrCorrupt  = errors.New("stored data is damaged")                   // stop, restore or verify

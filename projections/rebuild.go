@@ -95,6 +95,9 @@ func (r *Rebuild) Run(ctx context.Context) (CheckpointNumber, error) {
 	if err != nil {
 		return 0, err
 	}
+	if err := r.keep(ctx, behind); err != nil { // so that it is known that it has begun
+		return 0, err
+	}
 	r.Empty = behind == 0 // or what an earlier try has put is put again: it is the same
 	f, err := r.begin(ctx, behind)
 	if err != nil {
@@ -167,22 +170,29 @@ func (f *filler) follow(ctx context.Context, n CheckpointNumber, stands []byte) 
 
 // place returns up to which checkpoint the version is known to be whole.
 func (r *Rebuild) place(ctx context.Context) (CheckpointNumber, error) {
-	row, err := r.Store.GetRow(ctx, placesOfRebuilds, r.key())
-	if errors.Is(err, events.ErrNotFound) {
-		return r.Behind, nil
-	}
-	return max(r.Behind, row.Checkpoint), err
+	place, _, err := PlaceOfRebuild(ctx, r.Store, r.Shard, r.Version)
+	return max(r.Behind, place), err
 }
 
 // keep stores it.
 func (r *Rebuild) keep(ctx context.Context, n CheckpointNumber) error {
-	return r.Store.PutRows(ctx, []Row{{Space: placesOfRebuilds, Key: r.key(), Checkpoint: n}})
+	return r.Store.PutRows(ctx, []Row{{Space: placesOfRebuilds, Key: keyOfRebuild(r.Shard, r.Version), Checkpoint: n}})
+}
+
+// PlaceOfRebuild returns up to which checkpoint rebuilds have filled a version of a shard's
+// timelines, and whether one has begun at all.
+func PlaceOfRebuild(ctx context.Context, rows Rows, s Shard, v Version) (upto CheckpointNumber, begun bool, err error) {
+	row, err := rows.GetRow(ctx, placesOfRebuilds, keyOfRebuild(s, v))
+	if errors.Is(err, events.ErrNotFound) {
+		return 0, false, nil
+	}
+	return row.Checkpoint, err == nil, err
 }
 
 // placesOfRebuilds is the space of what rebuilds keep.
 const placesOfRebuilds = "rebuild"
 
-func (r *Rebuild) key() string { return fmt.Sprintf("shard %d, version %d", r.Shard, r.Version) }
+func keyOfRebuild(s Shard, v Version) string { return fmt.Sprintf("shard %d, version %d", s, v) }
 
 // ErrIsLive says that a version of timelines is read, and cannot be dropped.
 var ErrIsLive = errors.New("this version of the timelines is live")

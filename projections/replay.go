@@ -27,7 +27,7 @@ type Replay struct {
 	Empty bool
 	// Rate limits the events gone through in a second; 0: as many as can be.
 	Rate float64
-	// Told is called now and then with how far the replay is; nil: nobody is.
+	// Told is called when it begins, and now and then, with how far the replay is; nil: nobody is.
 	Told func(ReplayProgress)
 
 	// PutBytes is how many bytes of items are gathered for one put; default: 8 MiB, or
@@ -137,6 +137,9 @@ var meanwhile = func(do func() error) (wait func() error) { // but for tests, wh
 
 // fill puts what follows from the checkpoints, until there is no more.
 func (f *filler) fill(ctx context.Context) error {
+	if f.Told != nil {
+		f.Told(f.progress)
+	}
 	err := f.walk.run(ctx, func(n CheckpointNumber, c *cover) error { return f.give(ctx, n, c) })
 	if err == nil {
 		err = f.send(ctx, f.walk.n)

@@ -33,17 +33,17 @@ func (p *Payload) body(sender int, n events.Number) []byte {
 // ParsePayload reads "fixed:BYTES" or "corpus:FILE"; "corpus" alone is the sample
 // that is at hand.
 func ParsePayload(text string) (Payload, error) {
-	kind, value, _ := strings.Cut(text, ":")
+	kind, value, named := strings.Cut(text, ":")
 	p := Payload{Name: text}
-	switch kind {
-	case "fixed":
+	switch {
+	case kind == "fixed":
 		n, err := strconv.Atoi(value)
 		if err != nil || n < 0 || n > maxBody {
 			return p, fmt.Errorf("payload %q: want fixed: and 0 to %d bytes", text, maxBody)
 		}
 		p.Bodies = [][]byte{bytes.Repeat([]byte("x"), n)}
 		return p, nil
-	case "corpus":
+	case kind == "corpus" && named == (value != ""):
 		return p, p.read(value)
 	}
 	return p, fmt.Errorf("payload %q: want fixed:BYTES or corpus:FILE", text)

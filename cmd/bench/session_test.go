@@ -128,7 +128,7 @@ func TestPayloadsAreRead(t *testing.T) {
 	if p, err = ParsePayload("corpus"); err != nil || len(p.Bodies) < 100 {
 		t.Errorf("the sample has %d bodies, %v", len(p.Bodies), err)
 	}
-	for _, text := range []string{"", "fixed", "fixed:x", "fixed:-1", "fixed:801", "corpus:/no/such/file", "random:5"} {
+	for _, text := range []string{"", "fixed", "fixed:x", "fixed:-1", "fixed:801", "corpus:", "corpus:/no/such/file", "random:5"} {
 		if _, err := ParsePayload(text); err == nil {
 			t.Errorf("%q was taken for a payload", text)
 		}

@@ -124,6 +124,8 @@ func askAdmin(ctx context.Context, method, data, path string, q url.Values, body
 	switch {
 	case errors.Is(err, os.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
 		return nil, errNoServer
+	case errors.Is(err, syscall.ENOTDIR):
+		return nil, wrong("data", "is %s, which is no folder: name a server's data folder", data)
 	case err != nil:
 		return nil, fmt.Errorf("the server of %s does not answer; if it has ended, run the command again: %w", data, err)
 	case answer.StatusCode != http.StatusOK:

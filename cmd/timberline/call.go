@@ -8,6 +8,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/peterbourgon/ff/v3"
 )
@@ -52,6 +53,7 @@ func wrong(flag, format string, args ...any) error {
 // parse reads the flags from the command line, the environment and the file. At
 // most max arguments may follow them; a negative max allows any number.
 func (c *call) parse(max int) error {
+	c.flags.VisitAll(func(f *flag.Flag) { f.Value = explained{f.Value} })
 	err := ff.Parse(c.flags, c.args,
 		ff.WithEnvVarPrefix(envPrefix),
 		ff.WithConfigFileFlag("config"),
@@ -71,6 +73,38 @@ func (c *call) parse(max int) error {
 	c.given = make(map[string]bool)
 	c.flags.Visit(func(f *flag.Flag) { c.given[f.Name] = true })
 	return nil
+}
+
+// explained is the value of a flag that says what would be right where package flag says
+// only "parse error".
+type explained struct{ flag.Value }
+
+// Set implements flag.Value.
+func (e explained) Set(text string) error {
+	err := e.Value.Set(text)
+	g, ok := e.Value.(flag.Getter)
+	if err == nil || !ok {
+		return err
+	}
+	switch g.Get().(type) {
+	case bool:
+		return errors.New("want true or false")
+	case int, int64:
+		return errors.New("want a whole number")
+	case uint, uint64:
+		return errors.New("want a whole number, 0 or more")
+	case float64:
+		return errors.New("want a number")
+	case time.Duration:
+		return errors.New("want a time with its unit: 500ms, 90s, 15m, or 2160h for 90 days")
+	}
+	return err
+}
+
+// IsBoolFlag says whether the flag needs no value.
+func (e explained) IsBoolFlag() bool {
+	b, ok := e.Value.(interface{ IsBoolFlag() bool })
+	return ok && b.IsBoolFlag()
 }
 
 // parseWords parses the command line of a command that is told in words what to do, or of
@@ -128,6 +162,9 @@ func (c *call) help() {
 	}
 	fmt.Fprintf(c.stdout, "\nexample:\n  %s\n\nflags:\n", strings.TrimSpace(cmd.example))
 	c.flags.VisitAll(func(f *flag.Flag) {
+		if e, ok := f.Value.(explained); ok {
+			f = &flag.Flag{Name: f.Name, Usage: f.Usage, DefValue: f.DefValue, Value: e.Value}
+		}
 		value, usage := flag.UnquoteUsage(f)
 		if f.DefValue != "" && f.DefValue != "false" && f.DefValue != "0" && f.DefValue != "0s" {
 			usage += " (default " + f.DefValue + ")"

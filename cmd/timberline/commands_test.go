@@ -34,6 +34,7 @@ func TestTokenOfAnotherServerIsRefused(t *testing.T) {
 }
 
 func TestWrongKeyOrModeIsNamed(t *testing.T) {
+	t.Parallel()
 	one, _ := newServer(t)
 	two, _ := newServer(t)
 	flags := []string{"--server", one.Listen[0], "--as", "alice", "--timeout", "2s"}

@@ -47,14 +47,19 @@ type retention struct {
 	every     time.Duration
 }
 
+// trimEvery is how often, unless otherwise said.
+const trimEvery = 24 * time.Hour
+
 func (r *retention) define(fs *flag.FlagSet) {
 	fs.Uint64Var(&r.keep, "trim-keep", 0, "trim the store now and then: `entries` of each timeline that stay at least; 0: the number does not matter. See timberline trim")
 	fs.DurationVar(&r.olderThan, "trim-older-than", 0, "trim the store now and then: only entries that are as `old`, 2160h is 90 days; 0: the age does not matter")
-	fs.DurationVar(&r.every, "trim-every", 24*time.Hour, "how often the store is trimmed, if it is: 1s or more. It reads all timelines")
+	fs.DurationVar(&r.every, "trim-every", trimEvery, "how often the store is trimmed, if it is: 1s or more. It reads all timelines")
 }
 
 func (r *retention) check() error {
 	switch {
+	case r.every != trimEvery && r.keep == 0 && r.olderThan == 0:
+		return wrong("trim-every", "is of no use alone: say what stays, with --trim-keep or --trim-older-than")
 	case r.olderThan < 0:
 		return wrong("trim-older-than", "is %v, want a time, such as 2160h", r.olderThan)
 	case r.every < time.Second:

@@ -19,7 +19,8 @@ A line is {"journal", "offset", "index", "event"}: which journal, which record o
 it, and which event of that record. Journals come in the order they were opened,
 each from --offset on. It works while a server runs on the folder, and without.
 
-With --user only events that the user sent or got are printed, with --conversation those
+With --user only events that the user sent or got are printed, the ends of the user's sessions
+among them, with --conversation those
 between two users, with --from and --to those of a time: that of their ids, when they were
 appended. A time is ` + momentHelp + `.`,
 	example: "timberline log --conversation alice,bob --from 36h --to 2026-01-31T15:04",

@@ -275,6 +275,7 @@ func TestWrongCommandLinesSayWhatIsWrong(t *testing.T) {
 		{"soak --nodes 2 --dynamodb-prefix=", "--dynamodb-prefix is empty"},
 		{"soak --every 1ms", "--every is 1ms, want 100ms to 1h"},
 		{"soak --payload fixed:3", "--payload is \"fixed:3\", want corpus or corpus:FILE"},
+		{"soak --payload corpus:", "--payload is \"corpus:\", want corpus or corpus:FILE"},
 		{"soak --delay 11s", "--delay is 11s, want 0 to 10s"},
 		{"soak --loss 1", "--loss is 1, want 0 to 0.9"},
 		{"demo --codec both --messages -1", "--messages is -1"},

@@ -85,12 +85,13 @@ func (w *rebuildWork) check(given map[string]bool) error {
 		return wrong("shard", "is of no use with --user: a user is in one shard")
 	case w.Shard != nil && *w.Shard < 0:
 		return wrong("shard", "is %d, want 0 or more", *w.Shard)
+	case given["rate"] && (w.Status || w.Drop != nil):
+		return wrong("rate", "is of no use with --status or --drop: nothing is replayed")
 	case w.Drop != nil && *w.Drop < 0:
 		return wrong("drop", "is %d, want a version, 0 or more", *w.Drop)
 	case !(w.Rate >= 0): // NaN, too
 		return wrong("rate", "is %v, want events per second, or 0 for no limit", w.Rate)
-	}
-	if given["user"] {
+	case given["user"]:
 		if err := events.User(w.User).Validate(); err != nil {
 			return wrong("user", "is %q: %v", w.User, err)
 		}
@@ -115,6 +116,8 @@ func (r *rebuilt) String() string {
 	switch {
 	case r.Dropped:
 		return fmt.Sprintf("shard %d: version %d is dropped", r.Shard, r.Version)
+	case r.User != "" && r.Items == 0:
+		return fmt.Sprintf("timeline of %s: no message of the log that is not trimmed is to or from this user, so nothing is written", r.User)
 	case r.User != "":
 		return fmt.Sprintf("timeline of %s: %d items written again", r.User, r.Items)
 	}
@@ -129,6 +132,9 @@ type versions struct {
 	Before  *uint32  `json:"before,omitempty"` // to which --back leads
 	Dropped []uint32 `json:"dropped,omitempty"`
 	Next    uint32   `json:"next"`
+	// Begun says that a rebuild has begun to make Next, and Upto to which checkpoint it has got.
+	Begun bool   `json:"begun,omitempty"`
+	Upto  uint64 `json:"upto,omitempty,string"`
 }
 
 // String is the shard's state for people.
@@ -147,6 +153,9 @@ func (v *versions) String() string {
 		}
 		s += "; dropped: " + strings.Join(all, ", ")
 	}
+	if v.Begun {
+		return s + fmt.Sprintf("; %d is begun, up to checkpoint %d: the next rebuild goes on there, --drop %d gives it up", v.Next, v.Upto, v.Next)
+	}
 	return s + fmt.Sprintf("; the next rebuild makes %d", v.Next)
 }
 
@@ -156,7 +165,7 @@ func (w *rebuildWork) do(ctx context.Context, s wholeStore, tell func(report)) e
 		return w.user(ctx, s, projections.ShardOf(events.User(w.User).Slot(), shards), tell)
 	}
 	if w.Shard != nil && *w.Shard >= int(shards) {
-		return fmt.Errorf("there is no shard %d: the store has 0 to %d", *w.Shard, shards-1)
+		return fmt.Errorf("there is no shard %d: the store has %s", *w.Shard, shardsOf(shards))
 	}
 	for shard := range projections.Shard(shards) {
 		if w.Shard != nil && projections.Shard(*w.Shard) != shard {
@@ -168,7 +177,7 @@ func (w *rebuildWork) do(ctx context.Context, s wholeStore, tell func(report)) e
 		}
 		switch {
 		case w.Status:
-			tell(report{Versions: statusOf(shard, &v)})
+			err = w.status(ctx, s, shard, &v, tell)
 		case w.Drop != nil:
 			err = w.drop(ctx, s, shard, &v, tell)
 		default:
@@ -181,15 +190,29 @@ func (w *rebuildWork) do(ctx context.Context, s wholeStore, tell func(report)) e
 	return nil
 }
 
-func statusOf(shard projections.Shard, v *projections.Versions) *versions {
-	st := &versions{Shard: uint32(shard), Live: uint32(v.Live), Since: uint64(v.Since), Next: uint32(v.Next)}
+// shardsOf names the shards of a store.
+func shardsOf(n uint32) string {
+	if n == 1 {
+		return "only shard 0"
+	}
+	return fmt.Sprintf("shards 0 to %d", n-1)
+}
+
+// status tells which versions a shard has.
+func (w *rebuildWork) status(ctx context.Context, s wholeStore, shard projections.Shard, v *projections.Versions, tell func(report)) error {
+	upto, begun, err := projections.PlaceOfRebuild(ctx, s, shard, v.Next)
+	if err != nil {
+		return err
+	}
+	st := &versions{Shard: uint32(shard), Live: uint32(v.Live), Since: uint64(v.Since), Next: uint32(v.Next), Begun: begun, Upto: uint64(upto)}
 	if before := uint32(v.Before); v.Since > 0 && !v.Dropped[v.Before] {
 		st.Before = &before
 	}
 	for _, d := range slices.Sorted(maps.Keys(v.Dropped)) {
 		st.Dropped = append(st.Dropped, uint32(d))
 	}
-	return st
+	tell(report{Versions: st})
+	return nil
 }
 
 // replay returns what makes timelines of a shard again, in a version.
@@ -257,7 +280,7 @@ func (w *rebuildWork) tellOf(r *projections.Replay, tell func(report)) *rebuilt 
 		if begun.Last == 0 {
 			begun = at
 		}
-		if !p.due() {
+		if at.Events > 0 && !p.due() {
 			return
 		}
 		left := timeLeft(time.Since(p.began), uint64(at.Checkpoint-begun.Checkpoint), uint64(max(at.Last, at.Checkpoint)-at.Checkpoint))

@@ -356,6 +356,15 @@ func TestReplayCommandsSayWhatIsWrong(t *testing.T) {
 		"rebuild --drop -1":                         "--drop is -1, want a version",
 		"trim":                                      "--keep and --older-than are missing",
 		"trim --older-than -1h":                     "--older-than is -1h0m0s",
+		"trim --older-than 90d":                     `invalid value "90d" for flag -older-than: want a time with its unit`,
+		"trim --keep -1":                            `invalid value "-1" for flag -keep: want a whole number, 0 or more`,
+		"trim --keep 5 --keep-log=often":            `invalid boolean value "often" for -keep-log: want true or false`,
+		"rebuild --shard all":                       `invalid value "all" for flag -shard: want a whole number`,
+		"rebuild --rate fast":                       `invalid value "fast" for flag -rate: want a number`,
+		"rebuild --status --rate 5":                 "--rate is of no use with --status or --drop",
+		"rebuild --drop 1 --rate 5":                 "--rate is of no use with --status or --drop",
+		"serve --trim-every 5s":                     "--trim-every is of no use alone",
+		"verify --data /dev/null":                   "--data is /dev/null, which is no folder",
 		"rebuild --rate -1":                         "--rate is -1",
 		"trace":                                     "want one message",
 		"trace a b":                                 `want one message`,
@@ -374,7 +383,8 @@ func TestReplayCommandsSayWhatIsWrong(t *testing.T) {
 		tl(t, strings.Fields(args)...).want(t, exitUsage, "", want)
 	}
 	p, _ := newServer(t)
-	tl(t, "rebuild", "--data", p.Data, "--shard", "1").want(t, exitFailed, "", "there is no shard 1: the store has 0 to 0")
+	tl(t, "rebuild", "--data", p.Data, "--shard", "1").want(t, exitFailed, "", "there is no shard 1: the store has only shard 0")
+	tl(t, "rebuild", "--data", p.Data, "--user", "nobody").want(t, exitOK, "timeline of nobody: no message", "")
 	tl(t, "rebuild", "--data", p.Data, "--back").want(t, exitFailed, "", "no version was read before 0")
 	tl(t, "trace", "--data", p.Data, "01M8AS3JG3000EH4BDYK4HP58Z").want(t, exitFailed, "", "no event of the log has the id")
 	tl(t, "trace", "--data", p.Data, "--from", "2026-01-31T15:04:00Z", "01M8AS3JG3000EH4BDYK4HP58Z").want(t, exitFailed, "", "to a message since 2026-01-31T15:04:00Z")

@@ -138,6 +138,7 @@ func TestOneTokenIsRevokedByItsIDOrItself(t *testing.T) {
 }
 
 func TestListIsReadAgainWhenItIsEdited(t *testing.T) {
+	t.Parallel()
 	list := filepath.Join(t.TempDir(), "list")
 	if err := os.WriteFile(list, nil, 0o600); err != nil {
 		t.Fatal(err)

@@ -122,8 +122,8 @@ func (s *soak) check() error {
 
 // load reads the corpus.
 func (s *soak) load(payload string) (err error) {
-	kind, file, _ := strings.Cut(payload, ":")
-	if kind != "corpus" {
+	kind, file, named := strings.Cut(payload, ":")
+	if kind != "corpus" || named != (file != "") {
 		return wrong("payload", "is %q, want corpus or corpus:FILE", payload)
 	}
 	lines, err := corpus.Load(file)

@@ -86,7 +86,7 @@ type placed struct {
 // String is the trace for people.
 func (t *traced) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s %s, message %s\n", t.Kind, t.ID, t.Message)
+	fmt.Fprintf(&b, "%s %s, which its client calls %s\n", t.Kind, t.ID, t.Message)
 	fmt.Fprintf(&b, "  sent      by %s, device %s, session %s, as number %d\n", t.Sender, t.Device, t.Session, t.Number)
 	fmt.Fprintf(&b, "  appended  %s, journal %s, record %d, event %d", t.Appended, t.Journal, t.Offset, t.Index)
 	for _, p := range t.Placed {

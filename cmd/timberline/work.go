@@ -201,6 +201,9 @@ func serveWork[W any, P interface {
 				w.(http.Flusher).Flush()
 			}
 		})
+		if errors.Is(err, context.Canceled) { // if the command has ended, nobody reads it
+			err = errors.New("the server was stopped in the middle; run the command again when it is back, it goes on")
+		}
 		if err = logError(data, err); err != nil {
 			fmt.Fprintf(w, "%s%v\n", errorLine, err)
 			return
