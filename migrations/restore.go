@@ -233,12 +233,26 @@ func (r *restore) fill(ctx context.Context) error {
 				r.tell("shard %d of %d: checkpoint %d of %d, %d items", r.shard+1, shards, p.Checkpoint, p.Last, r.done.Items)
 			},
 		}
-		if err := replay.Run(ctx); err != nil {
+		err = replay.Run(ctx)
+		if err == nil {
+			err = r.giveUp(ctx, &v)
+		}
+		if err != nil {
 			r.again = true
 			return err
 		}
 	}
 	return nil
+}
+
+// giveUp gives the version up that was read before the one that is live. What it had is gone,
+// and a rebuild that goes back to it would add only what came since.
+func (r *restore) giveUp(ctx context.Context, v *projections.Versions) error {
+	if v.Since == 0 {
+		return nil
+	}
+	before := projections.Replay{Store: r, Meta: r.Meta(), Shard: r.shard, Version: v.Before}
+	return before.GiveUp(ctx)
 }
 
 func (r *restore) end(ctx context.Context) error { return r.SetPhase(ctx, Whole) }

@@ -562,3 +562,39 @@ func (h held) SetPhase(ctx context.Context, p migrations.Phase) error {
 	h.wait()
 	return h.store.SetPhase(ctx, p)
 }
+
+// What stood in versions that are not read is gone with all timelines, so none of them leads
+// back: a rebuild would take for whole what is empty.
+func TestNothingLeadsBackToAVersionThatARestoreHasEmptied(t *testing.T) {
+	p := embedded(1)
+	r := rand.New(rand.NewPCG(1, 22))
+	h := &history{records: make(map[uint64][]events.Record)}
+	s := must[store](t, "open")(p.open())
+	live(t, s, r, h, 8)
+	into := func(version projections.Version, behind projections.CheckpointNumber) error {
+		rebuild := projections.Rebuild{Replay: projections.Replay{Store: s, Meta: s.Meta(), Version: version}, Behind: behind}
+		_, err := rebuild.Run(t.Context())
+		return err
+	}
+	if err := into(1, 0); err != nil {
+		t.Fatal(err)
+	}
+	live(t, s, r, h, 8)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	restore(t, p, r, 8, new(seen))
+	s = must[store](t, "open")(p.open())
+	defer s.Close()
+	wantOnce(t, s, h)
+	v := must[projections.Versions](t, "versions")(projections.ReadVersions(t.Context(), s, 0))
+	if err := into(v.Before, v.Whole()); !errors.Is(err, projections.ErrDropped) {
+		t.Errorf("back to version %d: %v, want ErrDropped", v.Before, err)
+	}
+	wantOnce(t, s, h)
+	if err := into(v.Next, 0); err != nil {
+		t.Error(err)
+	}
+	live(t, s, r, h, 4)
+	wantOnce(t, s, h)
+}

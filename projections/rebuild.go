@@ -201,14 +201,8 @@ var ErrIsLive = errors.New("this version of the timelines is live")
 // its items. It may be called again, as is due if a rebuild of the version went on
 // meanwhile: that ends when it meets the checkpoint.
 func (r *Replay) Drop(ctx context.Context, k Upkeep) error {
-	v, err := ReadVersions(ctx, r.Store, r.Shard)
-	if err != nil {
+	if err := r.GiveUp(ctx); err != nil {
 		return err
-	}
-	if !v.Dropped[r.Version] {
-		if err := r.giveUp(ctx); err != nil {
-			return err
-		}
 	}
 	var gone Timeline
 	return r.Store.ScanItems(ctx, r.Version, func(i Stored) error {
@@ -223,10 +217,14 @@ func (r *Replay) Drop(ctx context.Context, k Upkeep) error {
 	})
 }
 
-// giveUp appends the checkpoint that drops the version. The items of the one before may be
-// missing in the version that is live, and no projector looks for them behind another: so that
-// is filled first, and followed as a rebuild does.
-func (r *Replay) giveUp(ctx context.Context) error {
+// GiveUp appends the checkpoint that drops the version, unless one has. The items of the one
+// before may be missing in the version that is live, and no projector looks for them behind
+// another: so that is filled first, and followed as a rebuild does.
+func (r *Replay) GiveUp(ctx context.Context) error {
+	v, err := ReadVersions(ctx, r.Store, r.Shard)
+	if err != nil || v.Dropped[r.Version] {
+		return err
+	}
 	for {
 		n, last, err := lastCheckpoint(ctx, r.Store, r.Shard)
 		if err != nil {
