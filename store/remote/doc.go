@@ -17,7 +17,8 @@
 //
 // # Durability
 //
-// That of the server's store. A call that gets no answer may have had its effect, or have it
+// That of the server's store. All that is read is durable, also where the caller would do with
+// less: a crash of the server is none of the caller's. A call that gets no answer may have had its effect, or have it
 // later; each may be made again, as it does the same.
 //
 // # Limitations

@@ -19,18 +19,22 @@ type Offered interface {
 // Handler offers a store to projections, below /store/.
 func Handler(s Offered) http.Handler { return handler(s, projections.OfProjection) }
 
+// durable is how all is read, whatever the caller wants: another process outlives a crash
+// that takes away what was not durable, and would go on with it (R8).
+const durable = events.Strong
+
 // handler offers the rows of the spaces that are open.
 func handler(s Offered, open func(space string) bool) http.Handler {
 	mux := http.NewServeMux()
 	offer(mux, s, "Meta", func(context.Context, none) (projections.Meta, error) { return s.Meta(), nil })
 	offer(mux, s, "ReadLog", func(ctx context.Context, q readLog) ([]events.Record, error) {
-		return s.ReadLog(ctx, q.Journal, q.From, q.Size, q.Level)
+		return s.ReadLog(ctx, q.Journal, q.From, q.Size, durable)
 	})
 	offer(mux, s, "ListJournals", func(ctx context.Context, q listJournals) ([]events.Row, error) {
-		return s.ListJournals(ctx, q.After, q.Level)
+		return s.ListJournals(ctx, q.After, durable)
 	})
 	offer(mux, s, "LastCheckpoint", func(ctx context.Context, q lastCheckpoint) (c checkpoint, err error) {
-		c.Number, c.Data, err = s.LastCheckpoint(ctx, q.Shard, q.Level)
+		c.Number, c.Data, err = s.LastCheckpoint(ctx, q.Shard, durable)
 		return c, err
 	})
 	offer(mux, s, "ReadCheckpoints", func(ctx context.Context, q readCheckpoints) ([][]byte, error) {

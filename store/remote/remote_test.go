@@ -261,3 +261,50 @@ func TestErrorsKeepTheirCausesOnTheWay(t *testing.T) {
 		t.Errorf("where no server ever was: %v", err)
 	}
 }
+
+// early is a store with a record, a journal and a checkpoint that are not durable yet: strong
+// reads do not find them.
+type early struct{ Offered }
+
+func (early) ReadLog(_ context.Context, _ events.Journal, _ events.Offset, _ int, c events.Consistency) ([]events.Record, error) {
+	if c == events.Strong {
+		return nil, nil
+	}
+	return []events.Record{{1}}, nil
+}
+
+func (early) ListJournals(_ context.Context, _ uint64, c events.Consistency) ([]events.Row, error) {
+	if c == events.Strong {
+		return nil, nil
+	}
+	return []events.Row{{Number: 1}}, nil
+}
+
+func (early) LastCheckpoint(_ context.Context, _ projections.Shard, c events.Consistency) (projections.CheckpointNumber, []byte, error) {
+	if c == events.Strong {
+		return 0, nil, nil
+	}
+	return 1, []byte{1}, nil
+}
+
+// A projection keeps records that it has read for the next checkpoint. Those that a crash of
+// the server takes away would be counted, in place of what stands there then (R8).
+func TestNothingIsShownThatACrashCouldTakeBack(t *testing.T) {
+	p := newPlace(t, func(s Offered) http.Handler { return Handler(early{s}) })
+	s, err := p.open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	for _, c := range []events.Consistency{events.Relaxed, events.Latest, events.Strong} {
+		recs, log := s.ReadLog(t.Context(), "j:1", 1, 100, c)
+		rows, list := s.ListJournals(t.Context(), 0, c)
+		n, _, last := s.LastCheckpoint(t.Context(), 0, c)
+		if err := errors.Join(log, list, last); err != nil {
+			t.Fatal(err)
+		}
+		if len(recs)+len(rows) > 0 || n > 0 {
+			t.Errorf("by a read of level %d: %d records, %d journals, checkpoint %d; want none", c, len(recs), len(rows), n)
+		}
+	}
+}

@@ -84,19 +84,19 @@ func call[A, Q any](ctx context.Context, s *Store, method string, q Q) (result A
 	return a.Result, nil
 }
 
-// ReadLog implements events.Log's.
-func (s *Store) ReadLog(ctx context.Context, j events.Journal, from events.Offset, size int, c events.Consistency) ([]events.Record, error) {
-	return call[[]events.Record](ctx, s, "ReadLog", readLog{j, from, size, c})
+// ReadLog implements events.Log's. Every read is strong.
+func (s *Store) ReadLog(ctx context.Context, j events.Journal, from events.Offset, size int, _ events.Consistency) ([]events.Record, error) {
+	return call[[]events.Record](ctx, s, "ReadLog", readLog{j, from, size})
 }
 
 // ListJournals implements events.Journals's.
-func (s *Store) ListJournals(ctx context.Context, after uint64, c events.Consistency) ([]events.Row, error) {
-	return call[[]events.Row](ctx, s, "ListJournals", listJournals{after, c})
+func (s *Store) ListJournals(ctx context.Context, after uint64, _ events.Consistency) ([]events.Row, error) {
+	return call[[]events.Row](ctx, s, "ListJournals", listJournals{after})
 }
 
 // LastCheckpoint implements projections.CheckpointReader.
-func (s *Store) LastCheckpoint(ctx context.Context, shard projections.Shard, c events.Consistency) (projections.CheckpointNumber, []byte, error) {
-	last, err := call[checkpoint](ctx, s, "LastCheckpoint", lastCheckpoint{shard, c})
+func (s *Store) LastCheckpoint(ctx context.Context, shard projections.Shard, _ events.Consistency) (projections.CheckpointNumber, []byte, error) {
+	last, err := call[checkpoint](ctx, s, "LastCheckpoint", lastCheckpoint{shard})
 	return last.Number, last.Data, err
 }
 

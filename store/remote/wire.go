@@ -17,16 +17,9 @@ type (
 		Journal events.Journal
 		From    events.Offset
 		Size    int
-		Level   events.Consistency
 	}
-	listJournals struct {
-		After uint64
-		Level events.Consistency
-	}
-	lastCheckpoint struct {
-		Shard projections.Shard
-		Level events.Consistency
-	}
+	listJournals   struct{ After uint64 }
+	lastCheckpoint struct{ Shard projections.Shard }
 	readCheckpoints struct {
 		Shard projections.Shard
 		From  projections.CheckpointNumber
