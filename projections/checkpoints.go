@@ -89,24 +89,39 @@ func missing(s Shard, n CheckpointNumber) error {
 	return fmt.Errorf("%w: checkpoint %d of shard %d is missing", events.ErrCorrupt, n, s)
 }
 
-// eachCheckpoint calls visit with the checkpoints of a shard from n on, in order, as far
-// as they follow each other.
+// eachCheckpoint calls visit with the checkpoints of a shard from n on, in order, until there
+// is no more. The error is events.ErrCorrupt if one is missing of those that there were when
+// it began.
 func eachCheckpoint(ctx context.Context, cs CheckpointReader, s Shard, n CheckpointNumber, visit func(CheckpointNumber, *Checkpoint) error) error {
+	last, _, err := cs.LastCheckpoint(ctx, s, events.Latest)
+	if err != nil {
+		return err
+	}
+	next, err := eachInARow(ctx, cs, s, n, visit)
+	if err == nil && next <= last {
+		err = missing(s, next)
+	}
+	return err
+}
+
+// eachInARow calls visit with the checkpoints of a shard from n on, in order, as far as they
+// follow each other, and returns the number behind the last one.
+func eachInARow(ctx context.Context, cs CheckpointReader, s Shard, n CheckpointNumber, visit func(CheckpointNumber, *Checkpoint) error) (CheckpointNumber, error) {
 	for {
 		all, err := cs.ReadCheckpoints(ctx, s, n, foldBytes)
 		if err != nil || len(all) == 0 {
-			return err
+			return n, err
 		}
 		for _, data := range all {
 			c, err := decodeRuled(s, n, data)
 			if err != nil {
-				return err
+				return n, err
 			}
 			if err := ctx.Err(); err != nil { // not every engine looks
-				return err
+				return n, err
 			}
 			if err := visit(n, &c); err != nil {
-				return err
+				return n, err
 			}
 			n++
 		}
@@ -117,7 +132,7 @@ func eachCheckpoint(ctx context.Context, cs CheckpointReader, s Shard, n Checkpo
 // than a log has whose journals end so.
 func Covered(ctx context.Context, cs CheckpointReader, s Shard, ends map[uint64]events.Offset) (n CheckpointNumber, err error) {
 	beyond := false
-	err = eachCheckpoint(ctx, cs, s, 1, func(at CheckpointNumber, c *Checkpoint) error {
+	_, err = eachInARow(ctx, cs, s, 1, func(at CheckpointNumber, c *Checkpoint) error {
 		for _, m := range c.Moved {
 			beyond = beyond || m.Offset > ends[m.Journal]
 		}

@@ -18,8 +18,8 @@ type (
 		From    events.Offset
 		Size    int
 	}
-	listJournals   struct{ After uint64 }
-	lastCheckpoint struct{ Shard projections.Shard }
+	listJournals    struct{ After uint64 }
+	lastCheckpoint  struct{ Shard projections.Shard }
 	readCheckpoints struct {
 		Shard projections.Shard
 		From  projections.CheckpointNumber
