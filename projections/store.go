@@ -140,7 +140,8 @@ type Upkeep interface {
 	// as long as that stands there may be others. It may be called again.
 	DeleteRecords(ctx context.Context, j events.Journal, below events.Offset) error
 
-	// DeleteItems removes the items of a timeline whose last seq is below a seq.
+	// DeleteItems removes the items of a timeline whose last seq is below a seq, the last one
+	// last: until all are gone the timeline ends where it did.
 	DeleteItems(ctx context.Context, t Timeline, below events.Seq) error
 
 	// EmptyTimelines removes all items of all users, in all versions.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"net/url"
+	"slices"
 	"strconv"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -133,31 +134,39 @@ func (s *Store) deleteAll(ctx context.Context, t *table, keys []item) error {
 	return g.Wait()
 }
 
-// DeleteItems implements projections.Upkeep: some are read, and then deleted in batches.
+// DeleteItems implements projections.Upkeep: some are read, and then deleted in batches, the
+// last one when all others of them are gone.
 func (s *Store) DeleteItems(ctx context.Context, t projections.Timeline, below events.Seq) error {
 	for {
 		all, err := s.scan(ctx, itemPlace(t, 0), deleteBytes, events.Strong)
+		if n := slices.IndexFunc(all, func(f found) bool { return f.number >= uint64(below) }); n >= 0 {
+			all = all[:n]
+		}
+		if err == nil && len(all) == 0 {
+			return nil
+		}
+		if err == nil {
+			err = s.write(ctx, deletions(t, all[:len(all)-1]))
+		}
+		if err == nil {
+			err = s.write(ctx, deletions(t, all[len(all)-1:]))
+		}
 		if err != nil {
 			return fmt.Errorf("delete items of %s below %d: %w", t, below, err)
 		}
-		var batches [][]types.WriteRequest
-		for _, f := range all {
-			if f.number >= uint64(below) {
-				break
-			}
-			if n := len(batches); n == 0 || len(batches[n-1]) == batchItems {
-				batches = append(batches, nil)
-			}
-			last := &batches[len(batches)-1]
-			*last = append(*last, types.WriteRequest{DeleteRequest: &types.DeleteRequest{Key: itemPlace(t, events.Seq(f.number)).key()}})
-		}
-		if len(batches) == 0 {
-			return nil
-		}
-		if err := s.write(ctx, batches); err != nil {
-			return fmt.Errorf("delete items of %s below %d: %w", t, below, err)
-		}
 	}
+}
+
+// deletions deals what is to be deleted out to requests.
+func deletions(t projections.Timeline, all []found) (batches [][]types.WriteRequest) {
+	for some := range slices.Chunk(all, batchItems) {
+		var batch []types.WriteRequest
+		for _, f := range some {
+			batch = append(batch, types.WriteRequest{DeleteRequest: &types.DeleteRequest{Key: itemPlace(t, events.Seq(f.number)).key()}})
+		}
+		batches = append(batches, batch)
+	}
+	return batches
 }
 
 // deleteBytes is how many bytes of items are read to be deleted together.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"sync"
@@ -289,5 +290,47 @@ func TestItemThatIsTooLargeIsRefusedBeforeTheCheckpointStands(t *testing.T) {
 	}
 	if _, err := s.Append(t.Context(), "j:1", 1, make(events.Record, events.MaxRecordBytes)); err != nil {
 		t.Errorf("append of the largest record: %v", err)
+	}
+}
+
+// Whoever reads a version when it is dropped, as it was live a moment ago, may find it empty
+// and look again, but never one that ends earlier.
+func TestTimelineThatIsDeletedEndsWhereItDidUntilItIsGone(t *testing.T) {
+	p := newPlace(t)
+	s := openAs(t, p)
+	user := projections.Timeline{Version: 1, User: "ann"}
+	var items []projections.Stored
+	const all = 4 * batchItems
+	for n := range events.Seq(all) {
+		items = append(items, projections.Stored{Timeline: user, Last: n + 1, Data: []byte("item")})
+	}
+	if err := s.PutItems(t.Context(), items); err != nil {
+		t.Fatal(err)
+	}
+	net := roundTrip(func(r *http.Request) (*http.Response, error) {
+		if !strings.HasSuffix(r.Header.Get("X-Amz-Target"), ".BatchWriteItem") {
+			return http.DefaultTransport.RoundTrip(r)
+		}
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			return nil, err
+		}
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		if !bytes.Contains(body, fmt.Appendf(nil, "%q", fmt.Sprint(all))) {
+			time.Sleep(50 * time.Millisecond) // whatever goes beside it comes later
+		}
+		answer, err := http.DefaultTransport.RoundTrip(r)
+		newest, failed := s.NewestItem(t.Context(), user, events.Strong)
+		if failed == nil && newest.Last != all || failed != nil && !errors.Is(failed, events.ErrNotFound) {
+			t.Errorf("while it is deleted it ends at %d, %v; want %d, or nothing", newest.Last, failed, all)
+		}
+		return answer, err
+	})
+	deleter := openAs(t, p, func(o *Options) { o.Transport = net })
+	if err := deleter.DeleteItems(t.Context(), user, all+1); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.NewestItem(t.Context(), user, events.Strong); !errors.Is(err, events.ErrNotFound) {
+		t.Errorf("an item is left: %v", err)
 	}
 }
