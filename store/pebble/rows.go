@@ -79,8 +79,8 @@ func (s *Store) GetRow(ctx context.Context, space, key string) (row projections.
 	if err == nil {
 		row, err = rowOf(k, value)
 	}
-	if err == nil || errors.Is(err, events.ErrNotFound) {
-		err = errors.Join(err, s.settled(ctx))
+	if reveal := s.settled(ctx); reveal != nil {
+		err = reveal
 	}
 	if err != nil {
 		return row, fmt.Errorf("row %s of %s: %w", key, space, err)

@@ -46,9 +46,12 @@ func (s *Store) put(ctx context.Context, key []byte, b *pebble.Batch) (stands []
 		s.mu.Unlock()
 		b.Close()
 		if err == nil {
-			err = errors.Join(s.settled(ctx), events.ErrConflict)
+			err = s.settled(ctx)
 		}
-		return stands, err
+		if err != nil {
+			return nil, err
+		}
+		return stands, events.ErrConflict
 	}
 	n, err := s.apply(b)
 	s.mu.Unlock()
