@@ -129,7 +129,7 @@ const stepCheckpoints = 64
 
 // Run applies the checkpoints that follow on what was applied before, until there are no
 // more, and returns the last one. After an error it goes on when it is called again: every
-// event counts once.
+// event counts once. The error wraps ErrDropped if somebody has dropped the version.
 func (f *Follower) Run(ctx context.Context) (CheckpointNumber, error) {
 	if err := f.Projection.Validate(); err != nil {
 		return 0, err
@@ -161,6 +161,13 @@ func (f *Follower) Run(ctx context.Context) (CheckpointNumber, error) {
 // next returns the step that is to be done, as it is stored under number k. It is empty if
 // there is no more.
 func (f *Follower) next(ctx context.Context) (k CheckpointNumber, s step, err error) {
+	_, l, err := readLive(ctx, f.Store, f.Projection.Name)
+	if err == nil {
+		err = f.Projection.stays(&l)
+	}
+	if err != nil {
+		return 0, s, err
+	}
 	k, s, err = f.stands(ctx)
 	if err != nil || s.upto > s.done {
 		return k, s, err // begun, perhaps by another
@@ -358,7 +365,8 @@ func (t *Table) written() (rows []Row) {
 
 // Follow has a projection follow all shards, and looks for new checkpoints every so often (0:
 // each second), until ctx ends; it returns nil then. What fails is tried again, but for damage
-// (events.ErrCorrupt, events.ErrFormat) and what Apply says. told, if it is not nil, is
+// (events.ErrCorrupt, events.ErrFormat), what Apply says, and a version that was dropped
+// (ErrDropped). told, if it is not nil, is
 // called with how far each shard is, and with what failed.
 func Follow(ctx context.Context, f Follower, every time.Duration, told func(Shard, CheckpointNumber, error)) error {
 	if err := f.Projection.Validate(); err != nil {
@@ -377,7 +385,7 @@ func Follow(ctx context.Context, f Follower, every time.Duration, told func(Shar
 			switch {
 			case ctx.Err() != nil:
 				return nil
-			case events.Final(err), errors.As(err, &said):
+			case events.Final(err), errors.As(err, &said), errors.Is(err, ErrDropped):
 				return err
 			case told != nil:
 				told(s, n, err)

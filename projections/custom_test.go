@@ -283,6 +283,101 @@ func TestAnotherVersionTakesOver(t *testing.T) {
 	})
 }
 
+// Whoever comes first: a version that is dropped is never read, and one that is read keeps
+// its rows. Who runs a dropped one ends, and nobody begins it again, over rows that are left.
+func TestDroppedVersionOfAProjectionIsNeverReadOrRun(t *testing.T) {
+	for seed := range seeds(40) {
+		b := used(t, seed, 200)
+		r := rand.New(rand.NewPCG(seed, 31))
+		meta, p := Meta{Shards: b.shards}, counting(2, 0)
+		did, dropped := false, false
+		drop := func() {
+			err := p.Drop(t.Context(), b.m.by(always))
+			if dropped = err == nil; err != nil && !errors.Is(err, ErrIsLive) {
+				t.Fatal(err)
+			}
+			did = true
+		}
+		s := b.m.by(func(string) (bool, error) {
+			if !did && r.IntN(300) == 0 {
+				drop()
+			}
+			return true, nil
+		})
+		run := func() error {
+			var err error
+			for shard := range Shard(b.shards) {
+				if _, failed := b.follower(s, p, shard).Run(t.Context()); failed != nil {
+					err = failed
+				}
+			}
+			return err
+		}
+		ran := run()
+		var switched error
+		if ran == nil {
+			switched = p.Switch(t.Context(), s, s, meta)
+		}
+		if !did {
+			drop()
+		}
+		for what, err := range map[string]error{"the run": ran, "the switch": switched} {
+			if err != nil && (!dropped || !errors.Is(err, ErrDropped)) {
+				t.Fatalf("seed %d: dropped: %v; %s: %v", seed, dropped, what, err)
+			}
+		}
+		live, err := LiveVersion(t.Context(), s, p.Name)
+		if err != nil || dropped == (live == p.Version) {
+			t.Fatalf("seed %d: dropped: %v, version %d is read, %v", seed, dropped, live, err)
+		}
+		again := run()
+		if !dropped {
+			if want, got := b.counted(), b.rowsOf(p); again != nil || !gocmp.Equal(want, got) {
+				t.Fatalf("seed %d: run again: %v (-want +got)\n%s", seed, again, gocmp.Diff(want, got))
+			}
+			continue
+		}
+		if err := p.Drop(t.Context(), s); err != nil {
+			t.Fatal(err)
+		}
+		if rows := b.rowsOf(p); !errors.Is(again, ErrDropped) || len(rows) > 0 {
+			t.Fatalf("seed %d: run again: %v; %d rows are left", seed, again, len(rows))
+		}
+		if err := Follow(t.Context(), *b.follower(s, p, 0), 0, nil); !errors.Is(err, ErrDropped) {
+			t.Fatalf("seed %d: followed: %v", seed, err)
+		}
+	}
+}
+
+// What a version has begun to write was perhaps read already, so the next one has to have it.
+func TestSwitchWaitsForWhatTheOtherVersionHasBegun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBustle(t, 11)
+		s, meta := b.m.by(always), Meta{Shards: b.shards}
+		places := func(p *Projection, k CheckpointNumber, st step) {
+			for shard := range Shard(b.shards) {
+				if err := b.follower(s, p, shard).keep(t.Context(), k, st); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		old, next := counting(1, 0), counting(2, 0)
+		places(old, 1, step{4, 4})
+		places(next, 1, step{4, 4})
+		if err := old.Switch(t.Context(), s, s, meta); err != nil {
+			t.Fatal(err)
+		}
+		places(old, 2, step{4, 9})
+		if err := next.Switch(t.Context(), s, s, meta); !errors.Is(err, ErrBehind) {
+			t.Errorf("switched: %v, want ErrBehind", err)
+		}
+		places(next, 2, step{9, 9})
+		if err := next.Switch(t.Context(), s, s, meta); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // A follower looks once in a second only, and is nearly always a checkpoint behind.
 func TestSwitchWaitsForAFollower(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

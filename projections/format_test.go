@@ -274,7 +274,7 @@ func FuzzKept(f *testing.F) {
 	f.Add(uint8(0), fields.Append(nil, &mark{first: 7, checkpoint: 3, newest: filled(0x80)}))
 	f.Add(uint8(1), fields.Append(nil, &step{done: 64, upto: 128}))
 	f.Add(uint8(2), fields.Append(nil, &value{is: []byte("3"), was: []byte("2"), stands: true, stood: true}))
-	f.Add(uint8(3), fields.Append(nil, &live{version: 2}))
+	f.Add(uint8(3), fields.Append(nil, &live{version: 2, dropped: []givenUp{{1}}}))
 	kinds := []func() fields.Message{
 		func() fields.Message { return new(mark) }, func() fields.Message { return new(step) },
 		func() fields.Message { return new(value) }, func() fields.Message { return new(live) },

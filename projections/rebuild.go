@@ -69,8 +69,9 @@ func (v *Versions) apply(n CheckpointNumber, c *Checkpoint) {
 
 // The errors of a Rebuild.
 var (
-	// ErrDropped says that a version of timelines was dropped: it is never read again.
-	ErrDropped = errors.New("this version of the timelines was dropped")
+	// ErrDropped says that a version of timelines, or of a projection of one's own, was
+	// dropped: it is never read again.
+	ErrDropped = errors.New("this version was dropped")
 
 	errLive = errors.New("the version is live")
 )
@@ -194,8 +195,9 @@ const placesOfRebuilds = "rebuild"
 
 func keyOfRebuild(s Shard, v Version) string { return fmt.Sprintf("shard %d, version %d", s, v) }
 
-// ErrIsLive says that a version of timelines is read, and cannot be dropped.
-var ErrIsLive = errors.New("this version of the timelines is live")
+// ErrIsLive says that a version of timelines, or of a projection of one's own, is read, and
+// cannot be dropped.
+var ErrIsLive = errors.New("this version is live")
 
 // Drop appends a checkpoint that says that the version is never read again, and removes
 // its items. It may be called again, as is due if a rebuild of the version went on

@@ -83,7 +83,7 @@ func TestStoreIsVerifiedRebuiltAndLookedInto(t *testing.T) {
 	look(t, "1")
 	tl(t, "rebuild", "--data", p.Data, "--back", "--json").want(t, exitOK, `{"rebuilt":{"shard":0,"version":0,"checkpoint":"5"`, "")
 	look(t, "0")
-	tl(t, "rebuild", "--data", p.Data, "--drop", "0").want(t, exitFailed, "", "version 0 of shard 0: this version of the timelines is live")
+	tl(t, "rebuild", "--data", p.Data, "--drop", "0").want(t, exitFailed, "", "version 0 of shard 0: this version is live")
 	tl(t, "rebuild", "--data", p.Data, "--drop", "1").want(t, exitOK, "shard 0: version 1 is dropped", "")
 	tl(t, "rebuild", "--data", p.Data, "--back").want(t, exitFailed, "", "version 1 is dropped, so nothing leads back to it")
 	tl(t, "rebuild", "--data", p.Data, "--status").want(t, exitOK, "version 0 is read since checkpoint 5; dropped: 1; the next rebuild makes 2", "")
