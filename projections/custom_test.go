@@ -298,8 +298,9 @@ func TestDroppedVersionOfAProjectionIsNeverReadOrRun(t *testing.T) {
 			}
 			did = true
 		}
+		odds := 1000
 		s := b.m.by(func(string) (bool, error) {
-			if !did && r.IntN(300) == 0 {
+			if !did && r.IntN(odds) == 0 {
 				drop()
 			}
 			return true, nil
@@ -316,6 +317,7 @@ func TestDroppedVersionOfAProjectionIsNeverReadOrRun(t *testing.T) {
 		ran := run()
 		var switched error
 		if ran == nil {
+			odds = 4
 			switched = p.Switch(t.Context(), s, s, meta)
 		}
 		if !did {
