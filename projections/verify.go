@@ -119,6 +119,7 @@ type scope struct {
 	shard   Shard
 	last    CheckpointNumber
 	version Version
+	newest  CheckpointNumber           // that was seen since
 	due     map[events.User]account    // of what should stand
 	begins  map[events.User]events.Seq // of timelines that were trimmed
 	stands  map[events.User]account    // of what does
@@ -319,9 +320,10 @@ func (r *verifier) scan(ctx context.Context, scopes map[Shard]*scope) error {
 			if sc == nil {
 				return nil
 			}
-			if count++; checkpointOf(i.Data) <= sc.last {
-				a.add(r.seed, &i)
+			if count++; checkpointOf(i.Data) > sc.last {
+				return r.later(ctx, sc, &i)
 			}
+			a.add(r.seed, &i)
 			return ctx.Err()
 		})
 		next("")
@@ -330,6 +332,22 @@ func (r *verifier) scan(ctx context.Context, scopes map[Shard]*scope) error {
 				return err
 			}
 		}
+	}
+	return nil
+}
+
+// later tells of an item of a checkpoint that is not there: one that has come since is, before
+// its items are (R6). One that is damaged is missing where it should stand.
+func (r *verifier) later(ctx context.Context, sc *scope, s *Stored) error {
+	item, err := s.Decode()
+	if err != nil || item.Checkpoint <= sc.newest {
+		return ctx.Err()
+	}
+	if sc.newest, _, err = r.Store.LastCheckpoint(ctx, sc.shard, events.Strong); err != nil {
+		return err
+	}
+	if item.Checkpoint > sc.newest {
+		r.stranger(s)
 	}
 	return nil
 }

@@ -118,6 +118,13 @@ var damages = map[string]damage{
 		b.m.items[t] = append(b.m.items[t], item.Encode(t))
 		return fmt.Sprintf("ends at seq %d", end.Last+1), false
 	},
+	"an item of a checkpoint that is not there": func(b *bustle) (string, bool) {
+		t, _ := b.pick()
+		end := b.m.items[t][len(b.m.items[t])-1]
+		item := Item{First: end.Last + 1, Checkpoint: 1 << 40, Entries: []Entry{{Event: anEvent("never sent")}}}
+		b.m.items[t] = append(b.m.items[t], item.Encode(t))
+		return fmt.Sprintf("ends at seq %d", end.Last+1), false
+	},
 	"a user that nobody wrote to": func(b *bustle) (string, bool) {
 		t := Timeline{b.versions(ShardOf(events.User("eve").Slot(), b.shards)).Live, "eve"}
 		item := Item{First: 1, Checkpoint: 1, Entries: []Entry{{Event: anEvent("never sent")}}}
@@ -144,6 +151,17 @@ var damages = map[string]damage{
 		j, _ := b.record()
 		b.m.records[j] = b.m.records[j][:1]
 		return "shard", false
+	},
+	"a journal that has ended is gone": func(b *bustle) (string, bool) {
+		j := b.open() // of which no checkpoint has read anything
+		b.m.rows[len(b.m.rows)-1].Ended = 3
+		return fmt.Sprintf("journal %s, record 1", j), false
+	},
+	"the end of a journal that no checkpoint has read is gone": func(b *bustle) (string, bool) {
+		j := b.open()
+		b.append(j, b.other(events.KindSessionClosed))
+		b.m.rows[len(b.m.rows)-1].Ended = 3
+		return fmt.Sprintf("journal %s, record 2", j), false
 	},
 	"a row is gone": func(b *bustle) (string, bool) {
 		n := len(b.m.rows)

@@ -126,7 +126,12 @@ func (r *verifier) strangers(ctx context.Context, sc *scope, u events.User, due 
 			if item, err := s.Decode(); due[s.Last] || s.Last < sc.begins[u] || err == nil && item.Checkpoint > sc.last {
 				continue
 			}
-			r.found(Finding{Where: fmt.Sprintf("timeline of %s, item that ends at seq %d", t, s.Last), User: u, Seq: s.Last, Expected: nothing, Found: describe(&s)})
+			r.stranger(&s)
 		}
 	}
+}
+
+// stranger tells of an item that follows from no checkpoint.
+func (r *verifier) stranger(s *Stored) {
+	r.found(Finding{Where: fmt.Sprintf("timeline of %s, item that ends at seq %d", s.Timeline, s.Last), User: s.User, Seq: s.Last, Expected: nothing, Found: describe(s)})
 }

@@ -39,6 +39,12 @@ func (r *verifier) log(ctx context.Context) error {
 		if row.Trimmed {
 			r.tell(func(p *VerifyProgress) { p.TrimmedJournals++ })
 			delete(ends, row.Number) // if something of it is left it counts for nothing
+			continue
+		}
+		if end := ends[row.Number]; end < row.Ended {
+			if err := r.cutOff(ctx, row, end); err != nil {
+				return err
+			}
 		}
 	}
 	for _, number := range slices.Sorted(maps.Keys(ends)) {
@@ -49,6 +55,17 @@ func (r *verifier) log(ctx context.Context) error {
 			return err
 		}
 	}
+	return nil
+}
+
+// cutOff tells of a journal that has fewer records than its row says, if it was not trimmed
+// since the row was read.
+func (r *verifier) cutOff(ctx context.Context, row events.Row, end events.Offset) error {
+	trimmed, err := trimmedJournals(ctx, r.Store)
+	if err != nil || trimmed[row.Number] {
+		return err
+	}
+	r.found(Finding{Where: fmt.Sprintf("journal %s, record %d", row.Journal(), end+1), Expected: fmt.Sprintf("a record, as the journal has ended with record %d", row.Ended), Found: nothing})
 	return nil
 }
 
