@@ -303,7 +303,8 @@ func plant(t *testing.T, l *laptop, server string) {
 }
 
 // restore makes a store whole whose tables came from backups; that of the log lacks what the
-// second edge wrote. Then it goes on with a restore that was interrupted.
+// second edge wrote. Then it goes on with a restore that was interrupted, of a store with two
+// versions of its timelines.
 func restore(t *testing.T, l *laptop, server string) {
 	t.Helper()
 	db := dynamodb.NewFromConfig(options(t, l, server).AWS)
@@ -330,6 +331,8 @@ func restore(t *testing.T, l *laptop, server string) {
 			want(t, exitOK, "the store is whole", "")
 	}
 	restored()
+	tl(t, "rebuild", "--store", "dynamodb", "--dynamodb-prefix", l.prefix, "--dynamodb-endpoint", server, "--dynamodb-region", "us-east-1").
+		want(t, exitOK, "version 1 is read", "")
 	if _, err := store.BeginRestore(t.Context(), events.StoreID{2}); err != nil {
 		t.Fatal(err)
 	}
