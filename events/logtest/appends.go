@@ -36,10 +36,7 @@ func appendIsDurable(ctx context.Context, p Place) error {
 }
 
 func takenOffsetStays(ctx context.Context, p Place) error {
-	return opened(p, func(e Engine) error {
-		if err := appendAll(ctx, e, 3); err != nil {
-			return err
-		}
+	taken := func(e Engine) error {
 		for at := events.Offset(1); at <= 3; at++ {
 			got, err := e.Append(ctx, journal, at, events.Record("another"))
 			if err := wantConflict(got, err, record(int(at))); err != nil {
@@ -47,7 +44,13 @@ func takenOffsetStays(ctx context.Context, p Place) error {
 			}
 		}
 		return stands(ctx, e, 3)
-	})
+	}
+	return crashed(p, func(e Engine) error {
+		if err := appendAll(ctx, e, 3); err != nil {
+			return err
+		}
+		return taken(e)
+	}, taken)
 }
 
 // While one append is on its way to the disk, another meets it. What the second

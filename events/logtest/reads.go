@@ -100,10 +100,7 @@ func row(n uint64) events.Row {
 }
 
 func rowIsCreatedOnce(ctx context.Context, p Place) error {
-	return opened(p, func(e Engine) error {
-		if err := create(ctx, e, row(1)); err != nil {
-			return err
-		}
+	taken := func(e Engine) error {
 		other := row(1)
 		other.Writer = [16]byte{9}
 		shown, err := e.CreateJournal(ctx, other)
@@ -111,7 +108,13 @@ func rowIsCreatedOnce(ctx context.Context, p Place) error {
 			return fmt.Errorf("row 1 again answers %+v, %v; want the one that stands, ErrConflict", shown, err)
 		}
 		return wantRows(ctx, e, 0, row(1))
-	})
+	}
+	return crashed(p, func(e Engine) error {
+		if err := create(ctx, e, row(1)); err != nil {
+			return err
+		}
+		return taken(e)
+	}, taken)
 }
 
 func rowIsUpdated(ctx context.Context, p Place) error {

@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -60,7 +61,17 @@ func checkpointsAreCut(ctx context.Context, s Store, again func() (Store, error)
 	if err := wantLast(ctx, s, 0, 4); err != nil {
 		return err
 	}
-	return errors.Join(s.CutCheckpoints(ctx, 0, 1), wantLast(ctx, s, 0, 0), wantLast(ctx, s, 1, 1))
+	if err := errors.Join(s.CutCheckpoints(ctx, 0, 1), wantLast(ctx, s, 0, 0), wantLast(ctx, s, 1, 1)); err != nil {
+		return err
+	}
+	if _, err := s.Commit(ctx, 0, 1, checkpoint(7), nil); err != nil {
+		return fmt.Errorf("commit where a checkpoint was cut off: %w", err)
+	}
+	stands, err := s.Commit(ctx, 0, 1, checkpoint(1), nil)
+	if !errors.Is(err, events.ErrConflict) || !bytes.Equal(stands, checkpoint(7)) {
+		return fmt.Errorf("commit at a taken number answers %q, %v; want what stands, ErrConflict", stands, err)
+	}
+	return nil
 }
 
 func recordsAreDeleted(ctx context.Context, s Store, again func() (Store, error)) error {
