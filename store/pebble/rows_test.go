@@ -66,3 +66,30 @@ func FuzzStoredRow(f *testing.F) {
 		}
 	})
 }
+
+// A row that cannot be read is not one that is not there, also of a kind of which no other
+// row says that there is any.
+func TestDamagedRowIsNotTakenForNone(t *testing.T) {
+	fs := vfs.NewMem()
+	s := openMem(t, Options{FS: fs, OnFatal: func(error) {}})
+	defer s.Close()
+	if err := s.PutRows(t.Context(), []projections.Row{{Space: "trim/ann", Key: "first", Checkpoint: 7}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.db.Compact(t.Context(), []byte{0}, []byte{0xff}, false); err != nil { // so nothing is moved behind our back
+		t.Fatal(err)
+	}
+	tables, err := s.tables()
+	if err != nil {
+		t.Fatal(err)
+	}
+	x := &specimen{t, fs}
+	for _, table := range tables {
+		x.flip(table, 8*20)
+	}
+	s.rowKinds = rowKinds{}
+	s.rowKinds.read(s) // as it does when it is opened
+	if row, err := s.GetRow(t.Context(), "trim/ann", "first"); !errors.Is(err, events.ErrCorrupt) {
+		t.Errorf("%+v, %v; want ErrCorrupt", row, err)
+	}
+}
