@@ -273,3 +273,43 @@ func TestOwnerOfATrimmedJournalMeetsItsEnd(t *testing.T) {
 		}
 	}
 }
+
+// An item that is missing, by damage or as the version is being dropped, is none that follows:
+// a timeline that would begin with it begins with another, or a rebuild would give the later
+// one its seqs.
+func TestTimelineNeverBeginsWithAnItemThatIsMissing(t *testing.T) {
+	for missing := 1; missing < 6; missing++ {
+		b := used(t, 5, 600)
+		var at Timeline
+		for t, items := range b.m.items {
+			if len(items) > 8 {
+				at = t
+			}
+		}
+		whole := slices.Clone(b.m.items[at])
+		if len(whole) < 8 {
+			t.Fatal("no timeline is long enough")
+		}
+		b.m.items[at] = slices.Delete(b.m.items[at], missing, missing+1)
+		keep := whole[len(whole)-1].Last - whole[missing-1].Last
+		trim := Trim{Store: b.m.by(always), Meta: Meta{Shards: b.shards}, Keep: uint64(keep)}
+		if _, err := trim.Run(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		m, err := readMark(t.Context(), b.m.by(always), at.User)
+		if err != nil {
+			t.Fatal(err)
+		}
+		begins := m.first == 1
+		for _, s := range whole {
+			item, err := s.Decode()
+			if err != nil {
+				t.Fatal(err)
+			}
+			begins = begins || item.First == m.first && item.Checkpoint == m.checkpoint
+		}
+		if !begins || m.first > whole[missing-1].Last {
+			t.Errorf("without item %d, which ends at %d, the timeline begins at %d with the item of checkpoint %d", missing, whole[missing].Last, m.first, m.checkpoint)
+		}
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
@@ -76,5 +77,80 @@ func TestWhoDoesNotWaitForASyncLearnsNothing(t *testing.T) {
 		if err := errors.Join(<-wrote, s.Close()); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// What is on its way to the disk is shown to nobody but by reads that say so (R8).
+func TestReadsWaitForTheSyncOfWhatTheySee(t *testing.T) {
+	row := projections.Row{Space: "p/per-day.1/ann", Key: "k", Checkpoint: 1}
+	item := projections.Stored{Timeline: projections.Timeline{User: "ann"}, Last: 1, Data: []byte("item")}
+	commit := func(ctx context.Context, s *Store) error {
+		_, err := s.Commit(ctx, 0, 1, []byte("checkpoint"), []projections.Stored{item})
+		return err
+	}
+	put := func(ctx context.Context, s *Store) error { return s.PutRows(ctx, []projections.Row{row}) }
+	quiet := func(ctx context.Context, s *Store) error {
+		hushed := item
+		hushed.Quiet = true
+		return s.PutItems(ctx, []projections.Stored{hushed})
+	}
+	for name, c := range map[string]struct {
+		write, read func(context.Context, *Store) error
+	}{
+		"last checkpoint": {commit, func(ctx context.Context, s *Store) error {
+			_, _, err := s.LastCheckpoint(ctx, 0, events.Strong)
+			return err
+		}},
+		"checkpoints": {commit, func(ctx context.Context, s *Store) error {
+			_, err := s.ReadCheckpoints(ctx, 0, 1, 100)
+			return err
+		}},
+		"newest item": {commit, func(ctx context.Context, s *Store) error {
+			_, err := s.NewestItem(ctx, item.Timeline, events.Strong)
+			return err
+		}},
+		"quiet item": {quiet, func(ctx context.Context, s *Store) error {
+			_, err := s.NewestItem(ctx, item.Timeline, events.Strong)
+			return err
+		}},
+		"items": {commit, func(ctx context.Context, s *Store) error {
+			_, err := s.ReadItems(ctx, item.Timeline, 1, 100, events.Strong)
+			return err
+		}},
+		"all items": {commit, func(ctx context.Context, s *Store) error {
+			return s.ScanItems(ctx, 0, func(projections.Stored) error { return nil })
+		}},
+		"a row": {put, func(ctx context.Context, s *Store) error {
+			_, err := s.GetRow(ctx, row.Space, row.Key)
+			return err
+		}},
+		"rows": {put, func(ctx context.Context, s *Store) error {
+			_, err := s.ReadRows(ctx, row.Space, "", 100)
+			return err
+		}},
+		"a row that is put again": {put, put},
+	} {
+		t.Run(name, func(t *testing.T) {
+			disk := &stalled{met: make(chan struct{}, 1), may: make(chan struct{})}
+			s := openMem(t, Options{FS: errorfs.Wrap(vfs.NewMem(), disk)})
+			disk.on.Store(true)
+			before, wrote := s.applied.Load(), make(chan error, 1)
+			go func() { wrote <- c.write(t.Context(), s) }()
+			for visible := false; !visible; time.Sleep(100 * time.Microsecond) {
+				s.mu.Lock() // which is held while a batch is applied
+				visible = s.applied.Load() > before
+				s.mu.Unlock()
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+			defer cancel()
+			if err := c.read(ctx, s); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("before it is durable: %v, want that it is waited for", err)
+			}
+			disk.on.Store(false)
+			close(disk.may)
+			if err := errors.Join(<-wrote, c.read(t.Context(), s), s.Close()); err != nil {
+				t.Errorf("when it is durable: %v", err)
+			}
+		})
 	}
 }
