@@ -351,6 +351,32 @@ func TestDroppedVersionOfAProjectionIsNeverReadOrRun(t *testing.T) {
 	}
 }
 
+// A journal may be trimmed between the look at which are, and the first record that a step has
+// of it.
+func TestFollowerGoesOnWithoutAJournalThatIsTrimmedUnderIt(t *testing.T) {
+	b := used(t, 7, 200)
+	asked := 0
+	s := b.m.by(func(what string) (bool, error) {
+		if what != "read log" {
+			return true, nil
+		}
+		if asked++; asked == 1 {
+			for i := range b.m.rows {
+				b.m.rows[i].Trimmed = true
+				clear(b.m.records[b.m.rows[i].Journal()])
+			}
+		}
+		if asked > 100 {
+			return false, errors.New("it asks for ever")
+		}
+		return true, nil
+	})
+	n, err := b.follower(s, counting(1, 0), 0).Run(t.Context())
+	if last := len(b.m.checkpoints[0]); err != nil || int(n) != last {
+		t.Errorf("followed up to checkpoint %d of %d, %v", n, last, err)
+	}
+}
+
 // What a version has begun to write was perhaps read already, so the next one has to have it.
 func TestSwitchWaitsForWhatTheOtherVersionHasBegun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
