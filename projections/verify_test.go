@@ -142,6 +142,17 @@ var damages = map[string]damage{
 		b.m.records[j][i-1], b.m.records[j][i] = b.m.records[j][i], b.m.records[j][i-1]
 		return fmt.Sprintf("journal %s, record %d", j, i), false
 	},
+	"a record is gone": func(b *bustle) (string, bool) {
+		j, i := b.record()
+		i = min(max(i, 1), len(b.m.records[j])-2) // between others
+		b.m.records[j][i] = nil
+		return fmt.Sprintf("journal %s, record %d", j, i+1), false
+	},
+	"an event that is none": func(b *bustle) (string, bool) {
+		j := events.JournalNumbered(uint64(len(b.m.rows)))
+		b.m.records[j] = append(b.m.records[j], events.NewRecord(j, events.Offset(len(b.m.records[j])+1), [][]byte{b.other(events.KindSessionClosed), {0xff}}))
+		return fmt.Sprintf("journal %s, record %d, event 1", j, len(b.m.records[j])), false
+	},
 	"ids that do not rise": func(b *bustle) (string, bool) {
 		j := events.JournalNumbered(uint64(len(b.m.rows)))
 		b.m.records[j] = append(b.m.records[j], events.NewRecord(j, events.Offset(len(b.m.records[j])+1), [][]byte{anEvent("old"), anEvent("old")}))
@@ -174,6 +185,19 @@ var damages = map[string]damage{
 		i := b.r.IntN(len(all))
 		all[i] = b.flip(all[i])
 		return "shard 0, ", false
+	},
+	"a checkpoint is gone": func(b *bustle) (string, bool) {
+		all := b.m.checkpoints[0]
+		i := b.r.IntN(len(all) - 1)
+		all[i] = nil
+		return fmt.Sprintf("shard 0, checkpoint %d", i+1), false
+	},
+	"a checkpoint whose full one is none": func(b *bustle) (string, bool) {
+		all := b.m.checkpoints[0]
+		n := CheckpointNumber(len(all) + 1)
+		cp := Checkpoint{Rules: newestRules(), Version: b.versions(0).Live, Full: n + 1}
+		b.m.checkpoints[0] = append(all, cp.Encode(0, n))
+		return fmt.Sprintf("shard 0, checkpoint %d", n), false
 	},
 	"a checkpoint that goes back": func(b *bustle) (string, bool) {
 		all := b.m.checkpoints[0]
