@@ -19,6 +19,7 @@ var needs = map[planted.Bug]func(*plan) bool{
 	planted.DroppedComesLive: (*plan).givesUp,
 	planted.PlaceBeforePut:   has(rebuild, back),
 	planted.StepUnstored:     has(tally),
+	planted.BackupWithoutLog: has(backUp),
 }
 
 // has tells the plans in which one of some tasks is done.

@@ -39,6 +39,7 @@ const (
 	ResumedBelowFirst Bug = "rebuild resumed below what was trimmed"          // promise 4
 	TrimmedUnmarked   Bug = "items trimmed before that is marked"             // promise 4
 	JournalStillRead  Bug = "journal trimmed of which somebody has an entry"  // promise 6
+	BackupWithoutLog  Bug = "backup without what stands only in the log"      // promise 2
 	RestoredSameID    Bug = "restored store keeps its id"                     // promise 4
 	StepUnstored      Bug = "step of a projection not stored before its rows" // R7
 )
@@ -49,5 +50,5 @@ var All = []Bug{
 	CheckpointOverwrite, BatchUnsorted, RevealBeforeDurable, PushCountedDelivered, ReplayWindowOff, MoveUnchallenged,
 	ClockFromClient, RefusalForgotten,
 	SwitchBehind, DroppedComesLive, PlaceBeforePut, RebuiltFromOne, ResumedBelowFirst, TrimmedUnmarked, JournalStillRead,
-	RestoredSameID, StepUnstored,
+	BackupWithoutLog, RestoredSameID, StepUnstored,
 }

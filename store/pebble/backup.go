@@ -6,9 +6,12 @@ import (
 	"io"
 	"io/fs"
 	"path/filepath"
+	"strings"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"timberline/sim/planted"
 )
 
 // Backup copies the store as it is at one moment into a folder that does not exist, while
@@ -44,6 +47,14 @@ func (s *Store) backup(dir string) error {
 		return err
 	}
 	err := s.db.Checkpoint(part, pebble.WithFlushedWAL())
+	if planted.Is(planted.BackupWithoutLog) {
+		names, _ := disk.List(part)
+		for _, name := range names {
+			if strings.HasSuffix(name, ".log") {
+				err = errors.Join(err, disk.Remove(disk.PathJoin(part, name)))
+			}
+		}
+	}
 	if err == nil {
 		err = markCopy(disk, part)
 	}
