@@ -3,6 +3,7 @@ package events
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"strings"
 	"testing"
@@ -83,9 +84,12 @@ func TestARecordCutShortIsFound(t *testing.T) {
 	}
 }
 
-func TestARecordOfALaterFormatIsNamed(t *testing.T) {
-	rec := Record(fields.Seal(RecordVersion+1, recordPlace("j:1", 1), &batch{}))
-	if _, err := rec.Events("j:1", 1); !errors.Is(err, ErrFormat) || errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), "record 1 of journal j:1") || !strings.Contains(err.Error(), "format version 2, this program reads 1") {
-		t.Errorf("error %v, want one that names both versions", err)
+func TestRecordsOfOtherFormatsAreNamed(t *testing.T) {
+	for _, version := range []byte{0, RecordVersion + 1} {
+		rec := Record(fields.Seal(version, recordPlace("j:1", 1), &batch{}))
+		want := fmt.Sprintf("format version %d, this program reads 1", version)
+		if _, err := rec.Events("j:1", 1); !errors.Is(err, ErrFormat) || errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), "record 1 of journal j:1") || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v, want one that names both versions", err)
+		}
 	}
 }
