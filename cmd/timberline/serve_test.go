@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"timberline/events"
 )
 
 func TestServerStartsFromNothingAndFindsEverythingAgain(t *testing.T) {
@@ -201,6 +203,8 @@ func TestFolderWithoutRightsSaysWhatToDo(t *testing.T) {
 		{os.ErrPermission, "give this user the right"},
 		{syscall.EROFS, "choose another with --data"},
 		{syscall.ENOSPC, "the disk is full"},
+		{events.ErrFormat, "use the version of timberline that wrote it"},
+		{events.ErrCorrupt, "restore the folder from a copy"},
 	} {
 		if err := folderError("d", test.err); !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%v: %v, want one that says %q", test.err, err, test.want)
