@@ -20,7 +20,8 @@ var rebuildCommand = &command{
 It replays the log along the checkpoints into new timelines, a version beside the one that
 is read, while servers and projectors go on. When all is there a checkpoint makes the new
 version the one that is read: from one moment to the next, with the same entries at the
-same seqs, so clients notice nothing. The old one stays until it is dropped.
+same seqs, so clients notice nothing. The old one stays until it is dropped. What was trimmed
+is out of it.
 
   timberline rebuild               all shards
   timberline rebuild --shard 3     one
@@ -109,6 +110,9 @@ type rebuilt struct {
 	Items      uint64  `json:"items,string"`
 	Seconds    float64 `json:"seconds"`
 	Dropped    bool    `json:"dropped,omitempty"`
+	// What is out of it, because it was trimmed.
+	TrimmedJournals uint64 `json:"trimmed_journals,omitempty,string"`
+	First           uint64 `json:"first,omitempty,string"` // seq with which the user's timeline begins; 0: with 1
 }
 
 // String is the result for people.
@@ -118,10 +122,16 @@ func (r *rebuilt) String() string {
 		return fmt.Sprintf("shard %d: version %d is dropped", r.Shard, r.Version)
 	case r.User != "" && r.Items == 0:
 		return fmt.Sprintf("timeline of %s: no message of the log that is not trimmed is to or from this user, so nothing is written", r.User)
+	case r.User != "" && r.First > 0:
+		return fmt.Sprintf("timeline of %s: %d items written again, from seq %d on: what was before is trimmed", r.User, r.Items, r.First)
 	case r.User != "":
 		return fmt.Sprintf("timeline of %s: %d items written again", r.User, r.Items)
 	}
-	return fmt.Sprintf("shard %d: version %d is read from checkpoint %d on; %d events, %d items, %.1f s", r.Shard, r.Version, r.Checkpoint, r.Events, r.Items, r.Seconds)
+	s := fmt.Sprintf("shard %d: version %d is read from checkpoint %d on; %d events, %d items, %.1f s", r.Shard, r.Version, r.Checkpoint, r.Events, r.Items, r.Seconds)
+	if r.TrimmedJournals > 0 {
+		s += fmt.Sprintf("; %d journals were trimmed, and are out of this", r.TrimmedJournals)
+	}
+	return s
 }
 
 // A versions is what versions a shard has.
@@ -237,6 +247,15 @@ func (w *rebuildWork) shard(ctx context.Context, s wholeStore, shard projections
 	if err != nil {
 		return fmt.Errorf("rebuild shard %d: %w", shard, err)
 	}
+	rows, err := s.ListJournals(ctx, 0, events.Strong)
+	if err != nil {
+		return err
+	}
+	for _, row := range rows {
+		if row.Trimmed {
+			done.TrimmedJournals++
+		}
+	}
 	done.Checkpoint = uint64(n)
 	tell(report{Rebuilt: done})
 	return nil
@@ -253,6 +272,13 @@ func (w *rebuildWork) user(ctx context.Context, s wholeStore, shard projections.
 	done := w.tellOf(&r, tell)
 	if err := r.Run(ctx); err != nil {
 		return fmt.Errorf("rebuild the timeline of %s: %w", w.User, err)
+	}
+	run, err := projections.NewReader(s, s.Meta()).Head(ctx, r.User)
+	if err != nil {
+		return err
+	}
+	if run.First > 1 {
+		done.First = uint64(run.First)
 	}
 	tell(report{Rebuilt: done})
 	return nil
