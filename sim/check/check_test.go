@@ -415,6 +415,24 @@ func TestStoreThatWasReplacedHasWhatWasAckedBeforeItsCopy(t *testing.T) {
 	}
 }
 
+// The server may be replaced while a device waits for room to send.
+func TestSendThatBeganBeforeTheStoreWasReplacedComesBehindNothing(t *testing.T) {
+	s := newStory(t)
+	restored := events.StoreID{1}
+	answer := s.event("alice/phone", "alice", "two") // by a clock that is behind the one of the lost store
+	s.send("alice/phone", "alice", "one")
+	s.shows("alice/phone", 1, "one")
+	sending := s.reader("alice/phone").Send("alice", answer.Body)
+	s.h.Replaced(restored, new(Copy))
+	sending.Kept(answer.Message)
+	s.acked("two")
+	s.reader("alice/phone").Reset(restored)
+	s.shows("alice/phone", 1, "two")
+	if err := s.h.Check().Err(); err != nil {
+		t.Errorf("an answer to what the new store has not: %v", err)
+	}
+}
+
 func TestOnlyWhatWasTrimmedMayBeSkipped(t *testing.T) {
 	s := chat(t)
 	s.shows("alice/phone", 1, "one", "two", "three")

@@ -126,6 +126,7 @@ func (h *History) Reader(u events.User, d events.Device) *Reader {
 // A Sending is a send that is being handed to the SDK.
 type Sending struct {
 	reader *Reader
+	store  events.StoreID // when it began
 	m      message
 }
 
@@ -140,7 +141,7 @@ func (r *Reader) Send(to events.User, body []byte) Sending {
 	if r.store == h.store { // else it is yet to learn that its store was replaced
 		m.after = r.newest
 	}
-	return Sending{r, m}
+	return Sending{r, h.store, m}
 }
 
 // Kept records that the SDK has taken the message and gave it that id.
@@ -152,6 +153,9 @@ func (s Sending) Kept(id events.MessageID) {
 	if m.sender != nil {
 		h.violated(Foreign, "message %v was sent twice, by %s and %s", id, m.sender, s.reader)
 		return
+	}
+	if s.store != h.store {
+		s.m.after = events.ID{} // see Replaced
 	}
 	s.m.id, s.m.answer, s.m.excuse, s.m.empty = id, m.answer, m.excuse, m.empty
 	*m = s.m
