@@ -69,39 +69,47 @@ func (r *Reader) head(ctx context.Context, u events.User) (Timeline, events.Run,
 	return t, events.Run{Head: stored.Last, First: begins.first, Newest: item.Newest}, err
 }
 
-// Read returns the entries that follow after, as far as they stand in a row, up
-// to and with upto (0: to the end), in about size bytes and at least one if
-// there is one. From a seq that was trimmed, or is beyond the end, it returns no
-// entries, and the caller sees why from First and Head.
+// Read returns the entries that follow after, up to and with upto (0: to the end), in about
+// size bytes and at least one if there is one. From a seq that was trimmed, or is beyond the
+// end, it returns no entries, and the caller sees why from First and Head. The error is
+// events.ErrCorrupt if the next one is missing, and what follows a gap is never returned.
 func (r *Reader) Read(ctx context.Context, u events.User, after, upto events.Seq, size int) (events.Run, error) {
 	t, run, err := r.head(ctx, u)
-	if err != nil || after >= run.Head || after+1 < run.First {
-		return run, err
+	for err == nil && after < run.Head && after+1 >= run.First && (upto == 0 || after < upto) {
+		run.From = after + 1
+		if err = r.entries(ctx, t, &run, upto, size); err != nil || len(run.Events) > 0 {
+			break
+		}
+		was, first := t, run.First // which was trimmed, or dropped after a switch, since; or else it is missing
+		if t, run, err = r.head(ctx, u); err == nil && t == was && run.First == first {
+			err = fmt.Errorf("%w: timeline of %s has no entry %d, though it ends with %d: see verify --repair", events.ErrCorrupt, t, after+1, run.Head)
+		}
 	}
+	if err != nil {
+		return events.Run{}, err
+	}
+	return run, nil
+}
+
+// entries adds the entries of a timeline from run.From on, as far as they stand in a row.
+func (r *Reader) entries(ctx context.Context, t Timeline, run *events.Run, upto events.Seq, size int) error {
 	if upto == 0 || upto > run.Head {
 		upto = run.Head
 	}
-	run.From = after + 1
 	for next := run.From; next <= upto && (size > 0 || len(run.Events) == 0); {
 		stored, err := r.store.ReadItems(ctx, t, next, size, events.Strong)
-		if err != nil {
-			return events.Run{}, err
-		}
-		if len(stored) == 0 {
-			return run, nil // beyond the contiguous run
+		if err != nil || len(stored) == 0 {
+			return err
 		}
 		for _, s := range stored {
 			item, err := s.Decode()
-			if err != nil {
-				return events.Run{}, err
-			}
-			if item.First > next {
-				return run, nil
+			if err != nil || item.First > next {
+				return err
 			}
 			for i := next - item.First; i < events.Seq(len(item.Entries)) && next <= upto && (size > 0 || len(run.Events) == 0); i++ {
 				e := item.Entries[i]
 				if e.Ref != nil {
-					return events.Run{}, fmt.Errorf("timeline of %s, entry %d: a reference, which this program does not follow: use a newer version", t, next)
+					return fmt.Errorf("timeline of %s, entry %d: a reference, which this program does not follow: use a newer version", t, next)
 				}
 				run.Events = append(run.Events, e.Event)
 				size -= len(e.Event)
@@ -109,5 +117,5 @@ func (r *Reader) Read(ctx context.Context, u events.User, after, upto events.Seq
 			}
 		}
 	}
-	return run, nil
+	return nil
 }

@@ -129,3 +129,59 @@ func TestHeadIsThatOfTheNewVersionWhenTheOldOneIsDropped(t *testing.T) {
 		t.Errorf("head %d, %v; want 1, that of version 1", run.Head, err)
 	}
 }
+
+// Whoever waits for an entry that is not there would wait for ever, and nobody would know.
+func TestMissingEntryIsAnErrorAndWhatFollowsIsNotShown(t *testing.T) {
+	m := newMemory()
+	bob := Timeline{User: "bob"}
+	for i := range events.Seq(5) {
+		if i == 2 {
+			continue
+		}
+		item := Item{First: i + 1, Checkpoint: CheckpointNumber(i + 1), Newest: filled(byte(i)), Entries: []Entry{{Event: anEvent("one")}}}
+		m.items[bob] = append(m.items[bob], item.Encode(bob))
+	}
+	r := NewReader(m.by(always), Meta{Shards: 1})
+	if run, err := r.Read(t.Context(), "bob", 0, 0, 1<<20); err != nil || len(run.Events) != 2 || run.Head != 5 {
+		t.Errorf("%d entries, head %d, %v; want 2 and 5", len(run.Events), run.Head, err)
+	}
+	if run, err := r.Read(t.Context(), "bob", 2, 0, 1<<20); !errors.Is(err, events.ErrCorrupt) || !strings.Contains(err.Error(), "no entry 3") || len(run.Events) > 0 {
+		t.Errorf("%d entries, %v; want none, and that entry 3 is missing", len(run.Events), err)
+	}
+	if run, err := r.Read(t.Context(), "bob", 2, 1, 1<<20); err != nil || len(run.Events) > 0 {
+		t.Errorf("%d entries, %v; none were asked for", len(run.Events), err)
+	}
+}
+
+// What was trimmed between the two reads is not missing.
+func TestReadThatATrimOvertakesTellsWhereTheTimelineBeginsNow(t *testing.T) {
+	m := newMemory()
+	bob := Timeline{User: "bob"}
+	for i := range events.Seq(5) {
+		item := Item{First: i + 1, Checkpoint: CheckpointNumber(i + 1), Newest: filled(byte(i)), Entries: []Entry{{Event: anEvent("one")}}}
+		m.items[bob] = append(m.items[bob], item.Encode(bob))
+	}
+	s := m.by(always)
+	run, err := NewReader(&trimmedBetween{Timelines: s, trim: func() {
+		if err := keepMark(t.Context(), s, "bob", mark{first: 4}); err != nil {
+			t.Fatal(err)
+		}
+		m.items[bob] = m.items[bob][3:]
+	}}, Meta{Shards: 1}).Read(t.Context(), "bob", 0, 0, 1<<20)
+	if err != nil || len(run.Events) > 0 || run.First != 4 || run.Head != 5 {
+		t.Errorf("%d entries, first %d, head %d, %v; want none, 4 and 5", len(run.Events), run.First, run.Head, err)
+	}
+}
+
+// A trimmedBetween is a store that is trimmed before a Reader reads items.
+type trimmedBetween struct {
+	Timelines
+	once sync.Once
+	trim func()
+}
+
+// ReadItems implements Items.
+func (d *trimmedBetween) ReadItems(ctx context.Context, t Timeline, from events.Seq, size int, c events.Consistency) ([]Stored, error) {
+	d.once.Do(d.trim)
+	return d.Timelines.ReadItems(ctx, t, from, size, c)
+}
