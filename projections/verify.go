@@ -78,11 +78,16 @@ func (r *verifier) found(f Finding) {
 
 // unreadable makes an error a finding, if it is one of what stands there.
 func (r *verifier) unreadable(where, expected string, err error) error {
-	if !errors.Is(err, events.ErrCorrupt) && !errors.Is(err, events.ErrFormat) {
+	if !damaged(err) {
 		return err
 	}
 	r.found(Finding{Where: where, Expected: expected, Found: err.Error()})
 	return nil
+}
+
+// damaged reports whether an error is one of what stands there.
+func damaged(err error) bool {
+	return errors.Is(err, events.ErrCorrupt) || errors.Is(err, events.ErrFormat)
 }
 
 // tell counts something, and tells of it.

@@ -419,3 +419,25 @@ func TestVerificationEndsWhenEitherHalfFails(t *testing.T) {
 		t.Errorf("%v, want what the store said first", err)
 	}
 }
+
+// One gap does not hide what is wrong behind it.
+func TestVerificationGoesOnBehindAGap(t *testing.T) {
+	b := used(t, 3, 300)
+	j, recs := events.Journal(""), []events.Record(nil)
+	for at, all := range b.m.records {
+		if len(all) > len(recs) {
+			j, recs = at, all
+		}
+	}
+	if len(recs) < 8 {
+		t.Fatalf("the longest journal has %d records", len(recs))
+	}
+	recs[1], recs[2], recs[4] = nil, nil, nil
+	recs[6] = b.flip(recs[6])
+	all, _ := verify(t, b.m, b.shards, false)
+	for _, where := range []string{"records 2 to 3", "record 5", "record 7"} {
+		if !slices.ContainsFunc(all, func(f Finding) bool { return strings.HasPrefix(f.Where, fmt.Sprintf("journal %s, %s", j, where)) }) {
+			t.Errorf("%s of %s is not told of: %v", where, j, all)
+		}
+	}
+}

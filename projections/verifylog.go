@@ -72,6 +72,7 @@ func (r *verifier) cutOff(ctx context.Context, row events.Row, end events.Offset
 // journal goes through the records of one journal, the last of which is at end.
 func (r *verifier) journal(ctx context.Context, j events.Journal, end events.Offset) error {
 	var newest events.ID
+	var g gap
 	size := verifyBytes
 	for at := events.Offset(1); at <= end && ctx.Err() == nil; {
 		where := func() string { return fmt.Sprintf("journal %s, record %d", j, at) }
@@ -81,19 +82,27 @@ func (r *verifier) journal(ctx context.Context, j events.Journal, end events.Off
 			size = 0 // one by one, to find it
 			continue
 		case err != nil:
-			return r.unreadable(where(), "a record that can be read", err)
-		case len(recs) == 0:
-			number, _ := j.Number()
-			trimmed, err := trimmedJournals(ctx, r.Store)
-			if err != nil {
+			if !damaged(err) {
 				return err
 			}
-			if trimmed[number] {
-				r.tell(func(p *VerifyProgress) { p.TrimmedJournals++ })
-				return nil
+			r.missing(&g, gap{j, at, at, "a record that can be read", err.Error()})
+			at, size = at+1, verifyBytes
+			continue
+		case len(recs) == 0:
+			if g.to+1 < at || g.found != nothing { // a gap begins
+				number, _ := j.Number()
+				trimmed, err := trimmedJournals(ctx, r.Store)
+				if err != nil {
+					return err
+				}
+				if trimmed[number] {
+					r.tell(func(p *VerifyProgress) { p.TrimmedJournals++ })
+					return nil
+				}
 			}
-			r.found(Finding{Where: where(), Expected: fmt.Sprintf("a record, as there is one at %d", end), Found: nothing})
-			return nil
+			r.missing(&g, gap{j, at, at, fmt.Sprintf("a record, as there is one at %d", end), nothing})
+			at++
+			continue
 		}
 		count := 0
 		for _, rec := range recs {
@@ -121,5 +130,29 @@ func (r *verifier) journal(ctx context.Context, j events.Journal, end events.Off
 		}
 		r.tell(func(p *VerifyProgress) { p.Records, p.Events = p.Records+uint64(len(recs)), p.Events+uint64(count) })
 	}
+	r.missing(&g, gap{})
 	return ctx.Err()
+}
+
+// A gap is records in a row that are missing, or cannot be read, all for one reason.
+type gap struct {
+	journal         events.Journal
+	from, to        events.Offset
+	expected, found string
+}
+
+// missing adds the next record to a gap, or tells of that, and begins another one.
+func (r *verifier) missing(g *gap, next gap) {
+	if g.to+1 == next.from && g.found == next.found {
+		g.to = next.to
+		return
+	}
+	if g.from > 0 {
+		where := fmt.Sprintf("journal %s, record %d", g.journal, g.from)
+		if g.to > g.from {
+			where = fmt.Sprintf("journal %s, records %d to %d", g.journal, g.from, g.to)
+		}
+		r.found(Finding{Where: where, Expected: g.expected, Found: g.found})
+	}
+	*g = next
 }
