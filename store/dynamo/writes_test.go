@@ -261,7 +261,7 @@ func TestNothingIsLeftUnprocessed(t *testing.T) {
 
 func TestCommitDoesNotSucceedWhileAnythingIsUnprocessed(t *testing.T) {
 	net := &faults.Transport{Next: http.DefaultTransport, Choose: always("BatchWriteItem", faults.Unprocessed)}
-	s := openNew(t, on(net), func(o *Options) { o.Deadline = 300 * time.Millisecond })
+	s := openNew(t, on(net), func(o *Options) { o.Deadline = time.Second })
 	item := projections.Stored{Timeline: projections.Timeline{User: "ann"}, Last: 1, Data: []byte("x")}
 	_, err := s.Commit(t.Context(), 0, 1, []byte("checkpoint"), []projections.Stored{item})
 	if err == nil || settles(err) {
