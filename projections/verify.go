@@ -119,11 +119,12 @@ func (a *account) add(seed maphash.Seed, i *Stored) {
 	a.items, a.hash = a.items+1, h.Sum64()
 }
 
-// A scope is what a shard's timelines are held against: its checkpoints up to one.
+// A scope is what a version of a shard's timelines is held against: its checkpoints up to one.
 type scope struct {
 	shard   Shard
 	last    CheckpointNumber
 	version Version
+	live    bool                       // or that to which the way back leads
 	newest  CheckpointNumber           // that was seen since
 	due     map[events.User]account    // of what should stand
 	begins  map[events.User]events.Seq // of timelines that were trimmed
@@ -137,15 +138,13 @@ type scope struct {
 func (r *verifier) all(ctx context.Context) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	scopes := make(map[Shard]*scope)
+	var scopes []*scope
 	for s := range Shard(r.Meta.Shards) {
-		sc, err := r.scope(ctx, s)
+		of, err := r.scopes(ctx, s)
 		if err != nil {
 			return err
 		}
-		if sc != nil {
-			scopes[s] = sc
-		}
+		scopes = append(scopes, of...)
 	}
 	until := func(err error) error { // one that fails ends both
 		if err != nil {
@@ -158,8 +157,8 @@ func (r *verifier) all(ctx context.Context) error {
 	if other := read(); err == nil {
 		err = other
 	}
-	for s := Shard(0); s < Shard(r.Meta.Shards) && err == nil; s++ {
-		if sc := scopes[s]; sc != nil {
+	for _, sc := range scopes {
+		if err == nil {
 			err = r.settle(ctx, sc)
 		}
 	}
@@ -167,7 +166,7 @@ func (r *verifier) all(ctx context.Context) error {
 }
 
 // read reads all that stands there.
-func (r *verifier) read(ctx context.Context, scopes map[Shard]*scope) error {
+func (r *verifier) read(ctx context.Context, scopes []*scope) error {
 	for _, do := range []func(context.Context) error{r.files, r.log} {
 		if err := do(ctx); err != nil {
 			return err
@@ -176,32 +175,44 @@ func (r *verifier) read(ctx context.Context, scopes map[Shard]*scope) error {
 	return r.scan(ctx, scopes)
 }
 
-// scope returns what a shard is held against. It returns nil if its last checkpoint cannot
-// be read, after telling why.
-func (r *verifier) scope(ctx context.Context, s Shard) (*scope, error) {
-	sc := &scope{shard: s, due: make(map[events.User]account), begins: make(map[events.User]events.Seq), stands: make(map[events.User]account)}
+// scopes returns what the versions of a shard are held against: the one that is live, and,
+// as far as it is whole, the one to which the way back leads. It returns none if the last
+// checkpoint cannot be read, after telling why.
+func (r *verifier) scopes(ctx context.Context, s Shard) ([]*scope, error) {
 	n, last, err := lastCheckpoint(ctx, r.Store, s)
 	if err != nil {
 		return nil, r.unreadable(fmt.Sprintf("shard %d, last checkpoint", s), "one that can be read", err)
 	}
-	if sc.last = n; n > 0 {
-		sc.version = last.Version
+	live := newScope(s, n, 0)
+	if live.live = true; n > 0 {
+		live.version = last.Version
 	}
-	return sc, nil
+	v, err := ReadVersions(ctx, r.Store, s)
+	switch {
+	case damaged(err): // which is told when it is replayed
+		return []*scope{live}, nil
+	case err != nil:
+		return nil, err
+	case v.Live != live.version || v.Since == 0 || v.Dropped[v.Before]:
+		return []*scope{live}, nil
+	}
+	return []*scope{live, newScope(s, v.Whole(), v.Before)}, nil
+}
+
+func newScope(s Shard, last CheckpointNumber, v Version) *scope {
+	return &scope{shard: s, last: last, version: v, due: make(map[events.User]account), begins: make(map[events.User]events.Seq), stands: make(map[events.User]account)}
 }
 
 // account goes through the checkpoints of the shards (whole, without a gap, none behind
 // another) and replays them. Of those with which that cannot be done nothing is due, after
 // it was told why.
-func (r *verifier) account(ctx context.Context, scopes map[Shard]*scope) error {
-	for s := range Shard(r.Meta.Shards) {
-		sc := scopes[s]
-		if sc == nil {
-			continue
-		}
+func (r *verifier) account(ctx context.Context, scopes []*scope) error {
+	for _, sc := range scopes {
 		at, covered := CheckpointNumber(0), make(map[uint64]events.Offset)
 		err := r.replay(ctx, sc, func(w *walk, _ *cover) bool {
-			r.checkpoint(s, w.n, w.cp, covered)
+			if sc.live {
+				r.checkpoint(sc.shard, w.n, w.cp, covered)
+			}
 			at = w.n
 			return true
 		}, func(item Stored) error {
@@ -211,10 +222,12 @@ func (r *verifier) account(ctx context.Context, scopes map[Shard]*scope) error {
 			return nil
 		})
 		if err != nil {
-			if err := r.unreadable(fmt.Sprintf("shard %d, checkpoint %d", s, at+1), "one that can be read, and what it covers in the log", err); err != nil {
+			if !damaged(err) {
 				return err
 			}
-			sc.due = nil
+			if sc.due = nil; sc.live { // it is told once
+				r.found(Finding{Where: fmt.Sprintf("shard %d, checkpoint %d", sc.shard, at+1), Expected: "one that can be read, and what it covers in the log", Found: err.Error()})
+			}
 		}
 	}
 	return nil
@@ -296,10 +309,13 @@ func (r *verifier) begin(ctx context.Context, sc *scope, users []events.User, ta
 
 // scan goes through what stands in the timelines, but for what follows from later
 // checkpoints.
-func (r *verifier) scan(ctx context.Context, scopes map[Shard]*scope) error {
-	versions := make(map[Version]bool)
+func (r *verifier) scan(ctx context.Context, scopes []*scope) error {
+	versions := make(map[Version]map[Shard]*scope)
 	for _, sc := range scopes {
-		versions[sc.version] = true
+		if versions[sc.version] == nil {
+			versions[sc.version] = make(map[Shard]*scope)
+		}
+		versions[sc.version][sc.shard] = sc
 	}
 	for _, v := range slices.Sorted(maps.Keys(versions)) {
 		count := uint64(0)
@@ -310,9 +326,7 @@ func (r *verifier) scan(ctx context.Context, scopes map[Shard]*scope) error {
 			if a.items > 0 {
 				sc.stands[at] = a
 			}
-			if a, at, sc = (account{}), u, scopes[ShardOf(u.Slot(), r.Meta.Shards)]; sc != nil && sc.version != v {
-				sc = nil
-			}
+			a, at, sc = account{}, u, versions[v][ShardOf(u.Slot(), r.Meta.Shards)]
 			if count >= 10_000 || u == "" {
 				r.tell(func(p *VerifyProgress) { p.Items += count })
 				count = 0

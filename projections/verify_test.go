@@ -405,9 +405,9 @@ var errHalf = errors.New("no item can be read")
 
 func (h halver) ScanItems(context.Context, Version, func(Stored) error) error { return errHalf }
 
-func (h halver) ReadCheckpoints(ctx context.Context, _ Shard, _ CheckpointNumber, _ int) ([][]byte, error) {
+func (h halver) GetRow(ctx context.Context, _, _ string) (Row, error) { // where a timeline begins
 	<-ctx.Done()
-	return nil, ctx.Err()
+	return Row{}, ctx.Err()
 }
 
 func TestVerificationEndsWhenEitherHalfFails(t *testing.T) {
@@ -417,6 +417,41 @@ func TestVerificationEndsWhenEitherHalfFails(t *testing.T) {
 	v := Verification{Store: halver{b.m.by(always)}, Meta: Meta{Shards: b.shards}, Found: func(f Finding) { t.Errorf("found %+v", f) }}
 	if _, err := v.Run(t.Context()); !errors.Is(err, errHalf) {
 		t.Errorf("%v, want what the store said first", err)
+	}
+}
+
+// The way back must not lead to a version that lacks something.
+func TestVerificationHoldsTheVersionToWhichTheWayBackLeads(t *testing.T) {
+	found := 0
+	for seed := range seeds(20) {
+		b := used(t, seed, 150)
+		if _, err := b.rebuild(0, 1, 0); err != nil {
+			t.Fatal(err)
+		}
+		for range 50 {
+			b.act()
+		}
+		b.settle("after")
+		if all, _ := verify(t, b.m, b.shards, false); len(all) > 0 {
+			t.Fatalf("seed %d: nothing is damaged yet, and found is %v", seed, all)
+		}
+		v := b.versions(0)
+		for at, items := range b.m.items {
+			if at.Version == v.Live || ShardOf(at.User.Slot(), b.shards) != 0 || len(items) == 0 || checkpointOf(items[0].Data) > v.Whole() {
+				continue
+			}
+			lost := items[0]
+			b.m.items[at] = items[1:]
+			all, _ := verify(t, b.m, b.shards, true)
+			if len(all) != 1 || all[0].User != at.User || all[0].Seq != lost.Last || !all[0].Repaired {
+				t.Errorf("seed %d: the item of %s that ends with %d is gone, and found is %v", seed, at, lost.Last, all)
+			}
+			found++
+			break
+		}
+	}
+	if found < 10 {
+		t.Errorf("%d items taken away", found)
 	}
 }
 

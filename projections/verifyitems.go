@@ -79,7 +79,7 @@ func (r *verifier) item(ctx context.Context, sc *scope, want *Stored) error {
 		}
 		f.Repaired = len(got) > 0 && got[0].Last == want.Last && bytes.Equal(got[0].Data, want.Data)
 	}
-	if f.Found == nothing && should.Checkpoint == sc.last {
+	if f.Found == nothing && should.Checkpoint == sc.last && sc.live {
 		r.tell(func(p *VerifyProgress) { p.Due++ })
 		return nil
 	}

@@ -45,6 +45,7 @@ type Report struct {
 	FillSeconds    float64 `json:"fill_seconds"`    // the log
 	ProjectSeconds float64 `json:"project_seconds"` // by a projector
 	RebuildSeconds float64 `json:"rebuild_seconds"`
+	DropSeconds    float64 `json:"drop_seconds"`
 	VerifySeconds  float64 `json:"verify_seconds"`
 	BulkSeconds    float64 `json:"bulk_seconds"` // Pebble alone: the same batches, made before
 
@@ -95,6 +96,7 @@ func (r *run) all(ctx context.Context) (err error) {
 		{"fill the log", r.fill, &r.report.FillSeconds},
 		{"project it", r.project, &r.report.ProjectSeconds},
 		{"rebuild", r.rebuild, &r.report.RebuildSeconds},
+		{"drop the old timelines", r.drop, &r.report.DropSeconds},
 		{"verify", r.verify, &r.report.VerifySeconds},
 		{"write the same items in bulk", r.bulk, &r.report.BulkSeconds},
 	} {
@@ -206,6 +208,12 @@ func (r *run) rebuild(ctx context.Context) error {
 
 func (r *run) replay(v projections.Version) projections.Replay {
 	return projections.Replay{Store: r.store, Meta: r.store.Meta(), Version: v, Empty: v > 0}
+}
+
+// drop deletes the timelines from before: to verify them is not what is measured.
+func (r *run) drop(ctx context.Context) error {
+	old := r.replay(0)
+	return old.Drop(ctx, r.store)
 }
 
 // verify holds what was rebuilt, which is live by now, against log and checkpoints.
