@@ -355,3 +355,44 @@ func TestDroppedVersionNeverBecomesLive(t *testing.T) {
 		t.Error("the version that is live was dropped")
 	}
 }
+
+// While a version is given up another becomes live, and a projector stops between the next
+// checkpoint and its items: behind the checkpoint that drops, nobody looks for those any more.
+func TestVersionIsGivenUpInTheMiddleOfASwitch(t *testing.T) {
+	b := used(t, 3, 300)
+	always := b.m.by(always)
+	halfway := newProjector(t, b.m.by(func(what string) (bool, error) {
+		if what == "item" {
+			return false, errors.New("stopped")
+		}
+		return true, nil
+	}), new(local.Bus), b.shards)
+	tries := 0
+	v := b.m.by(func(what string) (bool, error) {
+		if what != "checkpoint" {
+			return true, nil
+		}
+		switch tries++; tries {
+		case 1:
+			if _, err := b.to(always, 0, 2, 0).Run(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		case 2:
+			for range 20 { // so that shard 0 has some of them
+				b.append(b.journals[0], b.message(6))
+			}
+			before := len(b.m.checkpoints[0])
+			if err := halfway.round(t.Context(), true); err == nil || len(b.m.checkpoints[0]) != before+1 {
+				t.Fatalf("%d checkpoints, had %d; %v", len(b.m.checkpoints[0]), before, err)
+			}
+		}
+		return true, nil
+	})
+	if err := b.to(v, 0, 1, 0).GiveUp(t.Context()); err != nil || tries < 3 {
+		t.Fatalf("given up with try %d: %v", tries, err)
+	}
+	if v := b.versions(0); v.Live != 2 || !v.Dropped[1] {
+		t.Errorf("the checkpoints say %+v", v)
+	}
+	b.settle("given up")
+}
