@@ -396,3 +396,42 @@ func TestVersionIsGivenUpInTheMiddleOfASwitch(t *testing.T) {
 	}
 	b.settle("given up")
 }
+
+// heard counts the items of which somebody is told, and those that are quiet.
+type heard struct {
+	*view
+	loud, quiet int
+}
+
+func (h *heard) PutItems(ctx context.Context, items []Stored) error {
+	for i := range items {
+		if items[i].Quiet {
+			h.quiet++
+		} else {
+			h.loud++
+		}
+	}
+	return h.view.PutItems(ctx, items)
+}
+
+// Of items in a version that is not read nobody is told: who asks for them finds them nowhere.
+// Those of one that is are told of, as its projector may not have come to it.
+func TestNobodyIsToldOfAVersionThatIsNotRead(t *testing.T) {
+	b := used(t, 3, 300)
+	all := b.m.shardItems(0, b.shards)
+	beside := &heard{view: b.m.by(always)}
+	if _, err := (&Rebuild{Replay: Replay{Store: beside, Meta: Meta{Shards: b.shards}, Version: 1}}).Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if beside.loud > 0 || beside.quiet != all {
+		t.Errorf("a rebuild tells of %d items, and puts %d quietly; want 0 and %d", beside.loud, beside.quiet, all)
+	}
+	clear(b.m.items)
+	live := &heard{view: b.m.by(always)}
+	if err := (&Replay{Store: live, Meta: Meta{Shards: b.shards}, Version: 1}).Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if live.loud != all || live.quiet > 0 {
+		t.Errorf("a replay tells of %d items, and puts %d quietly; want %d and 0", live.loud, live.quiet, all)
+	}
+}
