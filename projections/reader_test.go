@@ -185,3 +185,29 @@ func (d *trimmedBetween) ReadItems(ctx context.Context, t Timeline, from events.
 	d.once.Do(d.trim)
 	return d.Timelines.ReadItems(ctx, t, from, size, c)
 }
+
+// What is trimmed cannot be read from the moment on at which that stands, though an
+// interrupted trim has left it.
+func TestNothingBelowTheBeginningIsRead(t *testing.T) {
+	b := used(t, 3, 300)
+	s := b.m.by(always)
+	u := events.User("u1")
+	items := b.m.items[Timeline{User: u}]
+	item, err := items[len(items)/2].Decode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := keepMark(t.Context(), s, u, mark{first: item.First, checkpoint: item.Checkpoint}); err != nil {
+		t.Fatal(err)
+	}
+	for after := range items[len(items)-1].Last {
+		run, err := b.reader.Read(t.Context(), u, after, 0, 1<<20)
+		want := int(items[len(items)-1].Last - after)
+		if after+1 < item.First {
+			want = 0
+		}
+		if err != nil || run.First != item.First || len(run.Events) != want {
+			t.Errorf("behind %d: %d entries, first is %d, %v; want %d, %d", after, len(run.Events), run.First, err, want, item.First)
+		}
+	}
+}
