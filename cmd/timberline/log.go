@@ -2,9 +2,7 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"sort"
 	"strings"
 	"time"
 
@@ -22,7 +20,10 @@ each from --offset on. It works while a server runs on the folder, and without.
 With --user only events that the user sent or got are printed, the ends of the user's sessions
 among them, with --conversation those
 between two users, with --from and --to those of a time: that of their ids, when they were
-appended. A time is ` + momentHelp + `.`,
+appended. A time is ` + momentHelp + `.
+
+If a journal lacks records in its middle, what is behind them is printed all the same; then
+the command fails, and says which are missing.`,
 	example: "timberline log --conversation alice,bob --from 36h --to 2026-01-31T15:04",
 	run: func(ctx context.Context, c *call) error {
 		var w worker
@@ -32,6 +33,7 @@ appended. A time is ` + momentHelp + `.`,
 		c.flags.Uint64Var(&do.Journal, "journal", 0, "only the journal with that `number` (j:2 is number 2); all if 0")
 		c.flags.Uint64Var((*uint64)(&do.Offset), "offset", 1, "first `offset`, in each journal")
 		c.flags.StringVar((*string)(&do.User), "user", "", "only events that this `user` sent or got")
+		c.flags.Bool("json", true, "print JSON, as it does in any case")
 		pair := c.flags.String("conversation", "", "only events of the conversation of two `users`: alice,bob")
 		c.flags.Var(&from, "from", "only events from that `time` on")
 		c.flags.Var(&to, "to", "only events up to that `time`")
@@ -62,7 +64,10 @@ type logWork struct {
 // read takes in what was given for the conversation, and finds what is wrong.
 func (w *logWork) read(pair string) error {
 	if pair != "" {
-		a, b, _ := strings.Cut(pair, ",")
+		a, b, two := strings.Cut(pair, ",")
+		if !two || a == "" || b == "" {
+			return wrong("conversation", "is %q, want two users, such as alice,bob", pair)
+		}
 		for _, u := range []string{a, b} {
 			if err := events.User(u).Validate(); err != nil {
 				return wrong("conversation", "is %q, want two users, such as alice,bob: %v", pair, err)
@@ -75,6 +80,9 @@ func (w *logWork) read(pair string) error {
 			return wrong("user", "is %q: %v", w.User, err)
 		}
 	}
+	if a, b, pair := w.Conversation.Users(); pair && w.User != "" && w.User != a && w.User != b {
+		return wrong("user", "is %q, who is none of the two of --conversation: nothing could be printed", w.User)
+	}
 	if !w.From.IsZero() && !w.To.IsZero() && w.To.Before(w.From) {
 		return wrong("to", "is %s, before --from, which is %s", w.To.Format(time.RFC3339), w.From.Format(time.RFC3339))
 	}
@@ -82,10 +90,11 @@ func (w *logWork) read(pair string) error {
 }
 
 func (w *logWork) do(ctx context.Context, s wholeStore, tell func(report)) error {
-	rows, err := s.ListJournals(ctx, 0, events.Strong)
+	log, err := openLog(ctx, s)
 	if err != nil {
 		return err
 	}
+	rows := log.rows
 	if w.Journal > uint64(len(rows)) {
 		return fmt.Errorf("there is no journal %d, the last one is %d", w.Journal, len(rows))
 	}
@@ -93,27 +102,24 @@ func (w *logWork) do(ctx context.Context, s wholeStore, tell func(report)) error
 		rows = rows[w.Journal-1 : w.Journal]
 	}
 	for _, row := range rows {
-		if err := w.journal(ctx, s, row.Journal(), tell); err != nil {
+		if err := w.journal(ctx, log, row.Journal(), tell); err != nil {
 			return err
 		}
 	}
-	return nil
+	return log.lacks()
 }
 
-// errEnough ends the reading of a journal.
-var errEnough = errors.New("no more is wanted")
-
 // journal prints what is wanted of a journal.
-func (w *logWork) journal(ctx context.Context, s wholeStore, j events.Journal, tell func(report)) error {
+func (w *logWork) journal(ctx context.Context, log *logReader, j events.Journal, tell func(report)) error {
 	at := max(w.Offset, 1)
 	if !w.From.IsZero() {
-		first, err := firstSince(ctx, s, j, w.From)
+		first, err := firstSince(ctx, log, j, w.From)
 		if err != nil {
 			return err
 		}
 		at = max(at, first)
 	}
-	err := eachEvent(ctx, s, j, at, func(at events.Offset, i int, raw events.Raw) error {
+	return log.each(ctx, j, at, func(at events.Offset, i int, raw events.Raw) error {
 		e, err := raw.Decode()
 		if err != nil {
 			return fmt.Errorf("record %d of journal %s: %w", at, j, err)
@@ -127,10 +133,6 @@ func (w *logWork) journal(ctx context.Context, s wholeStore, j events.Journal, t
 		}
 		return nil
 	})
-	if errors.Is(err, errEnough) {
-		return nil
-	}
-	return err
 }
 
 func (w *logWork) wants(e *events.Event) bool {
@@ -142,60 +144,4 @@ func (w *logWork) wants(e *events.Event) bool {
 	}
 	a, b, direct := e.Conversation.Users()
 	return direct && (a == w.User || b == w.User)
-}
-
-// readBytes is how much of the log is read at a time.
-const readBytes = 1 << 20
-
-// eachEvent calls visit with the events of a journal, from a record on.
-func eachEvent(ctx context.Context, log events.Log, j events.Journal, at events.Offset, visit func(at events.Offset, index int, raw events.Raw) error) error {
-	for {
-		records, err := log.ReadLog(ctx, j, at, readBytes, events.Strong)
-		if err != nil || len(records) == 0 {
-			return err
-		}
-		for _, rec := range records {
-			raws, err := rec.Events(j, at)
-			if err != nil {
-				return err
-			}
-			for i, raw := range raws {
-				if err := visit(at, i, raw); err != nil {
-					return err
-				}
-			}
-			at++
-		}
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-	}
-}
-
-// firstSince returns the first record of a journal whose last event is of a time or later:
-// ids rise, so half of what is left falls away with each record that is looked at. Where
-// the journal ends is found by going twice as far each time.
-func firstSince(ctx context.Context, log events.Log, j events.Journal, t time.Time) (events.Offset, error) {
-	var failed error
-	reached := func(i int) bool {
-		at := events.Offset(i + 1)
-		records, err := log.ReadLog(ctx, j, at, 0, events.Strong)
-		if err != nil || len(records) == 0 {
-			failed = errors.Join(failed, err)
-			return true
-		}
-		raws, err := records[0].Events(j, at)
-		if err != nil || len(raws) == 0 {
-			failed = errors.Join(failed, err)
-			return true
-		}
-		// Ids have milliseconds only.
-		return !events.Raw(raws[len(raws)-1]).EventID().Time().Before(t.Truncate(time.Millisecond))
-	}
-	end := 1
-	for !reached(end) {
-		end *= 2
-	}
-	n := sort.Search(end, reached)
-	return events.Offset(n + 1), failed
 }

@@ -214,7 +214,7 @@ func TestTimelinesAndLogAreTrimmed(t *testing.T) {
 	tl(t, "trim", "--data", p.Data, "--keep", "2", "--json").want(t, exitOK, `{"trimmed":{"timelines":"2","trimmed":"0","entries":"0","journals":[]}}`, "")
 	tl(t, with("inbox", flags, "--as", "bob")...).want(t, exitOK, "four", "entries 1 to 2 were trimmed").wantLines(t, 2)
 	tl(t, "verify", "--data", p.Data).want(t, exitOK, "4 timeline items: no difference; 2 journals and the beginnings of 2 timelines were trimmed", "")
-	tl(t, "trace", "--data", p.Data, id).want(t, exitFailed, "", "no event of the log has the id")
+	tl(t, "trace", "--data", p.Data, id).want(t, exitFailed, "", "given it to a message; or it was trimmed, as 2 journals were\n")
 	tl(t, "rebuild", "--data", p.Data).want(t, exitOK, "version 1 is read", "").want(t, exitOK, "; 2 journals were trimmed, and are out of this", "")
 	tl(t, "rebuild", "--data", p.Data, "--user", "bob").want(t, exitOK, "2 items written again, from seq 3 on: what was before is trimmed", "")
 	tl(t, "trim", "--data", p.Data, "--older-than", "1000h").want(t, exitOK, "0 of 2 timelines trimmed by 0 entries; 0 journals", "")
@@ -369,7 +369,8 @@ func TestReplayCommandsSayWhatIsWrong(t *testing.T) {
 		"trace":                                     "want one message",
 		"trace a b":                                 `want one message`,
 		"trace hello":                               `"hello" is no id`,
-		"log --conversation bob":                    `--conversation is "bob", want two users`,
+		"log --conversation bob":                    "--conversation is \"bob\", want two users, such as alice,bob\n",
+		"log --user eve --conversation bob,carol":   `--user is "eve", who is none of the two of --conversation`,
 		"log --user b/b":                            "--user is",
 		"log --from 2026-01-02 --to 2026-01-01":     "--to is 2026-01-01",
 		"log --from today":                          "or how long ago",

@@ -27,6 +27,14 @@ func text(e *events.Event) string {
 	return printable(string(e.Body))
 }
 
+// counted returns a number with the word that goes with it.
+func counted[N int | uint64](n N, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
+}
+
 // printable returns a text without characters that move a terminal's cursor or
 // worse.
 func printable(s string) string {

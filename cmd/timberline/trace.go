@@ -107,44 +107,58 @@ func (w *traceWork) do(ctx context.Context, s wholeStore, tell func(report)) err
 	if err != nil {
 		return err
 	}
-	rows, err := s.ListJournals(ctx, 0, events.Strong)
-	if err != nil {
-		return err
-	}
-	found := false
+	var lacks error
+	trimmed := 0
 	for _, byTime := range []bool{true, false} {
-		for _, row := range rows {
-			at, err := w.journal(ctx, s, row.Number, byTime, events.ID(id), tell)
+		log, err := openLog(ctx, s)
+		if err != nil {
+			return err
+		}
+		found := false
+		trimmed = 0
+		for _, row := range log.rows {
+			at, err := w.journal(ctx, log, row.Number, byTime, events.ID(id), tell)
 			if err != nil {
 				return err
 			}
 			found = found || at
+			if row.Trimmed {
+				trimmed++
+			}
 		}
 		if found {
 			return nil
 		}
+		lacks = log.lacks()
 	}
-	since := ""
+	since, maybe := "", ""
 	if !w.From.IsZero() {
 		since = " since " + w.From.Format(time.RFC3339)
 	}
-	return fmt.Errorf("no event of the log has the id %s, nor has a client given it to a message%s", w.ID, since)
+	if trimmed > 0 {
+		maybe = fmt.Sprintf("; or it was trimmed, as %s", counted(trimmed, "journal was", "journals were"))
+	}
+	err = fmt.Errorf("no event of the log has the id %s, nor has a client given it to a message%s%s", w.ID, since, maybe)
+	if lacks != nil {
+		return fmt.Errorf("%w; %w", err, lacks)
+	}
+	return err
 }
 
 // journal looks for the message in one journal: as an event's id, whose time says where it
 // is, or else as a client's.
-func (w *traceWork) journal(ctx context.Context, s wholeStore, number uint64, byTime bool, id events.ID, tell func(report)) (found bool, err error) {
+func (w *traceWork) journal(ctx context.Context, log *logReader, number uint64, byTime bool, id events.ID, tell func(report)) (found bool, err error) {
 	j := events.JournalNumbered(number)
 	from := w.From
 	if byTime {
 		from = id.Time()
 	}
-	at, err := firstSince(ctx, s, j, from)
+	at, err := firstSince(ctx, log, j, from)
 	if err != nil {
 		return false, err
 	}
 	p := newPace()
-	err = eachEvent(ctx, s, j, at, func(at events.Offset, i int, raw events.Raw) error {
+	err = log.each(ctx, j, at, func(at events.Offset, i int, raw events.Raw) error {
 		e, err := raw.Decode()
 		switch {
 		case err != nil:
@@ -158,11 +172,8 @@ func (w *traceWork) journal(ctx context.Context, s wholeStore, number uint64, by
 			return nil
 		}
 		found = true
-		return w.tell(ctx, s, number, at, i, raw, &e, tell)
+		return w.tell(ctx, log, number, at, i, raw, &e, tell)
 	})
-	if errors.Is(err, errEnough) {
-		err = nil
-	}
 	return found, err
 }
 

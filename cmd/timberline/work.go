@@ -32,6 +32,7 @@ type work interface {
 type wholeStore interface {
 	projections.Whole
 	Meta() projections.Meta
+	JournalEnd(context.Context, events.Journal) (events.Offset, error)
 }
 
 // A report is one thing that a work tells. One of its fields is set.

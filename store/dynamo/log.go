@@ -38,6 +38,18 @@ func (s *Store) ReadLog(ctx context.Context, j events.Journal, from events.Offse
 	return recs, nil
 }
 
+// JournalEnd returns the offset of a journal's last record, 0 if it has none.
+func (s *Store) JournalEnd(ctx context.Context, j events.Journal) (events.Offset, error) {
+	f, err := s.last(ctx, logTable, recordPlace(j, 1).partition, events.Strong)
+	switch {
+	case errors.Is(err, events.ErrNotFound):
+		return 0, nil
+	case err != nil:
+		return 0, fmt.Errorf("end of journal %s: %w", j, err)
+	}
+	return events.Offset(f.number), nil
+}
+
 // rowPlace returns where a journal's row stands: all in one partition, to be listed.
 func rowPlace(number uint64) place { return place{journalsTable, "journal", number} }
 

@@ -46,6 +46,21 @@ func (s *Store) ReadLog(ctx context.Context, j events.Journal, from events.Offse
 	return recs, nil
 }
 
+// JournalEnd returns the offset of a journal's last record, 0 if it has none.
+func (s *Store) JournalEnd(ctx context.Context, j events.Journal) (events.Offset, error) {
+	key, _, err := s.last(journalPrefix(j))
+	if errors.Is(err, events.ErrNotFound) {
+		return 0, nil
+	}
+	if err == nil {
+		err = s.settled(ctx)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("end of journal %s: %w", j, err)
+	}
+	return events.Offset(number(key)), nil
+}
+
 // CreateJournal implements events.Journals.
 func (s *Store) CreateJournal(ctx context.Context, r events.Row) (events.Row, error) {
 	key := journalKey(r.Number)

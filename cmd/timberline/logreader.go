@@ -1,0 +1,143 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sort"
+	"strings"
+	"time"
+
+	"timberline/events"
+)
+
+// A logReader goes through journals, and notes what they lack.
+type logReader struct {
+	wholeStore
+	rows []events.Row
+	gaps []string // what is missing, or cannot be read
+}
+
+func openLog(ctx context.Context, s wholeStore) (*logReader, error) {
+	rows, err := s.ListJournals(ctx, 0, events.Strong)
+	return &logReader{wholeStore: s, rows: rows}, err
+}
+
+// errEnough ends the reading of a journal.
+var errEnough = errors.New("no more is wanted")
+
+// readBytes is how much of the log is read at a time.
+const readBytes = 1 << 20
+
+// each calls visit with the events of a journal, from a record on, until it returns an
+// error; errEnough is none. Records that are missing are noted, and it goes on behind them.
+func (l *logReader) each(ctx context.Context, j events.Journal, at events.Offset, visit func(at events.Offset, index int, raw events.Raw) error) error {
+	for {
+		records, err := l.ReadLog(ctx, j, at, readBytes, events.Strong)
+		if err != nil {
+			return err
+		}
+		if len(records) == 0 {
+			next, err := l.behind(ctx, j, at)
+			if err != nil || next == 0 {
+				return err
+			}
+			at = next
+			continue
+		}
+		for _, rec := range records {
+			raws, err := rec.Events(j, at)
+			if err != nil {
+				return err
+			}
+			for i, raw := range raws {
+				err := visit(at, i, raw)
+				if errors.Is(err, errEnough) {
+					return nil
+				}
+				if err != nil {
+					return err
+				}
+			}
+			at++
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+	}
+}
+
+// behind returns the next record of a journal in which there was none, and notes the gap
+// between; 0 if the journal ends there.
+func (l *logReader) behind(ctx context.Context, j events.Journal, lacks events.Offset) (next events.Offset, err error) {
+	end, err := l.JournalEnd(ctx, j)
+	if errors.Is(err, events.ErrCorrupt) { // of other journals there may be more to read
+		l.gaps = append(l.gaps, fmt.Sprintf("end of journal %s", j))
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	number, _ := j.Number()
+	if end = max(end, l.rows[number-1].Ended); lacks > end {
+		return 0, nil
+	}
+	rows, err := l.ListJournals(ctx, 0, events.Strong)
+	if err != nil || rows[number-1].Trimmed { // perhaps meanwhile
+		return 0, err
+	}
+	last := end
+	for at := lacks; at <= end && next == 0; at++ {
+		records, err := l.ReadLog(ctx, j, at, 0, events.Strong)
+		switch {
+		case err != nil:
+			return 0, err
+		case len(records) > 0 && at == lacks:
+			return at, nil // it came meanwhile
+		case len(records) > 0:
+			next, last = at, at-1
+		}
+	}
+	which := fmt.Sprintf("record %d", lacks)
+	if last > lacks {
+		which = fmt.Sprintf("records %d to %d", lacks, last)
+	}
+	l.gaps = append(l.gaps, fmt.Sprintf("journal %s lacks %s, and goes up to %d", j, which, end))
+	return next, nil
+}
+
+// lacks returns an error that names what is missing in what was read.
+func (l *logReader) lacks() error {
+	if len(l.gaps) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", strings.Join(l.gaps, "; "), events.ErrCorrupt)
+}
+
+// firstSince returns the first record of a journal whose last event is of a time or later:
+// ids rise, so half of what is left falls away with each record that is looked at. Where
+// the journal ends is found by going twice as far each time.
+func firstSince(ctx context.Context, log events.Log, j events.Journal, t time.Time) (events.Offset, error) {
+	var failed error
+	reached := func(i int) bool {
+		at := events.Offset(i + 1)
+		records, err := log.ReadLog(ctx, j, at, 0, events.Strong)
+		if err != nil || len(records) == 0 {
+			failed = errors.Join(failed, err)
+			return true
+		}
+		raws, err := records[0].Events(j, at)
+		if err != nil || len(raws) == 0 {
+			failed = errors.Join(failed, err)
+			return true
+		}
+		// Ids have milliseconds only.
+		return !events.Raw(raws[len(raws)-1]).EventID().Time().Before(t.Truncate(time.Millisecond))
+	}
+	end := 1
+	for !reached(end) {
+		end *= 2
+	}
+	n := sort.Search(end, reached)
+	return events.Offset(n + 1), failed
+}
