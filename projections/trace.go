@@ -15,9 +15,10 @@ type Placement struct {
 	Shard    Shard
 	// Checkpoint is the one that covers the event; 0: none does yet.
 	Checkpoint CheckpointNumber
-	// Seq is where the event stands; 0: nowhere, as the item is not written yet, or was
-	// trimmed.
-	Seq events.Seq
+	// Seq is where the event stands; 0: nowhere, as its item was trimmed, or else is not
+	// written yet.
+	Seq     events.Seq
+	Trimmed bool
 }
 
 // Placements tells where an event of the log, which stands in that record of a journal,
@@ -79,10 +80,21 @@ func (p *Placement) find(ctx context.Context, s Timelines, m Meta, journal uint6
 }
 
 // seq finds the entry in the item that the checkpoint gave.
-func (p *Placement) seq(ctx context.Context, s Items, id events.ID) error {
+func (p *Placement) seq(ctx context.Context, s Timelines, id events.ID) error {
 	item, err := itemOf(ctx, s, p.Timeline, p.Checkpoint)
-	if err != nil || item == nil {
+	if err != nil {
 		return err
+	}
+	begins, err := readMark(ctx, s, p.Timeline.User)
+	if err != nil {
+		return err
+	}
+	if begins.first > 1 && p.Checkpoint < begins.checkpoint {
+		p.Trimmed = true // also if the item is still there: nobody reads it
+		return nil
+	}
+	if item == nil {
+		return nil
 	}
 	for i, e := range item.Entries {
 		if events.Raw(e.Event).EventID() == id {

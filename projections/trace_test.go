@@ -69,6 +69,79 @@ func wantPlaced(t *testing.T, b *bustle, s Timelines, m Meta, journal uint64, at
 	return uncovered
 }
 
+// A message whose item is not there was trimmed if its timeline begins behind it, and else is
+// not written yet.
+func TestTrimmedIsToldFromNotWrittenYet(t *testing.T) {
+	b := used(t, 5, 150)
+	s, m := b.m.by(always), Meta{Shards: b.shards}
+	var trimmed, missing int
+	for timeline, items := range b.m.items {
+		if len(items) < 3 {
+			continue
+		}
+		item, err := items[1].Decode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		keep := len(items)%2 == 0
+		if keep {
+			if err := keepMark(t.Context(), s, timeline.User, mark{first: item.First, checkpoint: item.Checkpoint}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		first, err := items[0].Decode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		event := events.Raw(first.Entries[0].Event)
+		if err := b.m.DeleteItems(t.Context(), timeline, item.First); err != nil {
+			t.Fatal(err)
+		}
+		journal, at := b.placeOf(event.EventID())
+		placed, err := Placements(t.Context(), s, m, journal, at, event)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range placed {
+			if p.Timeline != timeline {
+				continue
+			}
+			if p.Trimmed != keep || p.Seq != 0 || p.Checkpoint != first.Checkpoint {
+				t.Errorf("%+v, want trimmed: %v", p, keep)
+			}
+			if keep {
+				trimmed++
+			} else {
+				missing++
+			}
+		}
+	}
+	if trimmed == 0 || missing == 0 {
+		t.Errorf("%d trimmed, %d missing: want some of both", trimmed, missing)
+	}
+}
+
+// placeOf returns the record that an event stands in.
+func (b *bustle) placeOf(id events.ID) (journal uint64, at events.Offset) {
+	b.t.Helper()
+	for j, recs := range b.m.records {
+		number, _ := j.Number()
+		for i, rec := range recs {
+			raws, err := rec.Events(j, events.Offset(i+1))
+			if err != nil {
+				b.t.Fatal(err)
+			}
+			for _, raw := range raws {
+				if events.Raw(raw).EventID() == id {
+					return number, events.Offset(i + 1)
+				}
+			}
+		}
+	}
+	b.t.Fatalf("event %s is not in the log", id)
+	return 0, 0
+}
+
 func TestItemThatIsNotThereIsNowhere(t *testing.T) {
 	b := used(t, 5, 150)
 	s := b.m.by(always)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"path/filepath"
 	"strings"
@@ -127,6 +128,23 @@ func TestLogPrintsWhatCanBeReadOfADamagedOne(t *testing.T) {
 	})
 	if err != nil {
 		t.Error(err)
+	}
+}
+
+// The time that trace tells is one that the other commands take, whatever zone they are in.
+func TestTracedTimeIsOneThatFlagsTake(t *testing.T) {
+	began := time.Date(2026, 1, 31, 15, 4, 5, 678e6, time.UTC)
+	data, all := tenRecords(t, began, 0)
+	var r report
+	o := tl(t, "trace", "--data", data, "--json", all[3].ID.String()).want(t, exitOK, "", "")
+	if err := json.Unmarshal([]byte(o.out), &r); err != nil || r.Traced == nil || r.Traced.Appended != "2026-01-31T15:04:08.678Z" {
+		t.Fatalf("%s: %v", o.out, err)
+	}
+	tl(t, "log", "--data", data, "--from", r.Traced.Appended).want(t, exitOK, all[3].ID.String(), "").wantLines(t, 7)
+	tl(t, "log", "--data", data, "--to", r.Traced.Appended).want(t, exitOK, all[3].ID.String(), "").wantLines(t, 4)
+	var m moment
+	if err := m.Set(r.Traced.Appended); err != nil || !m.Equal(all[3].ID.Time()) {
+		t.Errorf("%v, %v; want %v", m, err, all[3].ID.Time())
 	}
 }
 

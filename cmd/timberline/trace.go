@@ -67,7 +67,7 @@ type traced struct {
 	Device       string   `json:"device"`
 	Session      string   `json:"session"`
 	Number       uint64   `json:"number,string"`
-	Appended     string   `json:"appended"` // by the writer's clock
+	Appended     string   `json:"appended"` // by the writer's clock, in UTC, as RFC 3339 has it
 	Journal      string   `json:"journal"`
 	Offset       uint64   `json:"offset,string"`
 	Index        int      `json:"index"`
@@ -81,6 +81,7 @@ type placed struct {
 	Version    uint32 `json:"version"`
 	Checkpoint uint64 `json:"checkpoint,omitempty,string"`
 	Seq        uint64 `json:"seq,omitempty,string"`
+	Trimmed    bool   `json:"trimmed,omitempty"`
 }
 
 // String is the trace for people.
@@ -93,8 +94,10 @@ func (t *traced) String() string {
 		switch {
 		case p.Checkpoint == 0:
 			fmt.Fprintf(&b, "\n  %-9s covered by no checkpoint of shard %d yet", p.User, p.Shard)
+		case p.Trimmed:
+			fmt.Fprintf(&b, "\n  %-9s covered by checkpoint %d of shard %d; trimmed, so not in the timeline any more", p.User, p.Checkpoint, p.Shard)
 		case p.Seq == 0:
-			fmt.Fprintf(&b, "\n  %-9s covered by checkpoint %d of shard %d; not in the timeline: trimmed, or not written yet", p.User, p.Checkpoint, p.Shard)
+			fmt.Fprintf(&b, "\n  %-9s covered by checkpoint %d of shard %d; not written into the timeline yet", p.User, p.Checkpoint, p.Shard)
 		default:
 			fmt.Fprintf(&b, "\n  %-9s seq %d, by checkpoint %d of shard %d", p.User, p.Seq, p.Checkpoint, p.Shard)
 		}
@@ -186,10 +189,10 @@ func (w *traceWork) tell(ctx context.Context, s wholeStore, number uint64, at ev
 	t := &traced{
 		ID: e.ID.String(), Message: e.Message.String(), Kind: e.Kind.String(), Conversation: string(e.Conversation),
 		Sender: string(e.Sender), Device: string(e.Device), Session: e.Session.String(), Number: uint64(e.Number),
-		Appended: e.ID.Time().Local().Format("2006-01-02 15:04:05.000"), Journal: string(events.JournalNumbered(number)), Offset: uint64(at), Index: i,
+		Appended: e.ID.Time().UTC().Format(momentLayout), Journal: string(events.JournalNumbered(number)), Offset: uint64(at), Index: i,
 	}
 	for _, p := range all {
-		t.Placed = append(t.Placed, placed{string(p.Timeline.User), uint32(p.Shard), uint32(p.Timeline.Version), uint64(p.Checkpoint), uint64(p.Seq)})
+		t.Placed = append(t.Placed, placed{string(p.Timeline.User), uint32(p.Shard), uint32(p.Timeline.Version), uint64(p.Checkpoint), uint64(p.Seq), p.Trimmed})
 	}
 	tell(report{Traced: t})
 	return nil
