@@ -237,7 +237,7 @@ func TestOperatorsCommandsHaveTheLeastRights(t *testing.T) {
 		t.Fatal(err)
 	}
 	on("verify", "--repair").want(t, exitOK, " repaired", "")
-	on("trim", "--keep", "10").want(t, exitOK, "2 of 2 timelines trimmed by 140 entries; 1 journals", "")
+	on("trim", "--keep", "10").want(t, exitOK, "2 of 2 timelines trimmed by 140 entries; 1 journal removed from the log", "")
 	record.hold(t, "operator")
 
 	fillTables(t, s, 21)

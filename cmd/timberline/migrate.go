@@ -184,7 +184,7 @@ func (m *migrate) up(ctx context.Context, c *call) error {
 	var printed error
 	err = migrations.Up(ctx, s, time.Now, func(step migrations.Step, done bool) {
 		if !done {
-			fmt.Fprintf(c.stderr, "step %d, %s: it %s\n", step.Number, step.Name, step.Changes)
+			fmt.Fprintf(c.stderr, "step %d, %s: %s\n", step.Number, step.Name, step.Changes)
 			return
 		}
 		applied++
@@ -285,7 +285,7 @@ func (m *migrate) restored(ctx context.Context, c *call) (err error) {
 	if m.json {
 		return c.printJSON(info)
 	}
-	return c.print("the store is whole: id %s, %d checkpoints cut off, %d items put; start its processes\n", info.Store, info.Cut, info.Items)
+	return c.print("the store is whole: id %s, %s cut off, %s put; start its processes\n", info.Store, counted(info.Cut, "checkpoint", "checkpoints"), counted(info.Items, "item", "items"))
 }
 
 func (m *migrate) openRestored(ctx context.Context, tell func(string)) (migrations.Restorable, io.Closer, error) {

@@ -57,7 +57,7 @@ func TestFolderIsMigrated(t *testing.T) {
 	if _, err := os.Stat(data); err == nil {
 		t.Error("the folder was made by looking at it")
 	}
-	tl(t, "migrate", "up", "--data", data, "--shards", "3").want(t, exitOK, "applied: 2", "step 1, data folder: it makes the store")
+	tl(t, "migrate", "up", "--data", data, "--shards", "3").want(t, exitOK, "applied: 2", "step 1, data folder: makes the store, with its id")
 	tl(t, "migrate", "--shards", "3", "--data", data, "up").want(t, exitOK, "nothing was pending", "")
 	tl(t, "migrate", "up", "--data", data, "--shards", "4").want(t, exitUsage, "", "--shards is 4, but the store was created with 3, which it keeps")
 	tl(t, "migrate", "plan", "--data", data).want(t, exitOK, "nothing is pending", "")

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -123,13 +124,13 @@ func (r *rebuilt) String() string {
 	case r.User != "" && r.Items == 0:
 		return fmt.Sprintf("timeline of %s: no message of the log that is not trimmed is to or from this user, so nothing is written", r.User)
 	case r.User != "" && r.First > 0:
-		return fmt.Sprintf("timeline of %s: %d items written again, from seq %d on: what was before is trimmed", r.User, r.Items, r.First)
+		return fmt.Sprintf("timeline of %s: %s written again, from seq %d on: what was before is trimmed", r.User, counted(r.Items, "item", "items"), r.First)
 	case r.User != "":
-		return fmt.Sprintf("timeline of %s: %d items written again", r.User, r.Items)
+		return fmt.Sprintf("timeline of %s: %s written again", r.User, counted(r.Items, "item", "items"))
 	}
-	s := fmt.Sprintf("shard %d: version %d is read from checkpoint %d on; %d events, %d items, %.1f s", r.Shard, r.Version, r.Checkpoint, r.Events, r.Items, r.Seconds)
+	s := fmt.Sprintf("shard %d: version %d is read from checkpoint %d on; %s, %s, %.1f s", r.Shard, r.Version, r.Checkpoint, counted(r.Events, "event", "events"), counted(r.Items, "item", "items"), r.Seconds)
 	if r.TrimmedJournals > 0 {
-		s += fmt.Sprintf("; %d journals were trimmed, and are out of this", r.TrimmedJournals)
+		s += "; " + counted(r.TrimmedJournals, "journal was", "journals were") + " trimmed, and out of this"
 	}
 	return s
 }
@@ -289,7 +290,15 @@ func (w *rebuildWork) drop(ctx context.Context, s wholeStore, shard projections.
 		return fmt.Errorf("shard %d has no version %d: rebuild --status tells which there are", shard, *w.Drop)
 	}
 	r := w.replay(s, shard, projections.Version(*w.Drop))
-	if err := r.Drop(ctx, s); err != nil {
+	err := r.Drop(ctx, s)
+	if errors.Is(err, projections.ErrIsLive) {
+		back := ""
+		if v.Since > 0 && !v.Dropped[v.Before] {
+			back = fmt.Sprintf(", or timberline rebuild --back, which leads back to version %d", v.Before)
+		}
+		return fmt.Errorf("%w: have another one read first, by timberline rebuild, which makes one%s", err, back)
+	}
+	if err != nil {
 		return fmt.Errorf("drop: %w", err)
 	}
 	tell(report{Rebuilt: &rebuilt{Shard: uint32(shard), Version: uint32(*w.Drop), Dropped: true}})
@@ -310,7 +319,7 @@ func (w *rebuildWork) tellOf(r *projections.Replay, tell func(report)) *rebuilt 
 			return
 		}
 		left := timeLeft(time.Since(p.began), uint64(at.Checkpoint-begun.Checkpoint), uint64(max(at.Last, at.Checkpoint)-at.Checkpoint))
-		tell(report{Progress: fmt.Sprintf("shard %d: checkpoint %d of %d, %d events, %.0f a second, %s left", r.Shard, at.Checkpoint, at.Last, at.Events, p.perSecond(at.Events), left)})
+		tell(report{Progress: fmt.Sprintf("shard %d: checkpoint %d of %d, %s, %.0f a second, %s left", r.Shard, at.Checkpoint, at.Last, counted(at.Events, "event", "events"), p.perSecond(at.Events), left)})
 	}
 	return done
 }

@@ -136,7 +136,7 @@ func TestVerifyNamesWhatDiffersAndRepairsIt(t *testing.T) {
 	if err := errors.Join(s.PutItems(t.Context(), items), s.Close()); err != nil {
 		t.Fatal(err)
 	}
-	tl(t, "verify", "--data", p.Data).want(t, exitFailed, "timeline of bob, seqs 1 to 1: expected the item of checkpoint 1, found nothing\n", "2 differences are left").
+	tl(t, "verify", "--data", p.Data).want(t, exitFailed, "timeline of bob, seqs 1 to 1: expected the item of checkpoint 1, found nothing\n", "2 differences are left; for timelines run timberline verify --repair\n").
 		want(t, exitFailed, "timeline of bob, seqs 2 to 2: expected the item of checkpoint 2, found stored data is damaged: timeline of bob, item ending at 2: ", "")
 	tl(t, "verify", "--data", p.Data, "--json").want(t, exitFailed, `{"found":{"where":"timeline of bob, seqs 1 to 1","user":"bob","seq":"1","expected":"the item of checkpoint 1","found":"nothing","repaired":false}}`, "2 differences are left")
 	again := startProcess(t, "--data", p.Data, "--listen", p.Listen[0])
@@ -215,7 +215,7 @@ func TestTimelinesAndLogAreTrimmed(t *testing.T) {
 	tl(t, with("inbox", flags, "--as", "bob")...).want(t, exitOK, "four", "entries 1 to 2 were trimmed").wantLines(t, 2)
 	tl(t, "verify", "--data", p.Data).want(t, exitOK, "4 timeline items: no difference; 2 journals and the beginnings of 2 timelines were trimmed", "")
 	tl(t, "trace", "--data", p.Data, id).want(t, exitFailed, "", "given it to a message; or it was trimmed, as 2 journals were\n")
-	tl(t, "rebuild", "--data", p.Data).want(t, exitOK, "version 1 is read", "").want(t, exitOK, "; 2 journals were trimmed, and are out of this", "")
+	tl(t, "rebuild", "--data", p.Data).want(t, exitOK, "version 1 is read", "").want(t, exitOK, "; 2 journals were trimmed, and out of this", "")
 	tl(t, "rebuild", "--data", p.Data, "--user", "bob").want(t, exitOK, "2 items written again, from seq 3 on: what was before is trimmed", "")
 	tl(t, "trim", "--data", p.Data, "--older-than", "1000h").want(t, exitOK, "0 of 2 timelines trimmed by 0 entries; 0 journals", "")
 	p.end(os.Interrupt)
@@ -390,6 +390,9 @@ func TestReplayCommandsSayWhatIsWrong(t *testing.T) {
 	tl(t, "rebuild", "--data", p.Data, "--shard", "1").want(t, exitFailed, "", "there is no shard 1: the store has only shard 0")
 	tl(t, "rebuild", "--data", p.Data, "--user", "nobody").want(t, exitOK, "timeline of nobody: no message", "")
 	tl(t, "rebuild", "--data", p.Data, "--back").want(t, exitFailed, "", "no version was read before 0")
+	tl(t, "rebuild", "--data", p.Data, "--drop", "0").want(t, exitFailed, "", "live: have another one read first, by timberline rebuild, which makes one\n")
+	tl(t, "rebuild", "--data", p.Data).want(t, exitOK, "0 events, 0 items", "")
+	tl(t, "rebuild", "--data", p.Data, "--drop", "1").want(t, exitFailed, "", "or timberline rebuild --back, which leads back to version 0\n")
 	tl(t, "trace", "--data", p.Data, "01M8AS3JG3000EH4BDYK4HP58Z").want(t, exitFailed, "", "no event of the log has the id")
 	tl(t, "trace", "--data", p.Data, "--from", "2026-01-31T15:04:00Z", "01M8AS3JG3000EH4BDYK4HP58Z").want(t, exitFailed, "", "to a message since 2026-01-31T15:04:00Z")
 }

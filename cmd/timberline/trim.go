@@ -64,14 +64,14 @@ type trimmed struct {
 
 // String is the result for people.
 func (t *trimmed) String() string {
-	return fmt.Sprintf("%d of %d timelines trimmed by %d entries; %d journals removed from the log", t.Trimmed, t.Timelines, t.Entries, len(t.Journals))
+	return fmt.Sprintf("%d of %s trimmed by %s; %s removed from the log", t.Trimmed, counted(t.Timelines, "timeline", "timelines"), counted(t.Entries, "entry", "entries"), counted(len(t.Journals), "journal", "journals"))
 }
 
 func (w *trimWork) do(ctx context.Context, s wholeStore, tell func(report)) error {
 	p := newPace()
 	t := projections.Trim{Store: s, Meta: s.Meta(), Keep: w.Keep, Told: func(at projections.TrimProgress) {
 		if p.due() {
-			tell(report{Progress: fmt.Sprintf("%d timelines looked at, %d trimmed by %d entries", at.Users, at.Trimmed, at.Entries)})
+			tell(report{Progress: fmt.Sprintf("%s looked at, %d trimmed by %s", counted(at.Users, "timeline", "timelines"), at.Trimmed, counted(at.Entries, "entry", "entries"))})
 		}
 	}}
 	if w.OlderThan > 0 {

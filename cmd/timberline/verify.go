@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"timberline/projections"
 )
@@ -32,17 +33,48 @@ the checkpoints say. What they do not say is never written, and a damaged file s
 		if err := w.check(); err != nil {
 			return err
 		}
-		differ := uint64(0)
+		var left differences
 		err := w.run(ctx, "verify", &do, func(r report) {
-			if r.Verified != nil {
-				differ = r.Verified.Found - r.Verified.Repaired
+			if r.Found != nil && !r.Found.Repaired {
+				left.add(r.Found)
 			}
 		})
-		if err == nil && differ > 0 {
-			return fmt.Errorf("%d differences are left", differ)
+		if err == nil {
+			err = left.err(do.Repair)
 		}
 		return err
 	},
+}
+
+// A differences counts what a verification has found and not repaired, by what mends it.
+type differences struct{ timelines, source uint64 }
+
+func (d *differences) add(f *found) {
+	if strings.HasPrefix(f.Where, "timeline of ") {
+		d.timelines++
+		return
+	}
+	d.source++
+}
+
+// err says what to do about them, nil if there are none. repaired says that repairing was
+// tried.
+func (d *differences) err(repaired bool) error {
+	var todo []string
+	if d.source > 0 {
+		todo = append(todo, "files, log and checkpoints come back from a backup only: docs/operations.md, Backup and restore")
+	}
+	switch {
+	case d.timelines == 0:
+	case repaired:
+		todo = append(todo, "for what timelines lack after --repair run timberline rebuild")
+	default:
+		todo = append(todo, "for timelines run timberline verify --repair")
+	}
+	if len(todo) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%s left; %s", counted(d.source+d.timelines, "difference is", "differences are"), strings.Join(todo, "; "))
 }
 
 // A verifyWork is what verify does to a store.
@@ -87,20 +119,20 @@ type verified struct {
 func (v *verified) String() string {
 	s := ""
 	if v.Files > 0 {
-		s = fmt.Sprintf("%d files, ", v.Files)
+		s = counted(v.Files, "file", "files") + ", "
 	}
-	s += fmt.Sprintf("%d records with %d events, %d timeline items: ", v.Records, v.Events, v.Items)
+	s += fmt.Sprintf("%s with %s, %s: ", counted(v.Records, "record", "records"), counted(v.Events, "event", "events"), counted(v.Items, "timeline item", "timeline items"))
 	switch {
 	case v.Found == 0:
 		s += "no difference"
 	default:
-		s += fmt.Sprintf("%d differences, %d repaired", v.Found, v.Repaired)
+		s += fmt.Sprintf("%s, %d repaired", counted(v.Found, "difference", "differences"), v.Repaired)
 	}
 	if v.Due > 0 {
-		s += fmt.Sprintf("; %d items of last checkpoints are not there yet: the projectors that take over the shards write them", v.Due)
+		s += fmt.Sprintf("; %s not there yet: the projectors that take over the shards write them", counted(v.Due, "item of a last checkpoint is", "items of last checkpoints are"))
 	}
 	if v.TrimmedJournals+v.TrimmedTimelines > 0 {
-		s += fmt.Sprintf("; %d journals and the beginnings of %d timelines were trimmed, and are out of this", v.TrimmedJournals, v.TrimmedTimelines)
+		s += fmt.Sprintf("; %s and the beginnings of %s were trimmed, and are out of this", counted(v.TrimmedJournals, "journal", "journals"), counted(v.TrimmedTimelines, "timeline", "timelines"))
 	}
 	return s
 }
@@ -118,7 +150,8 @@ func (w *verifyWork) do(ctx context.Context, s wholeStore, tell func(report)) er
 		},
 		Told: func(at projections.VerifyProgress) {
 			if p.due() {
-				tell(report{Progress: fmt.Sprintf("%d events read in %d records, %d replayed, %d timeline items held against them, %d differences", at.Events, at.Records, at.Replayed, at.Items, at.Found)})
+				tell(report{Progress: fmt.Sprintf("%s read in %s, %d replayed, %s held against them, %s", counted(at.Events, "event", "events"), counted(at.Records, "record", "records"), at.Replayed,
+					counted(at.Items, "timeline item", "timeline items"), counted(at.Found, "difference", "differences"))})
 			}
 		},
 	}

@@ -22,12 +22,12 @@ const DataFormat = 2
 func (s *Store) Steps() []migrations.Step {
 	return []migrations.Step{{
 		Number: 1, Name: "data folder",
-		Changes: "makes the store: its id, its number of shards, the tag of its edge; keys and values are in format 1",
+		Changes: "makes the store, with its id, its number of shards and the tag of its edge, in format 1 of keys and values",
 		Costs:   "a moment; nothing is there yet",
 		Up:      s.make,
 	}, {
 		Number: 2, Name: "rows and versions",
-		Changes: "timelines can have versions, and other projections rows: both have keys of their own",
+		Changes: "gives versions of timelines, and rows of other projections, keys of their own",
 		Costs:   "one write; older programs refuse the folder from then on",
 		Up:      func(context.Context) error { return nil },
 	}}
