@@ -40,7 +40,10 @@ func TestWrongKeyOrModeIsNamed(t *testing.T) {
 	flags := []string{"--server", one.Listen[0], "--as", "alice", "--timeout", "2s"}
 	for command, rest := range map[string][]string{"send": {"--to", "bob", "hi"}, "inbox": nil} {
 		wrong := append([]string{"--data", one.Data, "--server-key", two.ServerKey}, rest...)
-		tl(t, with(command, flags, wrong...)...).want(t, exitFailed, "", "the server does not have the key "+two.ServerKey)
+		o := tl(t, with(command, flags, wrong...)...).want(t, exitFailed, "", "the server does not have the key "+two.ServerKey)
+		if command == "send" {
+			o.want(t, exitFailed, "", "1 message is not stored, as there was no login within 2s")
+		}
 		wrong = append([]string{"--data", one.Data, "--plain"}, rest...)
 		tl(t, with(command, flags, wrong...)...).want(t, exitFailed, "", "leave out --plain")
 	}

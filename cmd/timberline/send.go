@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"timberline/client"
@@ -59,6 +60,7 @@ type sender struct {
 	server  string
 
 	client  *client.Client
+	online  atomic.Bool // it was, once: before, nothing that it sends can be stored
 	results chan client.Result
 	ended   chan struct{}      // closed when the connection has ended for good
 	waiting []events.MessageID // sent, not told of yet, in the order sent
@@ -83,7 +85,10 @@ func (s *sender) run(ctx context.Context, o client.Options) (err error) {
 	}
 	o.OnMessage = func(client.Message) error { return nil }
 	o.OnState = func(st client.State) {
-		if st == client.StateClosed {
+		switch st {
+		case client.StateOnline:
+			s.online.Store(true)
+		case client.StateClosed:
 			close(s.ended)
 		}
 	}
@@ -136,6 +141,9 @@ func (s *sender) sendAll(ctx context.Context) error {
 		case <-s.ended:
 			return explain(s.client, s.client.Err(), s.server)
 		case <-patience.C:
+			if !s.online.Load() {
+				return fmt.Errorf("%s not stored, as there was no login within %v: %w", counted(s.sent, "message is", "messages are"), s.timeout, late(s.client, s.server))
+			}
 			return fmt.Errorf("%d of %d messages are not answered within %v, and may be stored or not: %w", len(s.waiting), s.sent, s.timeout, late(s.client, s.server))
 		case <-ctx.Done():
 			return ctx.Err()
