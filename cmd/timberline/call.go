@@ -64,7 +64,7 @@ func (c *call) parse(max int) error {
 		c.help()
 		return errHelp
 	case err != nil:
-		return &usageError{err}
+		return &usageError{errors.New(strings.TrimPrefix(err.Error(), "error parsing commandline arguments: "))}
 	}
 	c.args = c.flags.Args()
 	if max >= 0 && len(c.args) > max {

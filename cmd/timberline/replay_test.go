@@ -362,7 +362,7 @@ func TestReplayCommandsSayWhatIsWrong(t *testing.T) {
 		"trim --older-than 90d":                     `invalid value "90d" for flag -older-than: want a time with its unit`,
 		"trim --keep -1":                            `invalid value "-1" for flag -keep: want a whole number, 0 or more`,
 		"trim --keep 5 --keep-log=often":            `invalid boolean value "often" for -keep-log: want true or false`,
-		"rebuild --shard all":                       `invalid value "all" for flag -shard: want a whole number`,
+		"rebuild --shard all":                       "timberline rebuild: invalid value \"all\" for flag -shard: want a whole number",
 		"rebuild --rate fast":                       `invalid value "fast" for flag -rate: want a number`,
 		"rebuild --status --rate 5":                 "--rate is of no use with --status or --drop",
 		"rebuild --drop 1 --rate 5":                 "--rate is of no use with --status or --drop",
