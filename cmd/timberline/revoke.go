@@ -221,12 +221,16 @@ type revocationInfo struct {
 	Device events.Device `json:"device,omitempty"`
 	Before *time.Time    `json:"before,omitempty"`
 	Token  string        `json:"token,omitempty"`
+	Added  *time.Time    `json:"added,omitempty"` // if the list says so
 }
 
 func infoOf(r auth.Revocation) revocationInfo {
 	i := revocationInfo{User: r.User, Device: r.Device, Token: r.ID}
 	if !r.Before.IsZero() {
 		i.Before = &r.Before
+	}
+	if !r.Added.IsZero() {
+		i.Added = &r.Added
 	}
 	return i
 }

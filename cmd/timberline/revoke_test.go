@@ -132,7 +132,7 @@ func TestOneTokenIsRevokedByItsIDOrItself(t *testing.T) {
 	newHand(t, p).wantDenied(other, wire.ReasonRevoked)
 	newHand(t, p).in(third)
 	tl(t, "revoke", "--list", "--data", p.Data).want(t, exitOK, "token "+made.ID+"\n", "")
-	if n := len(tl(t, "revoke", "--list", "--json", "--data", p.Data).want(t, exitOK, `{"token":"`+made.ID+`"}`, "").lines()); n != 2 {
+	if n := len(tl(t, "revoke", "--list", "--json", "--data", p.Data).want(t, exitOK, `{"token":"`+made.ID+`","added":"20`, "").lines()); n != 2 {
 		t.Errorf("%d lines, want 2", n)
 	}
 }

@@ -18,10 +18,11 @@ type Revocation struct {
 	User   events.User
 	Device events.Device // empty: all of the user
 	Before time.Time     // only tokens issued before then, or nobody knows when; zero: all
-	ID     string        // of one token; then all else is empty
+	ID     string        // of one token; then all of the above is empty
+	Added  time.Time     // when it came onto the list, if its line says so
 }
 
-// String returns the line by which it stands in a file.
+// String returns the line by which it stands in a file, without when it was added.
 func (r Revocation) String() string {
 	line := "user " + string(r.User)
 	switch {
@@ -57,7 +58,7 @@ func ParseRevocations(data []byte) (list []Revocation, err error) {
 	number := 0
 	for line := range bytes.Lines(data) {
 		number++
-		text, _, _ := strings.Cut(string(line), "#")
+		text, comment, _ := strings.Cut(string(line), "#")
 		words := strings.Fields(text)
 		if len(words) == 0 {
 			continue
@@ -66,6 +67,7 @@ func ParseRevocations(data []byte) (list []Revocation, err error) {
 		if err != nil {
 			return nil, fmt.Errorf("line %d: %q: %w", number, strings.Join(words, " "), err)
 		}
+		r.Added, _ = time.Parse(time.RFC3339, strings.TrimSpace(comment)) // as Revoke writes it
 		list = append(list, r)
 	}
 	return list, nil
