@@ -79,15 +79,28 @@ func serve(ctx context.Context, c *call, cfg *config, asJSON *bool) error {
 		return err
 	}
 	defer watch.close()
+	asked := ctx // ends when somebody asks the process to stop
 	g, ctx := errgroup.WithContext(ctx)
 	defer context.AfterFunc(ctx, watch.stops)()
 	watched, leave := context.WithCancel(context.WithoutCancel(ctx)) // as long as the roles
+	g.Go(func() error {
+		select {
+		case <-asked.Done():
+			logger.Info("stops: ends what is under way")
+		case <-watched.Done():
+		}
+		return nil
+	})
 	g.Go(func() error { return watch.run(watched, logger) })
 	g.Go(func() error {
 		defer leave()
 		return serveRoles(ctx, c, cfg, watch, logger, *asJSON)
 	})
-	return g.Wait()
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	logger.Info("has stopped")
+	return nil
 }
 
 // serveRoles runs the roles of a process until ctx ends.

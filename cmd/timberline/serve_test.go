@@ -265,4 +265,7 @@ func TestServerInTheProcessStopsWithItsContext(t *testing.T) {
 	if status := run(ctx, args, nil, &out, &stderr); status != exitOK || !strings.Contains(out.String(), "listens on 127.0.0.1:") {
 		t.Errorf("status %d\n%s%s", status, &out, &stderr)
 	}
+	if _, after, told := strings.Cut(stderr.String(), `msg="stops: `); !told || !strings.HasSuffix(after, "msg=\"has stopped\"\n") {
+		t.Errorf("it does not tell that it stops and has stopped:\n%s", &stderr)
+	}
 }
