@@ -16,9 +16,11 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -34,7 +36,7 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := run(ctx, os.Args[1:], os.Stdout); err != nil {
+	if err := run(ctx, os.Args[1:], os.Stdout, os.Stderr); err != nil {
 		fmt.Fprintln(os.Stderr, "perday:", err)
 		os.Exit(1)
 	}
@@ -47,7 +49,7 @@ type store interface {
 	io.Closer
 }
 
-func run(ctx context.Context, args []string, out io.Writer) (err error) {
+func run(ctx context.Context, args []string, out, warnings io.Writer) (err error) {
 	if len(args) == 0 {
 		return errors.New("want run, switch or show USER")
 	}
@@ -77,9 +79,13 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	defer func() { err = errors.Join(err, s.Close()) }()
 	switch args[0] {
 	case "run":
-		return follow(ctx, s, p, *once, out)
+		return follow(ctx, s, p, *once, out, warnings)
 	case "switch":
-		return p.Switch(ctx, s, s, s.Meta())
+		err := p.Switch(ctx, s, s, s.Meta())
+		if errors.Is(err, projections.ErrBehind) {
+			return fmt.Errorf("%w: perday run --version %d first", err, p.Version)
+		}
+		return err
 	case "show":
 		return show(ctx, s, events.User(flags.Arg(0)), out)
 	}
@@ -109,15 +115,12 @@ func open(ctx context.Context, data, prefix, endpoint string) (store, error) {
 }
 
 // follow has the projection follow all shards.
-func follow(ctx context.Context, s store, p *projections.Projection, once bool, out io.Writer) error {
+func follow(ctx context.Context, s store, p *projections.Projection, once bool, out, warnings io.Writer) error {
 	f := projections.Follower{Store: s, Meta: s.Meta(), Projection: p}
 	if !once {
 		fmt.Fprintf(out, "follows %d shards; Ctrl-C stops it\n", f.Meta.Shards)
-		return projections.Follow(ctx, f, time.Second, func(shard projections.Shard, _ projections.CheckpointNumber, err error) {
-			if err != nil {
-				fmt.Fprintf(os.Stderr, "perday: shard %d is tried again: %v\n", shard, err)
-			}
-		})
+		t := troubles{out: warnings, shards: make(map[projections.Shard]bool)}
+		return projections.Follow(ctx, f, time.Second, t.told)
 	}
 	for f.Shard = range projections.Shard(s.Meta().Shards) {
 		n, err := f.Run(ctx)
@@ -127,6 +130,29 @@ func follow(ctx context.Context, s store, p *projections.Projection, once bool, 
 		fmt.Fprintf(out, "shard %d: applied up to checkpoint %d\n", f.Shard, n)
 	}
 	return nil
+}
+
+// troubles says once that shards fail, and once that all are well again.
+type troubles struct {
+	out    io.Writer
+	shards map[projections.Shard]bool // that fail
+}
+
+func (t *troubles) told(shard projections.Shard, _ projections.CheckpointNumber, err error) {
+	before := len(t.shards)
+	if err == nil {
+		delete(t.shards, shard)
+	} else {
+		t.shards[shard] = true
+	}
+	switch {
+	case before == 0 && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED)):
+		fmt.Fprintln(t.out, "perday: the server is away; it is asked again each second")
+	case before == 0 && err != nil:
+		fmt.Fprintf(t.out, "perday: shard %d is tried again each second: %v\n", shard, err)
+	case before > 0 && len(t.shards) == 0:
+		fmt.Fprintln(t.out, "perday: it goes on")
+	}
 }
 
 // show prints what is read of a user.

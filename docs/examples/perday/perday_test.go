@@ -4,7 +4,11 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"errors"
+	"io"
 	"log/slog"
+	"net"
+	"net/http"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -14,6 +18,7 @@ import (
 	"timberline/events"
 	"timberline/projections"
 	"timberline/store/pebble"
+	"timberline/store/remote"
 )
 
 // fill writes messages from alice to bob, three on one day and two on the next, and projects
@@ -73,7 +78,7 @@ func TestPerDayIsRunChangedAndSwitched(t *testing.T) {
 	fill(t, data)
 	perday := func(args ...string) (string, error) {
 		var out bytes.Buffer
-		err := run(t.Context(), append(args[:1:1], append([]string{"--data", data}, args[1:]...)...), &out)
+		err := run(t.Context(), append(args[:1:1], append([]string{"--data", data}, args[1:]...)...), &out, io.Discard)
 		return out.String(), err
 	}
 	want := func(says string, args ...string) {
@@ -92,7 +97,7 @@ func TestPerDayIsRunChangedAndSwitched(t *testing.T) {
 	fails("want one user", "show", "bob", "--version", "2")
 	fails("want none", "run", "--once", "bob")
 	fails("no version is read yet", "show", "bob")
-	fails("has not caught up", "switch")
+	fails("perday run --version 1 first", "switch")
 	for range 2 { // the second time there is nothing to do
 		if out, err := perday("run", "--once"); err != nil || strings.Count(out, "applied up to checkpoint") != 3 {
 			t.Errorf("%q, %v", out, err)
@@ -113,4 +118,46 @@ func TestPerDayIsRunChangedAndSwitched(t *testing.T) {
 	fails("there is no version 3", "run", "--version", "3")
 	fails("none of run, switch, show", "walk")
 	fails("user", "show")
+}
+
+// That the server is away, or that something else fails, is said once, and so is that all goes
+// on.
+func TestTroublesAreToldOfOnce(t *testing.T) {
+	data := t.TempDir()
+	s, err := pebble.Open(filepath.Join(data, "store"), pebble.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	socket := filepath.Join(data, "admin.sock")
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := http.Server{Handler: remote.Handler(s)}
+	go server.Serve(l)
+	r, err := remote.Open(t.Context(), socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if err := server.Close(); err != nil {
+		t.Fatal(err)
+	}
+	_, _, away := r.LastCheckpoint(t.Context(), 0, events.Strong)
+	if away == nil {
+		t.Fatal("a server that has ended answers")
+	}
+	var said bytes.Buffer
+	tr := troubles{out: &said, shards: make(map[projections.Shard]bool)}
+	for _, round := range [][2]error{{}, {away, away}, {away, away}, {}, {}, {nil, errors.New("throttled")}, {nil, errors.New("throttled")}, {}} {
+		for shard, err := range round {
+			tr.told(projections.Shard(shard), 1, err)
+		}
+	}
+	want := "perday: the server is away; it is asked again each second\nperday: it goes on\n" +
+		"perday: shard 1 is tried again each second: throttled\nperday: it goes on\n"
+	if said.String() != want {
+		t.Errorf("%s, want\n%s", &said, want)
+	}
 }
