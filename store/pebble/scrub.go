@@ -75,7 +75,11 @@ func (s *Store) scrubTable(ctx context.Context, name string) error {
 	if err != nil {
 		return errors.Join(err, f.Close())
 	}
-	r, err := sstable.NewReader(ctx, from, s.tableOptions)
+	o := s.tableOptions
+	if _, err := fmt.Sscanf(name, "%d.sst", &o.CacheOpts.FileNum); err != nil { // for what errors say
+		return errors.Join(fmt.Errorf("%s: %w", name, err), from.Close())
+	}
+	r, err := sstable.NewReader(ctx, from, o)
 	if err != nil {
 		return errors.Join(tableError(err), from.Close())
 	}
