@@ -203,6 +203,26 @@ func python(t *testing.T, args ...string) []string {
 	return strings.Split(strings.TrimRight(string(out), "\n"), "\n")
 }
 
+// Whoever waits in vain is told soon, and told what to look at.
+func TestPythonClientSaysThatNobodyAnswers(t *testing.T) {
+	t.Parallel()
+	nobody, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nobody.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "python3", "client.py", fmt.Sprint(nobody.LocalAddr().(*net.UDPAddr).Port), "token")
+	cmd.Dir = "../../docs/examples"
+	cmd.Env = append(os.Environ(), "PYTHONDONTWRITEBYTECODE=1")
+	out, err := cmd.CombinedOutput()
+	want := "no answer to login yet\nno answer to login: is the server there, in this mode, and the token good?\n"
+	if err == nil || ctx.Err() != nil || string(out) != want {
+		t.Errorf("%v, %v: %s", err, ctx.Err(), out)
+	}
+}
+
 // sendAll sends texts with the Go client; without a server's key in plain mode.
 func sendAll(t *testing.T, addr netip.AddrPort, serverKey, from, to string, texts ...string) {
 	t.Helper()

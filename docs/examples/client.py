@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A client of Timberline in a few lines: plain mode, JSON, standard library only.
+"""A small client of Timberline: plain mode, JSON, standard library only.
 
     client.py SERVER_PORT TOKEN [PEER TEXT...]
 
@@ -52,7 +52,7 @@ class Client:
         self.login()
 
     def login(self):
-        self.repeat("login", self.login_frame(), lambda: self.session)
+        self.repeat("login", self.login_frame(), lambda: self.session, tries=5)
 
     def login_frame(self):
         return {"version": 1, "attempt": text_of(os.urandom(16)), "token": self.token}
@@ -78,11 +78,13 @@ class Client:
     def again(self, name, act, done, tries):
         """Acts until it is done, with pauses that grow."""
         pause = 0.5
-        for _ in range(tries):
+        for n in range(tries):
             act()
             if self.hear(pause, done):
                 return
             pause = min(2 * pause, 3)
+            if n == 2:
+                print(f"no answer to {name} yet", file=sys.stderr)
         raise TimeoutError(f"no answer to {name}: is the server there, in this mode, and the token good?")
 
     def hear(self, seconds, done):
@@ -210,4 +212,7 @@ if __name__ == "__main__":
     if len(sys.argv) < 3:
         sys.exit(__doc__)
     port, token, *rest = sys.argv[1:]
-    run(Client(int(port), token), rest)
+    try:
+        run(Client(int(port), token), rest)
+    except TimeoutError as late:
+        sys.exit(str(late))

@@ -502,4 +502,7 @@ if __name__ == "__main__":
     if len(sys.argv) < 4:
         sys.exit(__doc__)
     port, key, token, *rest = sys.argv[1:]
-    run(Sealed(int(port), key, token), rest)
+    try:
+        run(Sealed(int(port), key, token), rest)
+    except TimeoutError as late:
+        sys.exit(str(late))
