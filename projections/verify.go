@@ -376,7 +376,12 @@ func (r *verifier) settle(ctx context.Context, sc *scope) error {
 	if sc.due == nil {
 		return nil
 	}
-	r.tell(func(p *VerifyProgress) { p.TrimmedTimelines += uint64(len(sc.begins)) })
+	if err := r.unmet(ctx, sc); err != nil {
+		return err
+	}
+	if sc.live {
+		r.tell(func(p *VerifyProgress) { p.TrimmedTimelines += uint64(len(sc.begins)) })
+	}
 	for _, u := range slices.Sorted(maps.Keys(sc.begins)) {
 		if sc.stands[u] == sc.due[u] {
 			continue
@@ -400,6 +405,24 @@ func (r *verifier) settle(ctx context.Context, sc *scope) error {
 		return nil
 	}
 	return r.compare(ctx, sc, differ)
+}
+
+// unmet adds where the timelines begin of users whom the replay has not met, as all that
+// was theirs in this version is trimmed.
+func (r *verifier) unmet(ctx context.Context, sc *scope) error {
+	var users []events.User
+	for _, u := range slices.Sorted(maps.Keys(sc.stands)) {
+		if _, is := sc.due[u]; !is && sc.begins[u] == 0 {
+			users = append(users, u)
+		}
+	}
+	marks, err := readMarks(ctx, r.Store, users)
+	for i := range marks {
+		if marks[i].first > 1 {
+			sc.begins[users[i]] = marks[i].first
+		}
+	}
+	return err
 }
 
 // recount takes out of what stands in a timeline what is left below its beginning.
