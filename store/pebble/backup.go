@@ -3,7 +3,6 @@ package pebble
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"path/filepath"
 	"strings"
@@ -73,15 +72,8 @@ const copyFile = "COPY"
 // markCopy marks a folder as a copy. That is done without opening the store in it: its disk may
 // be full, and a store that opens would try again and again.
 func markCopy(disk vfs.FS, dir string) error {
-	f, err := disk.Create(disk.PathJoin(dir, copyFile), vfs.WriteCategoryUnspecified)
-	if err != nil {
-		return err
-	}
-	_, err = io.WriteString(f, "This is a copy of a store. Before it is served: timberline migrate restored\n")
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	return syncFolder(disk, dir)
+	return writeFile(disk, disk.PathJoin(dir, copyFile),
+		"This is a copy of a store. Before it is served: timberline migrate restored --data FOLDER, with the folder that this one is in.\n")
 }
 
 // isCopy reports whether the store's folder is marked.
@@ -94,13 +86,7 @@ func (s *Store) isCopy() (bool, error) {
 }
 
 // unmark takes the mark away, if there is one.
-func (s *Store) unmark() error {
-	err := s.o.FS.Remove(s.o.FS.PathJoin(s.dir, copyFile))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	return errors.Join(err, syncFolder(s.o.FS, s.dir))
-}
+func (s *Store) unmark() error { return removeFile(s.o.FS, s.o.FS.PathJoin(s.dir, copyFile)) }
 
 // makeFolder makes a folder and those above it where they are missing, durably.
 func makeFolder(disk vfs.FS, dir string) error {

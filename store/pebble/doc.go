@@ -39,6 +39,9 @@
 // nobody can tell whether they were torn; they are taken for that, and so is a log that was
 // cut off there.
 //
+// A folder that has other things than a store, or a part of one, is refused and left as it
+// is: new.go says how it is told from one in which a store was being made.
+//
 // # Concurrency
 //
 // A Store is safe for concurrent use until Close.

@@ -56,6 +56,7 @@ func (s *Store) make(context.Context) error {
 			return fmt.Errorf("draw the ids of a new store: %w", err)
 		}
 	}
+	s.isNew = true
 	return nil
 }
 
@@ -99,7 +100,10 @@ func (s *Store) Record(_ context.Context, r migrations.Record) error {
 	}
 	// The first log is of an older format of Pebble's, which does not say what was
 	// durable: see tail.go.
-	return s.db.Flush()
+	if err := s.db.Flush(); err != nil {
+		return err
+	}
+	return s.made()
 }
 
 // writeMeta makes what the store is durable, with what else is in a batch.

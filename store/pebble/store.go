@@ -42,6 +42,9 @@ type Options struct {
 	// Restored says that the folder comes from a backup: it is opened for
 	// migrations.Restore. Without, a store is refused whose restore has not ended.
 	Restored bool
+	// MustExist says that no store is to be made: a folder without is left as it is, and the
+	// error wraps ErrNoStore.
+	MustExist bool
 	// LeavePending says that migration steps are not to be applied: for who tells of
 	// them. Nothing else may be done with such a store.
 	LeavePending bool
@@ -63,12 +66,13 @@ const maxUnsynced = 16
 type Store struct {
 	db    *pebble.DB
 	o     Options
-	lock  *pebble.Lock // of a folder that there was; else db has it
+	lock  *pebble.Lock
 	marks *markingFS
 	// tableOptions are for reading a table without the database.
 	tableOptions sstable.ReaderOptions
 	dir          string
 	meta         meta
+	isNew        bool // it was made when it was opened
 	rowKinds     rowKinds
 	onFatal      func(error)
 
@@ -107,8 +111,9 @@ func (m *meta) Fields(v fields.Visitor) {
 	fields.Uint(v, 5, "restoring", &m.phase)
 }
 
-// Open opens the store in a folder, and creates it if there is none. Only one
-// process can have it open.
+// Open opens the store in a folder, and creates it if the folder is empty or does not
+// exist. Only one process can have it open. In a folder with other things than a store, or
+// with parts of one, nothing is created: the error wraps events.ErrCorrupt.
 func Open(dir string, o Options) (*Store, error) {
 	if o.FS == nil {
 		o.FS = vfs.Default
@@ -141,21 +146,28 @@ func (s *Store) open(o Options) (err error) {
 	po := s.options(o)
 	po.EnsureDefaults()
 	s.tableOptions = po.MakeReaderOptions()
-	if _, err := o.FS.Stat(s.dir); err == nil {
-		if s.lock, err = pebble.LockDirectory(s.dir, o.FS); err != nil {
-			return err
-		}
-		if _, err := checkTails(o.FS, s.dir, s.marks.mark); err != nil {
-			return err
-		}
-		po.Lock = s.lock
-	} else if _, err := o.FS.Stat(s.dir + Unfinished); err == nil {
-		return errUnfinished
+	in, err := s.enter()
+	if err != nil {
+		return err
 	}
+	if err := checkLogs(o.FS, s.dir, s.marks.mark); err != nil {
+		return err
+	}
+	if _, err := checkTails(o.FS, s.dir, s.marks.mark); err != nil {
+		return err
+	}
+	po.Lock = s.lock
+	po.ErrorIfNotExists = o.MustExist || in == store
 	if s.db, err = pebble.Open(s.dir, po); err != nil {
+		if in == making && errors.Is(err, pebble.ErrDBDoesNotExist) {
+			return ErrNoStore
+		}
 		return foundError(err)
 	}
 	if s.meta, err = s.readMeta(); err != nil {
+		return err
+	}
+	if err := s.check(in); err != nil {
 		return err
 	}
 	s.rowKinds.read(s)
@@ -240,6 +252,10 @@ func openError(dir string, err error) error {
 		return fmt.Errorf("data folder %s cannot be used: give this user the right to write there, or choose another folder (%w)", dir, err)
 	case isFull(err):
 		return fmt.Errorf("data folder %s: the disk is full: make room, then start again; nothing acknowledged is lost (%w)", dir, err)
+	case errors.Is(err, errPieces):
+		return fmt.Errorf("data folder %s: %w; of a copy that was interrupted, copy it again, or restore a backup; what never was a store is in the way: choose another folder", dir, err)
+	case errors.Is(err, errUndescribed):
+		return fmt.Errorf("data folder %s: %w; restore the folder from a copy; if nothing was ever stored in it, remove it", dir, err)
 	case errors.Is(err, events.ErrFormat):
 		return fmt.Errorf("data folder %s: %w: use the version of timberline that wrote it, or a newer one", dir, err)
 	case errors.Is(err, events.ErrCorrupt):
@@ -254,7 +270,7 @@ func foundError(err error) error {
 	switch {
 	case says("format major version"):
 		return fmt.Errorf("%w: %w", events.ErrFormat, err)
-	case pebble.IsCorruptionError(err), errors.Is(err, fs.ErrNotExist), says("malformed manifest"), says("object size mismatch"), says("invalid key=value"), says("name from file"):
+	case pebble.IsCorruptionError(err), errors.Is(err, fs.ErrNotExist), says("malformed manifest"), says("object size mismatch"), says("invalid key=value"), says("name from file"), errors.Is(err, pebble.ErrDBNotPristine):
 		return corrupt(err)
 	}
 	return err

@@ -88,6 +88,25 @@ func checkTails(fs vfs.FS, dir string, known mark) (file string, err error) {
 	return manifest, checkTail(fs, fs.PathJoin(dir, manifest), t)
 }
 
+// checkLogs looks whether the last write-ahead log is there, of a folder that nobody uses. The
+// newest of which a mark tells is removed only when a later one has been made.
+func checkLogs(fs vfs.FS, dir string, known mark) error {
+	names, err := fs.List(dir)
+	if err != nil {
+		return nil // see checkTails
+	}
+	newest := known.logs[0].number
+	for _, n := range names {
+		if f, ok := markedName(n); ok && f.isLog && f.number >= newest {
+			return nil
+		}
+	}
+	if newest == 0 {
+		return nil
+	}
+	return fmt.Errorf("%w: %s: the file is missing", events.ErrCorrupt, fs.PathJoin(dir, fmt.Sprintf("%06d.log", newest)))
+}
+
 // checkTail looks for damage in one file. One that is gone has none.
 func checkTail(fs vfs.FS, path string, t tail) error {
 	f, err := fs.Open(path, vfs.SequentialReadsOption)
