@@ -16,7 +16,7 @@ var (
 	ErrNotFound = errors.New("not found")                                // nothing is stored there
 	ErrCorrupt  = errors.New("stored data is damaged")                   // stop, restore or verify
 	ErrFormat   = errors.New("stored by another version of the program") // stop, run that one or a newer one
-	ErrFatal    = errors.New("store refuses writes")                     // stop the process, say what to do
+	ErrFatal    = errors.New("the store cannot go on")                   // stop the process, say what to do
 )
 
 // Unreadable returns the error of what stands at a place and fields.Unseal does not

@@ -24,8 +24,9 @@ const (
 	Copied                // it is a whole copy of one moment, and lacks an id of its own only
 )
 
-// ErrRestoring says that a store cannot be used yet.
-var ErrRestoring = errors.New("the store comes from a backup and is not whole again yet: run `timberline migrate restored` until it has ended")
+// ErrRestoring says that a store cannot be used yet. Which command makes it whole says who knows
+// where it is.
+var ErrRestoring = errors.New("the store comes from a backup and is not whole again yet")
 
 // A Restorable store is one that comes from a backup, as an engine opens it for Restore.
 type Restorable interface {

@@ -457,7 +457,7 @@ func restore(t *testing.T, p place, r *rand.Rand, odds int, seen *seen) (id even
 			s.Close()
 			return s.Meta().Store
 		}
-		if !errors.Is(err, migrations.ErrRestoring) || !strings.Contains(err.Error(), "timberline migrate restored") {
+		if !errors.Is(err, migrations.ErrRestoring) || !strings.Contains(err.Error(), "comes from a backup") {
 			t.Fatalf("open what is half restored: %v, want ErrRestoring", err)
 		}
 		s = must[store](t, "open again")(p.restored())

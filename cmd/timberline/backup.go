@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"timberline/store/pebble"
@@ -16,7 +17,7 @@ var backupCommand = &command{
 	args:    "FOLDER",
 	summary: "copy the store of a data folder, also while a server uses it",
 	about: `
-FOLDER, which does not exist yet or has what an interrupted backup has left, becomes a data folder with the store as it is at one
+FOLDER, which does not exist yet or has what an interrupted backup has left, in one that does, becomes a data folder with the store as it is at one
 moment: what was acknowledged before is in it. Files that do not change are linked, so on
 the same disk it takes a moment, and little room at first; copy it to another disk then.
 Keys are not in it: keep token.key, server.key, edge.secret and revoked apart.
@@ -46,6 +47,9 @@ Tables of DynamoDB are backed up by AWS: see docs/operations.md.`,
 		if do.Folder, err = filepath.Abs(words[0]); err != nil {
 			return err
 		}
+		if isWithin(do.Folder, w.data) {
+			return fmt.Errorf("%s is in the data folder %s, and would be lost with it: name a folder elsewhere, best on another disk", do.Folder, w.data)
+		}
 		return w.run(ctx, "backup", &do, nil)
 	},
 }
@@ -63,7 +67,25 @@ type backedUp struct {
 
 // String is the copy for people.
 func (b *backedUp) String() string {
-	return fmt.Sprintf("%s is a copy, made in %.1f s; to serve it, run timberline migrate restored --data %s", b.Folder, b.Seconds, b.Folder)
+	return fmt.Sprintf("%s is a copy, made in %.1f s; to serve it, run timberline migrate restored --data %s", b.Folder, b.Seconds, quoted(b.Folder))
+}
+
+// isWithin reports whether a folder that may not exist yet is in another, or is that.
+func isWithin(path, folder string) bool {
+	folder, err := filepath.Abs(folder)
+	if err != nil {
+		return false
+	}
+	rest, err := filepath.Rel(resolved(folder), resolved(path))
+	return err == nil && rest != ".." && !strings.HasPrefix(rest, ".."+string(filepath.Separator))
+}
+
+// resolved returns an absolute path without symbolic links, as far as there is something.
+func resolved(path string) string {
+	if real, err := filepath.EvalSymlinks(path); err == nil || path == filepath.Dir(path) {
+		return real
+	}
+	return filepath.Join(resolved(filepath.Dir(path)), filepath.Base(path))
 }
 
 func exists(path string) bool {
@@ -79,6 +101,9 @@ func (w *backupWork) do(_ context.Context, s wholeStore, tell func(report)) erro
 	store := storePath(w.Folder)
 	if exists(w.Folder) && (exists(store) || !exists(store+pebble.Unfinished)) {
 		return fmt.Errorf("%s exists: name a folder that does not", w.Folder)
+	}
+	if above := filepath.Dir(w.Folder); !exists(above) {
+		return fmt.Errorf("there is no folder %s: make it, or see whether its disk is mounted", above)
 	}
 	began := time.Now()
 	if err := folder.Backup(store); err != nil {

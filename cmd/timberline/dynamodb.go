@@ -100,7 +100,19 @@ func (d *dynamoFlags) open(ctx context.Context, logger *slog.Logger, metrics pro
 	}
 	o.Logger, o.Metrics = logger, metrics
 	s, err := dynamo.Open(ctx, o)
-	return s, d.advise(err)
+	return s, d.advise(notWhole(err, d.flags()+" --stopped"))
+}
+
+// flags returns the flags that name the store.
+func (d *dynamoFlags) flags() string {
+	s := "--store dynamodb --dynamodb-prefix " + quoted(d.prefix)
+	if d.region != "" {
+		s += " --dynamodb-region " + quoted(d.region)
+	}
+	if d.endpoint != "" {
+		s += " --dynamodb-endpoint " + quoted(d.endpoint)
+	}
+	return s
 }
 
 // advise says what to do about a DynamoDB that was not to be reached.

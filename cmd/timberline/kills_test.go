@@ -506,7 +506,7 @@ func (k *killer) comesBack(ctx context.Context, folder string, has *look) (err e
 func (k *killer) restore(context.Context) (task, error) {
 	folder := k.copied()
 	before := k.now
-	return task{name: "restore", args: []string{"migrate", "restored"}, data: folder,
+	return task{name: "restore", args: []string{"migrate", "--copied", "restored"}, data: folder,
 		prepare: func() error { return os.CopyFS(storePath(folder), os.DirFS(storePath(k.server.data))) },
 		killed: func() error {
 			j := k.start(&task{args: []string{"verify"}, data: folder})

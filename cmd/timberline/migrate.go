@@ -32,7 +32,8 @@ new steps. In a data folder every command applies what is pending by itself.
 restored gives the store a new id, by which clients know to read their timelines anew;
 cuts off checkpoints that cover more than the log has; and makes the timelines again.
 Nothing may use the store meanwhile: stop all edges, projectors and relays first, and say
-so by --stopped. Interrupted, it goes on when it is run again.`,
+so by --stopped. Interrupted, it goes on when it is run again. A copy that timberline backup
+has made says itself that it is one; of a folder that was copied by hand say so by --copied.`,
 	example: "timberline migrate up --store dynamodb --dynamodb-region eu-central-1",
 	run: func(ctx context.Context, c *call) error {
 		var m migrate
@@ -58,6 +59,7 @@ type migrate struct {
 	shards uint
 	dynamoFlags
 	stopped bool
+	copied  bool
 	json    bool
 }
 
@@ -67,6 +69,7 @@ func (m *migrate) define(c *call) {
 	m.dynamoFlags.define(c.flags)
 	c.flags.UintVar(&m.shards, "shards", 0, fmt.Sprintf("shards of a store that is made, 1 to %d, which it keeps for ever: so many projectors share its work at most; 0: 1 in a folder, %d in DynamoDB", events.Slots, dynamo.DefaultShards))
 	c.flags.BoolVar(&m.stopped, "stopped", false, "all processes that use the store in DynamoDB are stopped: restored asks for it")
+	c.flags.BoolVar(&m.copied, "copied", false, "the store in the folder was copied by hand, or put back from such a copy: restored asks for it where the store does not say so itself")
 	c.flags.BoolVar(&m.json, "json", false, "print JSON: a line for each step")
 }
 
@@ -84,6 +87,8 @@ func (m *migrate) check(c *call, what string) error {
 		return wrong("shards", "is %d, want 1 to %d, or 0", m.shards, events.Slots)
 	case m.engine == enginePebble && m.data == "":
 		return wrong("data", "is empty, want a folder")
+	case m.copied && (what != "restored" || m.engine != enginePebble):
+		return wrong("copied", "is of no use here: it says to restored that a data folder was copied by hand")
 	case m.engine == engineDynamoDB && what == "restored" && !m.stopped:
 		return wrong("stopped", "is missing: stop all edges, projectors and relays of the store first, then say so by it; what runs meanwhile would spoil the timelines")
 	}
@@ -102,8 +107,9 @@ func (m *migrate) do(ctx context.Context, c *call, what string) error {
 	return m.restored(ctx, c)
 }
 
-// open opens a store for its steps, which it does not apply.
-func (m *migrate) open(ctx context.Context) (migrations.Store, io.Closer, error) {
+// open opens a store for its steps, which it does not apply. One in a folder may have to be
+// there.
+func (m *migrate) open(ctx context.Context, mustExist bool) (migrations.Store, io.Closer, error) {
 	if m.engine == engineDynamoDB {
 		o, err := m.options(ctx)
 		if err != nil {
@@ -112,18 +118,17 @@ func (m *migrate) open(ctx context.Context) (migrations.Store, io.Closer, error)
 		s, err := dynamo.NewMigrations(o, uint32(m.shards))
 		return s, s, err
 	}
-	s, err := pebble.Open(storePath(m.data), pebble.Options{Shards: uint32(m.shards), LeavePending: true})
+	s, err := pebble.Open(storePath(m.data), pebble.Options{Shards: uint32(m.shards), LeavePending: true, MustExist: mustExist})
 	return s, s, err
 }
 
-// look opens a store to tell of it: a folder that does not exist is not made.
+// look opens a store to tell of it: where there is none in a folder, none is made.
 func (m *migrate) look(ctx context.Context) (migrations.Store, io.Closer, error) {
-	if m.engine == enginePebble {
-		if _, err := os.Stat(storePath(m.data)); errors.Is(err, os.ErrNotExist) {
-			return nothing{}, nothing{}, nil
-		}
+	s, closer, err := m.open(ctx, true)
+	if errors.Is(err, pebble.ErrNoStore) {
+		return nothing{}, nothing{}, nil
 	}
-	return m.open(ctx)
+	return s, closer, err
 }
 
 // nothing is a folder without a store.
@@ -176,7 +181,7 @@ func (m *migrate) up(ctx context.Context, c *call) error {
 			return folderError(m.data, err)
 		}
 	}
-	s, closer, err := m.open(ctx)
+	s, closer, err := m.open(ctx, false)
 	if err != nil {
 		return err
 	}
@@ -290,11 +295,14 @@ func (m *migrate) restored(ctx context.Context, c *call) (err error) {
 
 func (m *migrate) openRestored(ctx context.Context, tell func(string)) (migrations.Restorable, io.Closer, error) {
 	if m.engine == enginePebble {
-		if _, err := os.Stat(storePath(m.data)); err != nil {
-			return nil, nil, fmt.Errorf("there is no store in %s: name the folder of a server with --data (%w)", m.data, err)
+		s, err := openStore(m.data, pebble.Options{Restored: true})
+		if err != nil {
+			return nil, nil, err
 		}
-		s, err := pebble.Open(storePath(m.data), pebble.Options{Restored: true})
-		return s, s, err
+		if s.Phase() == migrations.Whole && !m.copied {
+			return nil, nil, errors.Join(wrong("copied", "is missing: the store in %s is whole, and not marked as a copy. If it was copied by hand, or put back from such a copy, say so by it: it gets a new id, and all devices read their timelines anew; else serve it as it is", m.data), s.Close())
+		}
+		return s, s, nil
 	}
 	o, err := m.options(ctx)
 	if err != nil {

@@ -216,7 +216,7 @@ func TestRestoredFolderTellsItsClients(t *testing.T) {
 	if err := errors.Join(os.RemoveAll(storePath(server.Data)), os.CopyFS(storePath(server.Data), os.DirFS(backup))); err != nil {
 		t.Fatal(err)
 	}
-	tl(t, "migrate", "restored", "--data", server.Data).want(t, exitOK, "the store is whole", "shard 1 of 1")
+	tl(t, "migrate", "restored", "--data", server.Data, "--copied").want(t, exitOK, "the store is whole", "shard 1 of 1")
 	restart()
 	if server.Store == was {
 		t.Fatalf("the store is %s as before", was)

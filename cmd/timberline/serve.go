@@ -105,6 +105,7 @@ func serve(ctx context.Context, c *call, cfg *config, asJSON *bool) error {
 
 // serveRoles runs the roles of a process until ctx ends.
 func serveRoles(ctx context.Context, c *call, cfg *config, watch *monitor, logger *slog.Logger, asJSON bool) (err error) {
+	hadKeys := cfg.hasKeys()
 	var front *front
 	if cfg.edge {
 		if front, err = openFront(cfg); err != nil {
@@ -119,6 +120,9 @@ func serveRoles(ctx context.Context, c *call, cfg *config, watch *monitor, logge
 		return err
 	}
 	defer func() { err = back.advise(errors.Join(err, back.close())) }()
+	if back.isNew && hadKeys {
+		logger.Warn("the store is new, but there were keys: if it should be one that there was, stop, and see whether its disk is mounted; clients take this one for the beginning", "data", cfg.data, "store", back.meta.Store)
+	}
 	if err := back.clock(); err != nil {
 		return err
 	}
@@ -163,6 +167,12 @@ func serveRoles(ctx context.Context, c *call, cfg *config, watch *monitor, logge
 		return node.Run(ctx, nc)
 	})
 	return g.Wait()
+}
+
+// hasKeys reports whether there are keys before a server makes them.
+func (c *config) hasKeys() bool {
+	folder := cmp.Or(c.keys, c.data)
+	return exists(serverKeyPath(folder)) || exists(keyPath(folder)) || exists(secretPath(c.data))
 }
 
 // A front is what an edge has besides the store: keys, sockets, and the socket by which
@@ -295,13 +305,14 @@ type started struct {
 	Monitor     string   `json:"monitor,omitempty"`
 	Data        string   `json:"data,omitempty"`
 	Store       string   `json:"store"`
+	NewStore    bool     `json:"new_store,omitempty"` // it was made now, and is empty
 	PID         int      `json:"pid"`
 }
 
 // announce says that a process runs, where, and how to talk to it. If nobody reads
 // that, it runs all the same.
 func announce(c *call, cfg *config, back *backend, ec *edge.Config, monitor string, asJSON bool) {
-	s := started{Monitor: monitor, Data: cfg.data, Store: back.meta.Store.String(), PID: os.Getpid()}
+	s := started{Monitor: monitor, Data: cfg.data, Store: back.meta.Store.String(), NewStore: back.isNew, PID: os.Getpid()}
 	if ec != nil {
 		s.listens(ec)
 	}
@@ -320,7 +331,7 @@ func announce(c *call, cfg *config, back *backend, ec *edge.Config, monitor stri
 	if monitor != "" {
 		fmt.Fprintf(w, "monitor: http://%s/metrics, /healthz, /readyz, /debug/pprof/\n", monitor)
 	}
-	fmt.Fprintf(w, "%sstore %s\n", where(cfg), s.Store)
+	fmt.Fprintf(w, "%sstore %s%s\n", where(cfg), s.Store, map[bool]string{true: ", made now and empty"}[s.NewStore])
 	if ec != nil {
 		fmt.Fprintf(w, "\nTo chat, paste these into two more terminals:\n  %s\n  %s\n", chatLine(cfg, &s, "alice", "bob"), chatLine(cfg, &s, "bob", "alice"))
 	}

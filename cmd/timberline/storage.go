@@ -16,6 +16,7 @@ import (
 	"timberline/bus/local"
 	"timberline/bus/rabbit"
 	"timberline/events"
+	"timberline/migrations"
 	"timberline/projections"
 	"timberline/projections/lease"
 	"timberline/projections/relay"
@@ -80,6 +81,7 @@ type backend struct {
 	wholeStore
 	meta   projections.Meta
 	tag    events.EdgeTag // of Pebble's edge; else zero
+	isNew  bool           // it was made when it was opened
 	leases lease.Leases   // nil: no other process uses the store
 	stream relay.Stream   // nil: the projector tells of what is new
 	clock  func() error   // says if the process's clock is off, as far as the store proves it
@@ -98,13 +100,13 @@ func (s *storage) open(ctx context.Context, c *call, data string, logger *slog.L
 func (s *storage) openPebble(c *call, data string, logger *slog.Logger, metrics prometheus.Registerer) (*backend, error) {
 	store, err := pebble.Open(storePath(data), pebble.Options{Shards: uint32(s.shards), Logger: logger, Metrics: metrics})
 	if err != nil {
-		return nil, err
+		return nil, notWhole(err, "--data "+quoted(data))
 	}
 	if has := uint(store.Meta().Shards); c.given["shards"] && has != s.shards {
 		return nil, errors.Join(wrong("shards", "is %d, but the store in %s was created with %d, which it keeps", s.shards, data, has), store.Close())
 	}
 	return &backend{
-		wholeStore: store, meta: store.Meta(), tag: store.Tag(),
+		wholeStore: store, meta: store.Meta(), tag: store.Tag(), isNew: store.New(),
 		clock: func() error { return nil }, // there is no other
 		close: store.Close,
 		advise: func(err error) error {
@@ -114,6 +116,25 @@ func (s *storage) openPebble(c *call, data string, logger *slog.Logger, metrics 
 			return err
 		},
 	}, nil
+}
+
+// openStore opens the store of a data folder, which has to be there.
+func openStore(data string, o pebble.Options) (*pebble.Store, error) {
+	o.MustExist = true
+	s, err := pebble.Open(storePath(data), o)
+	if errors.Is(err, pebble.ErrNoStore) {
+		return nil, fmt.Errorf("there is no store in %s: name the folder of a server with --data (%w)", data, err)
+	}
+	return s, notWhole(err, "--data "+quoted(data))
+}
+
+// notWhole adds to the error of a store that has to be made whole first the command that
+// does it, with the flags that name the store.
+func notWhole(err error, flags string) error {
+	if errors.Is(err, migrations.ErrRestoring) {
+		return fmt.Errorf("%w: run `timberline migrate restored %s` until it has ended", err, flags)
+	}
+	return err
 }
 
 func (s *storage) openDynamo(ctx context.Context, logger *slog.Logger, metrics prometheus.Registerer) (*backend, error) {

@@ -147,10 +147,7 @@ func logError(data string, err error) error {
 
 // runHere does the work on the folder itself.
 func (w *worker) runHere(ctx context.Context, do work, tell func(report)) (err error) {
-	if _, err := os.Stat(storePath(w.data)); err != nil {
-		return fmt.Errorf("there is no store in %s: name the folder of a server with --data (%w)", w.data, err)
-	}
-	s, err := pebble.Open(storePath(w.data), pebble.Options{})
+	s, err := openStore(w.data, pebble.Options{})
 	if err != nil {
 		return err
 	}

@@ -128,7 +128,7 @@ func (m *Migrations) nothingIsLost(ctx context.Context) error {
 		var st TableStatus
 		switch st, err = m.s.describeTable(ctx, t); {
 		case st.Missing && t == timelinesTable:
-			err = fmt.Errorf("there is no table %s: stop all edges, projectors and relays, and run `timberline migrate restored --store dynamodb --stopped`, which makes the timelines again", st.Name)
+			err = fmt.Errorf("there is no table %s: stop all edges, projectors and relays, and run `timberline migrate restored --store dynamodb --dynamodb-prefix %s --stopped`, which makes the timelines again", st.Name, m.s.o.Prefix)
 		case st.Missing && t.source:
 			err = lost(st.Name)
 		}
@@ -171,7 +171,7 @@ func (m *Migrations) nobodyWasHere(ctx context.Context) error {
 		return err
 	}
 	if _, err = m.s.get(ctx, metaPlace); errors.Is(err, events.ErrNotFound) {
-		return fmt.Errorf("%w: the store has lost what its table %s said: restore it from a backup, with the others, then run `timberline migrate restored`", events.ErrFatal, m.s.name(metaTable))
+		return fmt.Errorf("%w: the store has lost what its table %s said: restore it from a backup, with the others, then run `timberline migrate restored --store dynamodb --dynamodb-prefix %s --stopped`", events.ErrFatal, m.s.name(metaTable), m.s.o.Prefix)
 	}
 	return err
 }

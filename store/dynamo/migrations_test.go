@@ -207,7 +207,7 @@ func TestTableWhoseContentIsLostIsNotMadeAgainEmpty(t *testing.T) {
 		lost *table
 		says string
 	}{
-		{timelinesTable, "run `timberline migrate restored --store dynamodb --stopped`"},
+		{timelinesTable, " --stopped`, which makes the timelines again"},
 		{checkpointsTable, "restore it from a backup"},
 		{logTable, "restore it from a backup"},
 	} {

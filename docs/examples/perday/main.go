@@ -96,11 +96,11 @@ func open(ctx context.Context, data, prefix, endpoint string) (store, error) {
 	if prefix == "" {
 		s, err := remote.Open(ctx, filepath.Join(data, "admin.sock"))
 		if errors.Is(err, remote.ErrNoServer) {
-			folder := filepath.Join(data, "store")
-			if _, err := os.Stat(folder); err != nil { // it would be made
+			s, err := pebble.Open(filepath.Join(data, "store"), pebble.Options{MustExist: true})
+			if errors.Is(err, pebble.ErrNoStore) {
 				return nil, fmt.Errorf("there is no store in data folder %s: give a server's by --data: %w", data, err)
 			}
-			return pebble.Open(folder, pebble.Options{})
+			return s, err
 		}
 		return s, err
 	}

@@ -1,0 +1,150 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// removeMarker takes away what an interrupted copy of a folder lacks.
+func removeMarker(t *testing.T, data string) {
+	t.Helper()
+	names, err := filepath.Glob(filepath.Join(storePath(data), "marker.manifest.*"))
+	if err != nil || len(names) != 1 {
+		t.Fatalf("%q, %v", names, err)
+	}
+	if err := os.Remove(names[0]); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// names returns what is in a store's folder.
+func names(t *testing.T, data string) (all []string) {
+	t.Helper()
+	entries, err := os.ReadDir(storePath(data))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		all = append(all, e.Name())
+	}
+	return all
+}
+
+// readers are commands that work on a store that there is.
+func readers(t *testing.T, data string) [][]string {
+	return [][]string{
+		{"verify", "--data", data}, {"log", "--data", data}, {"rebuild", "--data", data}, {"trim", "--keep", "5", "--data", data},
+		{"trace", "--data", data, "0000000000000000000000000A"}, {"backup", "--data", data, filepath.Join(t.TempDir(), "copy")},
+		{"migrate", "restored", "--copied", "--data", data},
+	}
+}
+
+// A copy that was interrupted lacks an empty file, and what is no store all of it: nobody
+// makes a new store of either.
+func TestFolderThatIsNoWholeStoreIsLeftAsItIs(t *testing.T) {
+	k := keep(t)
+	removeMarker(t, k.data)
+	junk := t.TempDir()
+	if err := os.Mkdir(storePath(junk), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(storePath(junk), "x"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, data := range []string{k.data, junk} {
+		before := names(t, data)
+		for _, args := range append(readers(t, data), []string{"serve", "--listen", "127.0.0.1:0", "--data", data}, []string{"migrate", "up", "--data", data}, []string{"migrate", "plan", "--data", data}) {
+			tl(t, args...).want(t, exitFailed, "", "no whole store: the marker of its manifest is missing; of a copy that was interrupted, copy it again")
+		}
+		if after := names(t, data); !slices.Equal(after, before) {
+			t.Errorf("there was %q, now there is %q", before, after)
+		}
+	}
+}
+
+func TestOnlyServeAndMigrateMakeAStore(t *testing.T) {
+	data := t.TempDir()
+	if err := os.Mkdir(storePath(data), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range readers(t, data) {
+		tl(t, args...).want(t, exitFailed, "", "there is no store in "+data)
+	}
+	if left := names(t, data); len(left) > 0 {
+		t.Errorf("%q was made", left)
+	}
+	tl(t, "migrate", "up", "--data", data).want(t, exitOK, "applied: 2", "")
+	tl(t, "verify", "--data", data).want(t, exitOK, "no difference", "")
+}
+
+// Keys without a store are those of a server whose disk is not mounted, perhaps.
+func TestServeTellsOfAStoreThatItHasMade(t *testing.T) {
+	const warns = "the store is new, but there were keys"
+	p := startProcess(t, "--data", filepath.Join(t.TempDir(), "data"), "--listen", "127.0.0.1:0")
+	restart := func() {
+		t.Helper()
+		if err := p.end(os.Interrupt); err != nil {
+			t.Fatal(err)
+		}
+		p = startProcess(t, "--data", p.Data, "--listen", "127.0.0.1:0")
+	}
+	said := func() bool { return strings.Contains(p.stderr.String(), warns) }
+	if !p.NewStore || said() {
+		t.Errorf("the first start: new %v, warned %v", p.NewStore, said())
+	}
+	restart()
+	if p.NewStore || said() {
+		t.Errorf("the second start: new %v, warned %v", p.NewStore, said())
+	}
+	p.end(os.Interrupt)
+	if err := os.Rename(storePath(p.Data), filepath.Join(t.TempDir(), "away")); err != nil {
+		t.Fatal(err)
+	}
+	p = startProcess(t, "--data", p.Data, "--listen", "127.0.0.1:0")
+	if !p.NewStore || !said() {
+		t.Errorf("without its store: new %v, warned %v", p.NewStore, said())
+	}
+}
+
+// What an error says to type works on the folder that the error is about; and a store that
+// needs no restore is not given another id without being asked for.
+func TestRestoreNamesItsFolderAndAsks(t *testing.T) {
+	k := keep(t)
+	copied := filepath.Join(t.TempDir(), "of tuesday")
+	tl(t, "backup", "--data", k.data, copied).want(t, exitOK, "run timberline migrate restored --data '"+copied+"'", "")
+	for _, args := range [][]string{{"serve", "--listen", "127.0.0.1:0"}, {"verify"}, {"log"}, {"backup"}} {
+		args = append(args, "--data", copied)
+		if args[0] == "backup" {
+			args = append(args, copied+"2")
+		}
+		tl(t, args...).want(t, exitFailed, "", "run `timberline migrate restored --data '"+copied+"'` until it has ended")
+	}
+	tl(t, "migrate", "restored", "--data", k.data).want(t, exitUsage, "", "--copied is missing: the store in "+k.data+" is whole")
+	tl(t, "migrate", "restored", "--data", copied).want(t, exitOK, "0 items put", "it is a copy of one moment")
+	tl(t, "migrate", "restored", "--data", copied).want(t, exitUsage, "", "--copied is missing")
+	tl(t, "migrate", "restored", "--data", copied, "--copied").want(t, exitOK, "the store is whole", "the timelines are empty")
+	tl(t, "migrate", "up", "--data", copied, "--copied").want(t, exitUsage, "", "--copied is of no use")
+}
+
+// What is made above a folder that is not mounted is lost, and so is what is in the folder
+// that the backup is of.
+func TestBackupGoesWhereItIsOfUse(t *testing.T) {
+	k := keep(t)
+	none := filepath.Join(t.TempDir(), "none")
+	tl(t, "backup", "--data", k.data, filepath.Join(none, "x", "y")).want(t, exitFailed, "", "there is no folder "+filepath.Join(none, "x")+": make it, or see whether its disk is mounted")
+	if exists(none) {
+		t.Error("a folder was made")
+	}
+	link := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(k.data, link); err != nil {
+		t.Fatal(err)
+	}
+	for _, in := range []string{k.data, filepath.Join(k.data, "b"), filepath.Join(storePath(k.data), "b"), filepath.Join(link, "b")} {
+		tl(t, "backup", "--data", k.data, in).want(t, exitFailed, "", "is in the data folder "+k.data)
+	}
+	beside := k.data + "-copy"
+	tl(t, "backup", "--data", k.data, beside).want(t, exitOK, beside+" is a copy", "")
+}
