@@ -148,3 +148,34 @@ func TestBackupGoesWhereItIsOfUse(t *testing.T) {
 	beside := k.data + "-copy"
 	tl(t, "backup", "--data", k.data, beside).want(t, exitOK, beside+" is a copy", "")
 }
+
+// A rebuild beside a damaged file would say that all is well, and the engine would end the
+// next command that it compacts in.
+func TestRebuildBeginsNothingWhereAFileIsDamaged(t *testing.T) {
+	data := t.TempDir()
+	if err := fillOld(t.Context(), storePath(data), 3000); err != nil {
+		t.Fatal(err)
+	}
+	tl(t, "verify", "--data", data).want(t, exitOK, "no difference", "") // and what was in memory is in tables
+	tables, err := filepath.Glob(filepath.Join(storePath(data), "*.sst"))
+	if err != nil || len(tables) == 0 {
+		t.Fatalf("%q, %v", tables, err)
+	}
+	table := tables[len(tables)-1]
+	bytes, err := os.ReadFile(table)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bytes[len(bytes)/2] ^= 1
+	if err := os.WriteFile(table, bytes, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, more := range [][]string{{}, {"--shard", "0"}} {
+		tl(t, append([]string{"rebuild", "--data", data}, more...)...).want(t, exitFailed, "", "file "+filepath.Base(table)+": stored data is damaged")
+	}
+	o := tl(t, "rebuild", "--data", data).want(t, exitFailed, "", "so none was begun: check the disk, and restore the folder from a copy")
+	if strings.Contains(o.out, "is read") {
+		t.Errorf("it says %q", o.out)
+	}
+	tl(t, "rebuild", "--status", "--data", data).want(t, exitOK, "version 0 is read; the next rebuild makes 1", "")
+}

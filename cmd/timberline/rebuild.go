@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -31,7 +32,8 @@ is out of it.
   timberline rebuild --back        read the version before again, after adding what it lacks
   timberline rebuild --drop 0      give a version up that is not read, and delete its items
 
-Interrupted, it goes on where it was when it is run again.`,
+Interrupted, it goes on where it was when it is run again. In a data folder it reads all
+files first, and begins nothing where one is damaged: that is for a backup to mend.`,
 	example: "timberline rebuild --rate 20000",
 	run: func(ctx context.Context, c *call) error {
 		var w worker
@@ -178,6 +180,11 @@ func (w *rebuildWork) do(ctx context.Context, s wholeStore, tell func(report)) e
 	if w.Shard != nil && *w.Shard >= int(shards) {
 		return fmt.Errorf("there is no shard %d: the store has %s", *w.Shard, shardsOf(shards))
 	}
+	if !w.Status && w.Drop == nil {
+		if err := intact(ctx, s); err != nil {
+			return err
+		}
+	}
 	for shard := range projections.Shard(shards) {
 		if w.Shard != nil && projections.Shard(*w.Shard) != shard {
 			continue
@@ -199,6 +206,22 @@ func (w *rebuildWork) do(ctx context.Context, s wholeStore, tell func(report)) e
 		}
 	}
 	return nil
+}
+
+// intact refuses a store that has damaged files: a rebuild reads and writes beside those of
+// timelines, but sooner or later the engine compacts them, and ends the process.
+func intact(ctx context.Context, s wholeStore) error {
+	files, ok := s.(projections.Scrubber)
+	if !ok {
+		return nil
+	}
+	var damage error
+	_, err := files.Scrub(ctx, func(file string, err error) {
+		if damage == nil {
+			damage = fmt.Errorf("file %s: %w; a rebuild does not mend files, so none was begun", file, err)
+		}
+	})
+	return cmp.Or(err, damage)
 }
 
 // shardsOf names the shards of a store.

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -240,8 +241,14 @@ func (s *Store) giveUp(err error) {
 		s.onFatal(fmt.Errorf("%w: %w", events.ErrFatal, openError(s.dir, corrupt(err))))
 		return
 	}
-	s.onFatal(fmt.Errorf("%w: data folder %s: %w; what was acknowledged is safe: check the disk (full? failing?), then start again",
-		events.ErrFatal, s.dir, err))
+	what := "check the disk (full? failing?)"
+	switch {
+	case errors.Is(err, os.ErrPermission):
+		what = "give this user the right to read and write there"
+	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
+		what = "let the process open more files (ulimit -n)"
+	}
+	s.onFatal(fmt.Errorf("%w: data folder %s: %w; what was acknowledged is safe: %s, then start again", events.ErrFatal, s.dir, err, what))
 }
 
 func openError(dir string, err error) error {

@@ -143,6 +143,40 @@ func wantOpenError(t *testing.T, fs vfs.FS, texts ...string) {
 	}
 }
 
+// Whoever only reads is told of no writes.
+func TestFileThatCannotBeOpenedIsNamedWithWhatToDo(t *testing.T) {
+	for refused, says := range map[error]string{
+		syscall.EACCES: "give this user the right to read",
+		syscall.EMFILE: "let the process open more files",
+		syscall.EIO:    "check the disk",
+	} {
+		fs := vfs.NewMem()
+		s := openMem(t, Options{FS: fs})
+		if err := errors.Join(s.db.Flush(), s.Close()); err != nil {
+			t.Fatal(err)
+		}
+		no := func(op errorfs.Op) error {
+			if op.Kind == errorfs.OpOpen && strings.HasSuffix(op.Path, ".sst") {
+				return &os.PathError{Op: "open", Path: op.Path, Err: refused}
+			}
+			return nil
+		}
+		var told atomic.Pointer[string]
+		s, err := Open("data", Options{FS: errorfs.Wrap(fs, errorfs.InjectorFunc(no)), OnFatal: func(err error) { told.Store(ptr(err.Error())) }})
+		if err == nil {
+			s.Close()
+		} else {
+			s = &Store{dir: "data", onFatal: func(err error) { told.Store(ptr(err.Error())) }}
+			s.giveUp(err) // as where it is met in the background
+		}
+		if said := told.Load(); said == nil || !strings.Contains(*said, ".sst") || !strings.Contains(*said, says) || strings.Contains(*said, "writes") {
+			t.Errorf("%v: it says %v, want %q", refused, said, says)
+		}
+	}
+}
+
+func ptr(s string) *string { return &s }
+
 func TestDamagedDescriptionIsNamed(t *testing.T) {
 	fs := vfs.NewMem()
 	s := openMem(t, Options{FS: fs})
