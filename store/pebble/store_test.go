@@ -1,6 +1,7 @@
 package pebble
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -170,7 +171,7 @@ func TestFileThatCannotBeOpenedIsNamedWithWhatToDo(t *testing.T) {
 			s.giveUp(err) // as where it is met in the background
 		}
 		if said := told.Load(); said == nil || !strings.Contains(*said, ".sst") || !strings.Contains(*said, says) || strings.Contains(*said, "writes") {
-			t.Errorf("%v: it says %v, want %q", refused, said, says)
+			t.Errorf("%v: it says %q, want %q", refused, *cmp.Or(said, ptr("nothing")), says)
 		}
 	}
 }
