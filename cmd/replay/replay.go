@@ -1,6 +1,7 @@
 package replay
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/binary"
@@ -12,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -278,7 +280,7 @@ func (r *run) bulk(ctx context.Context) (err error) {
 }
 
 // A batches is a store that puts items nowhere but into a file, as batches of Pebble, each
-// behind its length.
+// behind its length. Keys are in order within a batch, as those are that the store writes.
 type batches struct {
 	projections.Store
 	db     *raw.DB
@@ -288,13 +290,16 @@ type batches struct {
 
 // PutItems implements projections.Items.
 func (b *batches) PutItems(_ context.Context, items []projections.Stored) error {
+	sorted := slices.SortedFunc(slices.Values(items), func(x, y projections.Stored) int {
+		return cmp.Or(cmp.Compare(x.User, y.User), cmp.Compare(x.Last, y.Last))
+	})
 	batch := b.db.NewBatch()
-	for i := range items {
-		key := strconv.AppendUint(append([]byte(items[i].User), 0), uint64(items[i].Last), 36)
-		if err := batch.Set(key, items[i].Data, nil); err != nil {
+	for _, i := range sorted {
+		key := binary.BigEndian.AppendUint64(append([]byte(i.User), 0), uint64(i.Last))
+		if err := batch.Set(key, i.Data, nil); err != nil {
 			return err
 		}
-		b.report.Bytes += uint64(len(items[i].Data))
+		b.report.Bytes += uint64(len(i.Data))
 	}
 	data := batch.Repr()
 	if _, err := b.file.Write(binary.BigEndian.AppendUint32(nil, uint32(len(data)))); err != nil {
