@@ -224,34 +224,37 @@ func (s *Store) DeleteRecords(_ context.Context, j events.Journal, below events.
 	return nil
 }
 
-// DeleteItems implements projections.Upkeep: all in one batch. Few are deleted one by one:
-// each deleted range is looked at by every read, wherever it is, until it is compacted away,
-// and whoever trims deletes items of each user.
+// DeleteItems implements projections.Upkeep: some in a batch, the last item last. They are
+// deleted one by one: whoever opens an iterator goes through all ranges that were deleted
+// lately, wherever they are, and one for each user made a drop take the square of its time.
 func (s *Store) DeleteItems(_ context.Context, t projections.Timeline, below events.Seq) error {
 	from, end := timelinePrefix(t), itemKey(t, below)
-	var keys [][]byte
-	err := s.scan(from, end, func(key, _ []byte) bool {
-		keys = append(keys, append([]byte(nil), key...))
-		return len(keys) <= fewItems
-	})
-	switch {
-	case err != nil:
-	case len(keys) > fewItems:
-		err = s.remove(from, end)
-	case len(keys) > 0:
-		b := s.db.NewBatch()
-		for _, key := range keys {
-			err = errors.Join(err, b.Delete(key, nil))
+	for {
+		var last []byte
+		b, n := s.db.NewBatch(), 0
+		err := s.scan(from, end, func(key, _ []byte) bool {
+			b.Delete(key, nil) // a batch takes it in any case
+			last = append(last[:0], key...)
+			n++
+			return n < deleteAtOnce
+		})
+		if err != nil || n == 0 {
+			err = errors.Join(err, b.Close())
+		} else {
+			err = s.write(b)
 		}
-		err = errors.Join(err, s.write(b))
+		if err != nil {
+			return fmt.Errorf("delete items of %s below %d: %w", t, below, err)
+		}
+		if n < deleteAtOnce {
+			return nil
+		}
+		from = append(last, 0)
 	}
-	if err != nil {
-		return fmt.Errorf("delete items of %s below %d: %w", t, below, err)
-	}
-	return nil
 }
 
-const fewItems = 100
+// deleteAtOnce bounds the items that are deleted in a batch.
+const deleteAtOnce = 10_000
 
 // EmptyTimelines implements projections.Upkeep.
 func (s *Store) EmptyTimelines(context.Context) error {
