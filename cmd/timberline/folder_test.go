@@ -82,31 +82,23 @@ func TestOnlyServeAndMigrateMakeAStore(t *testing.T) {
 
 // Keys without a store are those of a server whose disk is not mounted, perhaps.
 func TestServeTellsOfAStoreThatItHasMade(t *testing.T) {
-	const warns = "the store is new, but there were keys"
-	p := startProcess(t, "--data", filepath.Join(t.TempDir(), "data"), "--listen", "127.0.0.1:0")
-	restart := func() {
+	data := filepath.Join(t.TempDir(), "data")
+	serve := func(when string, isNew, warns bool) {
 		t.Helper()
-		if err := p.end(os.Interrupt); err != nil {
+		p := startProcess(t, "--data", data, "--listen", "127.0.0.1:0")
+		if err := p.end(os.Interrupt); err != nil { // all that it says is there then
 			t.Fatal(err)
 		}
-		p = startProcess(t, "--data", p.Data, "--listen", "127.0.0.1:0")
+		if said := strings.Contains(p.stderr.String(), "the store is new, but there were keys"); p.NewStore != isNew || said != warns {
+			t.Errorf("%s: new %v, warned %v", when, p.NewStore, said)
+		}
 	}
-	said := func() bool { return strings.Contains(p.stderr.String(), warns) }
-	if !p.NewStore || said() {
-		t.Errorf("the first start: new %v, warned %v", p.NewStore, said())
-	}
-	restart()
-	if p.NewStore || said() {
-		t.Errorf("the second start: new %v, warned %v", p.NewStore, said())
-	}
-	p.end(os.Interrupt)
-	if err := os.Rename(storePath(p.Data), filepath.Join(t.TempDir(), "away")); err != nil {
+	serve("the first start", true, false)
+	serve("the second start", false, false)
+	if err := os.Rename(storePath(data), filepath.Join(t.TempDir(), "away")); err != nil {
 		t.Fatal(err)
 	}
-	p = startProcess(t, "--data", p.Data, "--listen", "127.0.0.1:0")
-	if !p.NewStore || !said() {
-		t.Errorf("without its store: new %v, warned %v", p.NewStore, said())
-	}
+	serve("without its store", true, true)
 }
 
 // What an error says to type works on the folder that the error is about; and a store that

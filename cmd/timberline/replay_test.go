@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -53,12 +54,12 @@ func TestStoreIsVerifiedRebuiltAndLookedInto(t *testing.T) {
 	p, flags := newServer(t)
 	sendAll(t, flags, "one", "two", "three")
 	id, message := messageOf(t, p.Data, "two")
-	look := func(t *testing.T, version string) {
+	look := func(t *testing.T, version string, items uint64) {
 		t.Helper()
-		tl(t, "verify", "--data", p.Data).want(t, exitOK, "6 timeline items: no difference", "")
+		tl(t, "verify", "--data", p.Data).want(t, exitOK, fmt.Sprintf(" %d timeline items: no difference", items), "")
 		var r report
 		o := tl(t, "verify", "--data", p.Data, "--json").want(t, exitOK, `"found":"0"`, "")
-		if err := json.Unmarshal([]byte(o.out), &r); err != nil || r.Verified == nil || r.Verified.Items != 6 {
+		if err := json.Unmarshal([]byte(o.out), &r); err != nil || r.Verified == nil || r.Verified.Items != items {
 			t.Errorf("%s: %v", o.out, err)
 		}
 		for _, known := range []string{id, message, strings.ToLower(id)} {
@@ -72,23 +73,23 @@ func TestStoreIsVerifiedRebuiltAndLookedInto(t *testing.T) {
 		tl(t, "log", "--data", p.Data, "--conversation", "bob,alice").wantLines(t, 3)
 		tl(t, "log", "--data", p.Data, "--conversation", "bob,carol").wantLines(t, 0)
 	}
-	look(t, "0")
+	look(t, "0", 6)
 	tl(t, "rebuild", "--data", p.Data, "--status").want(t, exitOK, "shard 0: version 0 is read; the next rebuild makes 1", "")
 	tl(t, "rebuild", "--data", p.Data).want(t, exitOK, "shard 0: version 1 is read from checkpoint 4 on; 3 events, 6 items", "")
 	tl(t, "rebuild", "--data", p.Data, "--user", "bob").want(t, exitOK, "timeline of bob: 3 items written again", "")
-	look(t, "1")
+	look(t, "1", 12) // with the version to which the way back leads
 	tlUntil(t, 3, "alice → bob", with("inbox", flags, "--as", "bob")...)
 	p.end(os.Interrupt)
 
-	look(t, "1")
+	look(t, "1", 12)
 	tl(t, "rebuild", "--data", p.Data, "--back", "--json").want(t, exitOK, `{"rebuilt":{"shard":0,"version":0,"checkpoint":"5"`, "")
-	look(t, "0")
+	look(t, "0", 12)
 	tl(t, "rebuild", "--data", p.Data, "--drop", "0").want(t, exitFailed, "", "version 0 of shard 0: this version is live")
 	tl(t, "rebuild", "--data", p.Data, "--drop", "1").want(t, exitOK, "shard 0: version 1 is dropped", "")
 	tl(t, "rebuild", "--data", p.Data, "--back").want(t, exitFailed, "", "version 1 is dropped, so nothing leads back to it")
 	tl(t, "rebuild", "--data", p.Data, "--status").want(t, exitOK, "version 0 is read since checkpoint 5; dropped: 1; the next rebuild makes 2", "")
 	tl(t, "rebuild", "--data", p.Data, "--shard", "0", "--rate", "1000").want(t, exitOK, "version 2 is read from checkpoint 7 on", "")
-	look(t, "2")
+	look(t, "2", 12)
 }
 
 func (o outcome) wantLines(t *testing.T, n int) {
@@ -223,7 +224,7 @@ func TestTimelinesAndLogAreTrimmed(t *testing.T) {
 	tl(t, "trim", "--data", p.Data, "--older-than", "1ns", "--keep-log").want(t, exitOK, "2 of 2 timelines trimmed by 2 entries; 0 journals", "")
 	tl(t, "trace", "--data", p.Data, id).want(t, exitOK, "of shard 0; trimmed, so not in the timeline any more", "")
 	tl(t, "trace", "--data", p.Data, "--json", id).want(t, exitOK, `"trimmed":true`, "")
-	tl(t, "verify", "--data", p.Data).want(t, exitOK, "2 timeline items: no difference", "")
+	tl(t, "verify", "--data", p.Data).want(t, exitOK, " 4 timeline items: no difference", "")
 	startProcess(t, "--data", p.Data, "--listen", p.Listen[0])
 	sendAll(t, flags, "five")
 	tl(t, with("inbox", flags, "--as", "bob")...).want(t, exitOK, "4\t", "entries 1 to 3 were trimmed").wantLines(t, 2)
@@ -244,7 +245,7 @@ func TestServerTrimsByItself(t *testing.T) {
 		}
 	}
 	tl(t, with("inbox", flags, "--as", "bob")...).want(t, exitOK, "four", "entries 1 to 2 were trimmed").wantLines(t, 2)
-	tl(t, "verify", "--data", p.Data).want(t, exitOK, "4 timeline items: no difference", "")
+	tl(t, "verify", "--data", p.Data).want(t, exitOK, " 8 timeline items: no difference", "")
 	p.end(os.Interrupt)
 	if !strings.Contains(p.stderr.String(), "trimmed the store") {
 		t.Errorf("its log says nothing of it:\n%s", p.stderr)
@@ -267,7 +268,7 @@ func TestStoreOnTablesIsVerifiedRebuiltAndTrimmed(t *testing.T) {
 	first := fillTables(t, s, 21)
 	on("verify").want(t, exitOK, "21 records with 41 events, 40 timeline items: no difference", "")
 	on("rebuild").want(t, exitOK, "shard 0: version 1 is read", "").want(t, exitOK, "shard 1: version 1 is read", "")
-	on("verify").want(t, exitOK, "40 timeline items: no difference", "")
+	on("verify").want(t, exitOK, " 80 timeline items: no difference", "")
 	on("trace", first.String()).want(t, exitOK, "alice     seq 1, by checkpoint 1 of shard", "")
 	on("log", "--user", "bob").wantLines(t, 40)
 	bob := projections.Timeline{Version: 1, User: "bob"}
