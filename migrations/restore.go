@@ -249,10 +249,11 @@ func (r *restore) fill(ctx context.Context) error {
 // giveUp gives the version up that was read before the one that is live. What it had is gone,
 // and a rebuild that goes back to it would add only what came since.
 func (r *restore) giveUp(ctx context.Context, v *projections.Versions) error {
-	if v.Since == 0 {
+	back, ok := v.Back()
+	if !ok {
 		return nil
 	}
-	before := projections.Replay{Store: r, Meta: r.Meta(), Shard: r.shard, Version: v.Before}
+	before := projections.Replay{Store: r, Meta: r.Meta(), Shard: r.shard, Version: back}
 	return before.GiveUp(ctx)
 }
 

@@ -23,6 +23,12 @@ type Versions struct {
 	Dropped map[Version]bool
 }
 
+// Back returns the version to which a way leads back, if there is one: Before, unless it was
+// dropped.
+func (v *Versions) Back() (back Version, ok bool) {
+	return v.Before, v.Since > 0 && !v.Dropped[v.Before]
+}
+
 // Whole returns up to which checkpoint the version Before is whole: what follows from the
 // last one with which it was live may be missing, as of any checkpoint that is the last one.
 func (v *Versions) Whole() CheckpointNumber { return max(v.Since, 2) - 2 }

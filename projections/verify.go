@@ -188,15 +188,16 @@ func (r *verifier) scopes(ctx context.Context, s Shard) ([]*scope, error) {
 		live.version = last.Version
 	}
 	v, err := ReadVersions(ctx, r.Store, s)
+	back, ok := v.Back()
 	switch {
 	case damaged(err): // which is told when it is replayed
 		return []*scope{live}, nil
 	case err != nil:
 		return nil, err
-	case v.Live != live.version || v.Since == 0 || v.Dropped[v.Before]:
+	case v.Live != live.version || !ok:
 		return []*scope{live}, nil
 	}
-	return []*scope{live, newScope(s, v.Whole(), v.Before)}, nil
+	return []*scope{live, newScope(s, v.Whole(), back)}, nil
 }
 
 func newScope(s Shard, last CheckpointNumber, v Version) *scope {

@@ -239,8 +239,8 @@ func (w *rebuildWork) status(ctx context.Context, s wholeStore, shard projection
 		return err
 	}
 	st := &versions{Shard: uint32(shard), Live: uint32(v.Live), Since: uint64(v.Since), Next: uint32(v.Next), Begun: begun, Upto: uint64(upto)}
-	if before := uint32(v.Before); v.Since > 0 && !v.Dropped[v.Before] {
-		st.Before = &before
+	if back, ok := v.Back(); ok {
+		st.Before = (*uint32)(&back)
 	}
 	for _, d := range slices.Sorted(maps.Keys(v.Dropped)) {
 		st.Dropped = append(st.Dropped, uint32(d))
@@ -315,11 +315,11 @@ func (w *rebuildWork) drop(ctx context.Context, s wholeStore, shard projections.
 	r := w.replay(s, shard, projections.Version(*w.Drop))
 	err := r.Drop(ctx, s)
 	if errors.Is(err, projections.ErrIsLive) {
-		back := ""
-		if v.Since > 0 && !v.Dropped[v.Before] {
-			back = fmt.Sprintf(", or timberline rebuild --back, which leads back to version %d", v.Before)
+		way := ""
+		if back, ok := v.Back(); ok {
+			way = fmt.Sprintf(", or timberline rebuild --back, which leads back to version %d", back)
 		}
-		return fmt.Errorf("%w: have another one read first, by timberline rebuild, which makes one%s", err, back)
+		return fmt.Errorf("%w: have another one read first, by timberline rebuild, which makes one%s", err, way)
 	}
 	if err != nil {
 		return fmt.Errorf("drop: %w", err)

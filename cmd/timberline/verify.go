@@ -16,6 +16,7 @@ In a data folder it reads all files of the store that are in use, also what is s
 never read otherwise. Then it reads the whole log (every record whole, without a gap, ids rising), the checkpoints
 (without a gap, within the log), and replays both to know what each timeline should hold.
 Every difference is named: whose timeline, which seqs, what was expected, what was found.
+The version to which rebuild --back leads is looked at as well as the one that is read.
 If there is any the command fails. It writes nothing, and may run beside a server or
 beside the processes that use the tables.
 
