@@ -120,6 +120,8 @@ func (k *Keeper) Run(ctx context.Context, hold func([]Lease)) {
 		case <-timer.C:
 		case <-k.wake:
 		case <-ctx.Done():
+		}
+		if ctx.Err() != nil { // also if it was woken as well: what is taken now is given back at once
 			k.release(ctx, hold)
 			return
 		}

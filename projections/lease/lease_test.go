@@ -21,8 +21,9 @@ import (
 // A memory is leases of which fail, if it is not nil, says which calls fail.
 type memory struct {
 	leasetest.Memory
-	mu   sync.Mutex
-	fail func() (applied bool, err error)
+	takes time.Duration // each call
+	mu    sync.Mutex
+	fail  func() (applied bool, err error)
 }
 
 func (m *memory) disturb(fail func() (applied bool, err error)) {
@@ -33,6 +34,7 @@ func (m *memory) disturb(fail func() (applied bool, err error)) {
 
 // fails asks fail.
 func (m *memory) fails() (applied bool, err error) {
+	time.Sleep(m.takes)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.fail == nil {
@@ -323,6 +325,28 @@ func TestPlaceGoesToTheNextOwner(t *testing.T) {
 		time.Sleep(time.Second)
 		if l := p.leases.Of("work", "00"); l.Owner != "b" || l.Place != "nearly there" {
 			t.Errorf("the next owner has %+v, want b, nearly there", l)
+		}
+	})
+}
+
+// What it took then would have to be given back at once, and a simulation of it would not
+// repeat.
+func TestProcessThatLeavesTakesNothingMore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for i := range 20 { // a wake is as good as an end to a select
+			p := newParty(t, 1)
+			k, leave, _ := p.join(fmt.Sprint(i))
+			synctest.Wait()
+			p.leases.takes = time.Second // a round is on its way when both come
+			k.Wake()
+			time.Sleep(1500 * time.Millisecond)
+			synctest.Wait()
+			p.names = append(p.names, "new")
+			k.Wake()
+			leave()
+			if l := p.leases.Of("work", "new"); l.Counter != 0 {
+				t.Fatalf("took %+v though it leaves", l)
+			}
 		}
 	})
 }
