@@ -57,7 +57,7 @@ func (p *plan) keepUp(r *rand.Rand) {
 		if p.many { // each item is a write of its own: so many at a time hardly ever succeed
 			u.puts = min(u.puts, 500)
 		}
-		if u.what == rebuild && chance(r, 0.3) { // somebody gives it up in the middle
+		if u.what == rebuild && chance(r, 0.6) { // somebody gives it up in the middle
 			u.rate, u.puts = 20, 1
 			d := newUpkeep(r, drop)
 			d.at, d.shard, d.next = u.at+between(r, 0, time.Second), u.shard, true
@@ -99,6 +99,7 @@ type operator struct {
 	w     *world
 	name  string
 	tries int
+	fills projections.Version // rebuild: the same with each try, so that it is told if that was dropped; 0: not begun
 }
 
 // operate has all upkeep done, and returns when it is.
@@ -241,6 +242,10 @@ func (o *operator) version(ctx context.Context, s *whole, r projections.Replay, 
 	r.Version = v.Next
 	switch o.what {
 	case rebuild:
+		if o.fills == 0 {
+			o.fills = v.Next
+		}
+		r.Version = o.fills
 		_, err := (&projections.Rebuild{Replay: r}).Run(ctx)
 		if err == nil {
 			o.w.count(&o.w.outcome.Rebuilt)
