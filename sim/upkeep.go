@@ -57,9 +57,9 @@ func (p *plan) keepUp(r *rand.Rand) {
 		if p.many { // each item is a write of its own: so many at a time hardly ever succeed
 			u.puts = min(u.puts, 500)
 		}
-		if u.what == rebuild && chance(r, 0.6) { // somebody gives it up in the middle
+		if u.what == rebuild && chance(r, 0.6) { // in its middle somebody gives it up, or trims
 			u.rate, u.puts = 20, 1
-			d := newUpkeep(r, drop)
+			d := newUpkeep(r, oneOf(r, drop, trim))
 			d.at, d.shard, d.next = u.at+between(r, 0, time.Second), u.shard, true
 			p.upkeep = append(p.upkeep, d)
 		}
