@@ -177,7 +177,8 @@ func (s Stored) Decode() (Item, error) {
 func checkpointOf(data []byte) CheckpointNumber { return CheckpointNumber(fields.PeekUint(data, 2)) }
 
 func itemPlace(u events.User, last events.Seq) []byte {
-	return binary.BigEndian.AppendUint64(append([]byte("t"), u...), uint64(last))
+	place := append(make([]byte, 0, 80), 't') // a name has at most 64 bytes
+	return binary.BigEndian.AppendUint64(append(place, u...), uint64(last))
 }
 
 // FormatVersion is the version of checkpoints and items as written. Every later

@@ -726,7 +726,11 @@ func BenchmarkGifts(b *testing.B) {
 				b.Fatal(err)
 			}
 		}
-		for g := range c.gifts(1, nil) {
+		ends, _ := c.ends(nil)
+		for i := range ends {
+			ends[i] = new(tail)
+		}
+		for g := range c.gifts(1, ends) {
 			_ = g.item.Encode(Timeline{User: g.user})
 		}
 	}

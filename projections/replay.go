@@ -30,8 +30,8 @@ type Replay struct {
 	// Told is called when it begins, and now and then, with how far the replay is; nil: nobody is.
 	Told func(ReplayProgress)
 
-	// PutBytes is how many bytes of items are gathered for one put; default: 8 MiB, or
-	// 4 KiB if there is a rate. KeepEvery is how often a rebuild stores how far it is;
+	// PutBytes is how many bytes of items are gathered for one put; default: 8 MiB, for a
+	// Rebuild what the engine likes best if it is a BulkWriter, or 4 KiB if there is a rate. KeepEvery is how often a rebuild stores how far it is;
 	// default: each second.
 	PutBytes  int
 	KeepEvery time.Duration
@@ -82,7 +82,7 @@ func (r *Replay) begin(ctx context.Context, behind CheckpointNumber) (*filler, e
 	f := &filler{
 		Replay: r, maxTails: cmp.Or(r.maxTails, maxTails), putBytes: cmp.Or(r.PutBytes, putBytes),
 		walk:     walk{store: r.Store, shard: r.Shard, mine: usersOf(r.Shard, r.Meta.Shards)},
-		progress: ReplayProgress{Checkpoint: behind, Last: last}, tails: make(map[events.User]tail), empty: r.Empty, pace: newPace(pacedStages * r.Rate), kept: time.Now(),
+		progress: ReplayProgress{Checkpoint: behind, Last: last}, tails: make(map[events.User]*tail), empty: r.Empty, pace: newPace(pacedStages * r.Rate), kept: time.Now(),
 	}
 	f.walk.again = f.trimmed
 	if r.Rate > 0 {
@@ -112,10 +112,10 @@ type filler struct {
 	keep func(context.Context, CheckpointNumber) error
 	kept time.Time
 
-	pace  *pace                // of events, each of which counts in each stage
-	tails map[events.User]tail // as of the walk, or later where they are put already
-	old   map[events.User]tail // likewise, but timelines may have been trimmed since
-	empty bool                 // whoever is in neither has no items
+	pace  *pace                 // of events, each of which counts in each stage
+	tails map[events.User]*tail // as of the walk, or later where they are put already
+	old   map[events.User]*tail // likewise, but timelines may have been trimmed since
+	empty bool                  // whoever is in neither has no items
 
 	// The items up to the walk are put, on their way, or pending. One put is on its way
 	// at a time, while the walk goes on: so of each timeline a beginning stands.
@@ -125,7 +125,8 @@ type filler struct {
 	events   uint64         // gone through
 	paused   uint64         // likewise, as of the last pause
 	pending  []Stored
-	bytes    int // of pending
+	spare    []Stored // what was put before that: its room is used again
+	bytes    int      // of pending
 }
 
 // meanwhile has something done while its caller goes on, and returns what waits for it.
@@ -156,7 +157,7 @@ func (f *filler) fill(ctx context.Context) error {
 // trimmed notes that timelines may have been trimmed since their ends were known.
 func (f *filler) trimmed() {
 	if f.old == nil {
-		f.old = make(map[events.User]tail)
+		f.old = make(map[events.User]*tail)
 	}
 	maps.Copy(f.old, f.tails)
 	clear(f.tails)
@@ -170,11 +171,12 @@ func (f *filler) give(ctx context.Context, n CheckpointNumber, c *cover) error {
 	case f.beside && v.Dropped[f.Version] && !planted.Is(planted.DroppedComesLive):
 		return fmt.Errorf("version %d of shard %d: %w", f.Version, f.Shard, ErrDropped)
 	}
-	if err := f.know(ctx, c); err != nil {
+	tails, err := f.know(ctx, c)
+	if err != nil {
 		return err
 	}
 	from, given := f.events, 0
-	for g := range c.gifts(n, f.tails) {
+	for g := range c.gifts(n, tails) {
 		if err := f.pace.rest(ctx); err != nil {
 			return err
 		}
@@ -184,7 +186,7 @@ func (f *filler) give(ctx context.Context, n CheckpointNumber, c *cover) error {
 		item := g.item.Encode(f.timeline(g.user))
 		item.Quiet = f.beside
 		f.pending, f.bytes = append(f.pending, item), f.bytes+len(item.Data)
-		f.tails[g.user] = tailOf(&g.item)
+		*g.tail = tailOf(&g.item)
 		if f.bytes < f.putBytes {
 			continue
 		}
@@ -218,37 +220,39 @@ func (f *filler) forget(ctx context.Context) error {
 
 func (f *filler) timeline(u events.User) Timeline { return Timeline{f.Version, u} }
 
-// know makes sure that the ends of all timelines concerned are in tails.
-func (f *filler) know(ctx context.Context, c *cover) error {
-	unknown := without(c.order, f.tails)
+// know returns the ends of all timelines concerned.
+func (f *filler) know(ctx context.Context, c *cover) ([]*tail, error) {
+	tails, unknown := c.ends(f.tails)
 	least := len(unknown)
 	if f.Rate > 0 {
 		least = usersAtOnce
 	}
 	left := len(c.events)
 	for some := range slices.Chunk(unknown, max(least, 1)) {
-		ends, err := ofEach(ctx, some, f.tailOf)
+		ends, err := ofEach(ctx, c.at(some), f.tailOf)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		for i, u := range some {
-			f.tails[u] = ends[i]
+		for i, at := range some {
+			tails[at] = &ends[i]
+			f.tails[c.order[at]] = tails[at]
 		}
 		n := len(c.events) * len(some) / len(unknown)
 		left -= n
 		if err := f.pace.did(ctx, n); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	return f.pace.did(ctx, left)
+	return tails, f.pace.did(ctx, left)
 }
 
 // tailOf returns the end of what a user has of a timeline. Where there is nothing, or less
 // than was trimmed, it begins where those who read begin: what would stand between may not
 // be in the log any more.
 func (f *filler) tailOf(ctx context.Context, u events.User) (t tail, err error) {
-	t, known := f.old[u]
-	if !known && !f.empty {
+	if old := f.old[u]; old != nil {
+		t = *old
+	} else if !f.empty {
 		if t, err = newestOf(ctx, f.Store, f.timeline(u)); err != nil {
 			return t, err
 		}
@@ -266,7 +270,7 @@ func (f *filler) send(ctx context.Context, upto CheckpointNumber) error {
 		return err
 	}
 	items := f.pending
-	f.pending, f.bytes = nil, 0
+	f.pending, f.spare, f.bytes = f.spare[:0], items, 0
 	f.onWay = ReplayProgress{upto, f.progress.Last, f.events, f.progress.Items + uint64(len(items))}
 	if f.keep != nil && planted.Is(planted.PlaceBeforePut) {
 		if err := f.keep(ctx, upto); err != nil {

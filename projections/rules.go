@@ -78,6 +78,7 @@ type tail struct {
 // A gift is what one checkpoint gives one user.
 type gift struct {
 	user   events.User
+	tail   *tail            // of which it is made
 	before CheckpointNumber // of the user's last item before
 	item   Item
 }
@@ -123,7 +124,7 @@ func (c *cover) addIf(r record, mine func(events.User) bool, fit func(events, gi
 	if err != nil {
 		return false, err
 	}
-	var fresh []placed
+	fresh := make([]placed, 0, len(raws))
 	bytes, gives, odd, ended := 0, 0, 0, false
 	for _, raw := range raws {
 		p, ok, strange, err := c.place(raw, mine)
@@ -188,10 +189,32 @@ func (c *cover) count(u events.User, n int) int {
 	return at
 }
 
+// ends returns the ends of the timelines of the cover's users, in their order, as far as they
+// are known, and the places of the others.
+func (c *cover) ends(tails map[events.User]*tail) (ends []*tail, unknown []int) {
+	ends = make([]*tail, len(c.order))
+	for at, u := range c.order {
+		if ends[at] = tails[u]; ends[at] == nil {
+			unknown = append(unknown, at)
+		}
+	}
+	return ends, unknown
+}
+
+// at returns the users at some places.
+func (c *cover) at(places []int) []events.User {
+	users := make([]events.User, len(places))
+	for i, at := range places {
+		users[i] = c.order[at]
+	}
+	return users
+}
+
 // gifts yields one item for each user, given the ends of their timelines as of the
-// checkpoint before: a pure function of its arguments, in an order of its own. It is the
-// same with all rules. Each is made as it is asked for, so whoever asks may rest in between.
-func (c *cover) gifts(n CheckpointNumber, tails map[events.User]tail) iter.Seq[gift] {
+// checkpoint before, in the order of the users; nil: that user is passed over. It is a pure
+// function of its arguments, in an order of its own, and the same with all rules. Each is
+// made as it is asked for, so whoever asks may rest in between, and note the new end.
+func (c *cover) gifts(n CheckpointNumber, tails []*tail) iter.Seq[gift] {
 	if !slices.IsSortedFunc(c.events, byID) && !planted.Is(planted.BatchUnsorted) {
 		slices.SortFunc(c.events, byID)
 	}
@@ -219,11 +242,15 @@ func (c *cover) gifts(n CheckpointNumber, tails map[events.User]tail) iter.Seq[g
 	return func(yield func(gift) bool) {
 		from := 0
 		for at, u := range c.order {
-			t, to := tails[u], ends[at]
+			t, to := tails[at], ends[at]
+			if t == nil {
+				from = to
+				continue
+			}
 			if newest[at].Compare(t.newest) < 0 {
 				newest[at] = t.newest
 			}
-			g := gift{user: u, before: t.checkpoint, item: Item{First: t.last + 1, Checkpoint: n, Newest: newest[at], Entries: entries[from:to:to]}}
+			g := gift{user: u, tail: t, before: t.checkpoint, item: Item{First: t.last + 1, Checkpoint: n, Newest: newest[at], Entries: entries[from:to:to]}}
 			if from = to; !yield(g) {
 				return
 			}

@@ -50,7 +50,7 @@ type shard struct {
 	reading   positions        // and what was read since
 	bytes     int              // read since
 	since     time.Time        // of the last checkpoint
-	tails     map[events.User]tail
+	tails     map[events.User]*tail
 }
 
 func newShard(c *Config, m *metrics, id Shard) *shard {
@@ -68,7 +68,7 @@ var errOvertaken = errors.New("overtaken by another projector")
 // load reads the shard's state from its checkpoints, and applies the last one
 // again: its items may be missing. That is all there is to recovery.
 func (s *shard) load(ctx context.Context) error {
-	s.tails = make(map[events.User]tail)
+	s.tails = make(map[events.User]*tail)
 	s.bytes, s.since = 0, time.Now()
 	n, last, err := lastCheckpoint(ctx, s.cfg.Checkpoints, s.id)
 	if err != nil {
@@ -110,26 +110,24 @@ func (s *shard) reapply(ctx context.Context, before positions, last *Checkpoint)
 	if err != nil {
 		return err
 	}
-	absent := make(map[events.User]tail)
+	absent := make([]*tail, len(c.order))
 	for i, u := range c.order {
-		switch t := ends[i]; {
+		t := &ends[i]
+		s.tails[u] = t
+		switch {
 		case t.checkpoint > s.n:
 			return errOvertaken
 		case t.checkpoint < s.n, planted.Is(planted.HeadFromLastItem):
-			absent[u] = t
-		default:
-			s.tails[u] = t
+			absent[i] = t
 		}
-	}
-	if len(absent) == 0 {
-		return nil
 	}
 	var items []Stored
 	for g := range c.gifts(s.n, absent) {
-		if _, wanted := absent[g.user]; wanted {
-			items = append(items, g.item.Encode(s.timeline(g.user)))
-			s.tails[g.user] = tailOf(&g.item)
-		}
+		items = append(items, g.item.Encode(s.timeline(g.user)))
+		*g.tail = tailOf(&g.item)
+	}
+	if len(items) == 0 {
+		return nil
 	}
 	return s.cfg.Items.PutItems(ctx, items)
 }
@@ -236,10 +234,11 @@ func (s *shard) feed(ctx context.Context, recs []record, known uint64) (pushes [
 // pushes that tell of it.
 func (s *shard) commit(ctx context.Context, c *cover, pushes []bus.Push) ([]bus.Push, error) {
 	n := s.n + 1
-	if err := s.know(ctx, c, n); err != nil {
+	tails, err := s.know(ctx, c, n)
+	if err != nil {
 		return pushes, err
 	}
-	gifts := slices.Collect(c.gifts(n, s.tails))
+	gifts := slices.Collect(c.gifts(n, tails))
 	items := make([]Stored, len(gifts))
 	for i := range gifts {
 		items[i] = gifts[i].item.Encode(s.timeline(gifts[i].user))
@@ -251,7 +250,7 @@ func (s *shard) commit(ctx context.Context, c *cover, pushes []bus.Push) ([]bus.
 	s.told(began, c)
 	s.odd += uint64(c.odd)
 	for i := range gifts {
-		s.tails[gifts[i].user] = tailOf(&gifts[i].item)
+		*gifts[i].tail = tailOf(&gifts[i].item)
 		pushes = append(pushes, s.push(&gifts[i]))
 	}
 	return pushes, nil
@@ -300,24 +299,24 @@ func (s *shard) told(began time.Time, c *cover) {
 	}
 }
 
-// know makes sure that the ends of all timelines concerned are in tails, as of
-// the checkpoint before n (R7).
-func (s *shard) know(ctx context.Context, c *cover, n CheckpointNumber) error {
+// know returns the ends of all timelines concerned, as of the checkpoint before n (R7).
+func (s *shard) know(ctx context.Context, c *cover, n CheckpointNumber) ([]*tail, error) {
 	if len(s.tails) > maxTails {
 		clear(s.tails)
 	}
-	unknown := without(c.order, s.tails)
-	ends, err := newest(ctx, s.cfg.Items, s.version, unknown)
+	tails, unknown := c.ends(s.tails)
+	ends, err := newest(ctx, s.cfg.Items, s.version, c.at(unknown))
 	if err != nil {
-		return err
+		return nil, err
 	}
-	for i, u := range unknown {
+	for i, at := range unknown {
 		if ends[i].checkpoint >= n {
-			return errOvertaken
+			return nil, errOvertaken
 		}
-		s.tails[u] = ends[i]
+		tails[at] = &ends[i]
+		s.tails[c.order[at]] = tails[at]
 	}
-	return nil
+	return tails, nil
 }
 
 func (s *shard) push(g *gift) bus.Push {

@@ -256,7 +256,7 @@ func (r *verifier) replay(ctx context.Context, sc *scope, wanted func(*walk, *co
 	if err := w.from(ctx, 0); err != nil {
 		return err
 	}
-	tails, old := make(map[events.User]tail), make(map[events.User]tail)
+	tails, old := make(map[events.User]*tail), make(map[events.User]*tail)
 	w.again = func() {
 		maps.Copy(old, tails)
 		clear(tails)
@@ -265,16 +265,17 @@ func (r *verifier) replay(ctx context.Context, sc *scope, wanted func(*walk, *co
 		if n > sc.last {
 			return errEnough
 		}
-		if err := r.begin(ctx, sc, c.order, tails, old); err != nil {
+		ends, err := r.begin(ctx, sc, c, tails, old)
+		if err != nil {
 			return err
 		}
 		r.tell(func(p *VerifyProgress) { p.Replayed += uint64(len(c.events)) })
 		pick := wanted(&w, c)
-		for g := range c.gifts(n, tails) {
+		for g := range c.gifts(n, ends) {
 			if g.before >= n {
 				continue // it was trimmed
 			}
-			tails[g.user] = tailOf(&g.item)
+			*g.tail = tailOf(&g.item)
 			if !pick {
 				continue
 			}
@@ -290,22 +291,29 @@ func (r *verifier) replay(ctx context.Context, sc *scope, wanted func(*walk, *co
 	return err
 }
 
-// begin adds the tails of users who are met for the first time, or again after journals were
-// trimmed: those behind which their timelines begin, or old ones. What was seen of a timeline
-// below its beginning does not count.
-func (r *verifier) begin(ctx context.Context, sc *scope, users []events.User, tails, old map[events.User]tail) error {
-	users = without(users, tails)
+// begin returns the tails of the users of a cover. Of those who are met for the first time,
+// or again after journals were trimmed, they are those behind which their timelines begin, or
+// old ones. What was seen of a timeline below its beginning does not count.
+func (r *verifier) begin(ctx context.Context, sc *scope, c *cover, tails, old map[events.User]*tail) ([]*tail, error) {
+	ends, unknown := c.ends(tails)
+	users := c.at(unknown)
 	marks, err := readMarks(ctx, r.Store, users)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for i, u := range users {
-		if tails[u] = marks[i].behind(old[u]); tails[u] != old[u] {
+		var was tail
+		if old[u] != nil {
+			was = *old[u]
+		}
+		t := marks[i].behind(was)
+		if t != was {
 			sc.begins[u] = marks[i].first
 			delete(sc.due, u)
 		}
+		tails[u], ends[unknown[i]] = &t, &t
 	}
-	return nil
+	return ends, nil
 }
 
 // scan goes through what stands in the timelines, but for what follows from later
