@@ -111,6 +111,9 @@ func (r *Rebuild) Run(ctx context.Context) (CheckpointNumber, error) {
 		return 0, err
 	}
 	f.beside, f.keep = true, r.keep
+	if b, ok := r.Store.(BulkWriter); ok && r.PutBytes == 0 && r.Rate == 0 {
+		f.putBytes = b.BulkBytes()
+	}
 	n, err := f.takeOver(ctx)
 	if errors.Is(err, errLive) { // by another, or by a try whose answer was lost
 		return f.walk.versions.Since, nil

@@ -435,3 +435,44 @@ func TestNobodyIsToldOfAVersionThatIsNotRead(t *testing.T) {
 		t.Errorf("a replay tells of %d items, and puts %d quietly; want %d and 0", live.loud, live.quiet, all)
 	}
 }
+
+// likesMany is a BulkWriter that notes how many bytes it is given at a time.
+type likesMany struct {
+	*view
+	bytes int
+	puts  []int
+}
+
+func (l *likesMany) BulkBytes() int { return l.bytes }
+
+func (l *likesMany) PutItems(ctx context.Context, items []Stored) error {
+	size := 0
+	for i := range items {
+		size += len(items[i].Data)
+	}
+	l.puts = append(l.puts, size)
+	return l.view.PutItems(ctx, items)
+}
+
+func TestRebuildPutsAsManyItemsAtATimeAsTheEngineLikes(t *testing.T) {
+	b := used(t, 3, 300)
+	run := func(v Version, change func(*Rebuild)) []int {
+		l := &likesMany{view: b.m.by(always), bytes: 5000}
+		r := b.to(nil, 0, v, 0)
+		r.Store = l
+		change(r)
+		if _, err := r.Run(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		return l.puts[:len(l.puts)-1] // the last put has what is left
+	}
+	if puts := run(1, func(*Rebuild) {}); len(puts) == 0 || slices.Min(puts) < 5000 || slices.Max(puts) > 6000 {
+		t.Errorf("puts of %v bytes, want a little more than 5000 each", puts)
+	}
+	if puts := run(2, func(r *Rebuild) { r.Rate = 1e9 }); len(puts) == 0 || slices.Min(puts) > 4999 {
+		t.Errorf("puts of %v bytes though others are not to be held up, want less", puts)
+	}
+	if puts := run(3, func(r *Rebuild) { r.PutBytes = 500 }); len(puts) == 0 || slices.Max(puts) > 1500 {
+		t.Errorf("puts of %v bytes, want about the 500 asked for", puts)
+	}
+}

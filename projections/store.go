@@ -148,6 +148,13 @@ type Upkeep interface {
 	EmptyTimelines(ctx context.Context) error
 }
 
+// A BulkWriter is an engine that best takes many quiet items at a time, from whoever has
+// many.
+type BulkWriter interface {
+	// BulkBytes returns how many bytes of them.
+	BulkBytes() int
+}
+
 // A Scrubber is an engine that can look at what it keeps beneath what it is read by: files
 // of its own.
 type Scrubber interface {

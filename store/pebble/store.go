@@ -46,6 +46,9 @@ type Options struct {
 	// MustExist says that no store is to be made: a folder without is left as it is, and the
 	// error wraps ErrNoStore.
 	MustExist bool
+	// TableBytes is from how many bytes on items that nobody waits for become a table of
+	// their own when they are put; default: 16 MiB.
+	TableBytes int
 	// LeavePending says that migration steps are not to be applied: for who tells of
 	// them. Nothing else may be done with such a store.
 	LeavePending bool
@@ -69,8 +72,9 @@ type Store struct {
 	o     Options
 	lock  *pebble.Lock
 	marks *markingFS
-	// tableOptions are for reading a table without the database.
+	// tableOptions are for reading a table without the database, tableWriter for writing one.
 	tableOptions sstable.ReaderOptions
+	tableWriter  sstable.WriterOptions
 	dir          string
 	meta         meta
 	isNew        bool // it was made when it was opened
@@ -86,6 +90,7 @@ type Store struct {
 
 	unsynced chan struct{} // an element for each batch on its way; whoever finds no room waits
 	behind   chan struct{} // an element while somebody needs room for two; others wait
+	bulk     chan struct{} // an element while somebody puts a table; others wait
 
 	backingUp chan struct{} // an element while a backup is made
 
@@ -131,10 +136,13 @@ func Open(dir string, o Options) (*Store, error) {
 	if o.OnFatal == nil {
 		o.OnFatal = exit
 	}
+	if o.TableBytes == 0 {
+		o.TableBytes = tableBytes
+	}
 	if o.Shards > events.Slots {
 		return nil, fmt.Errorf("open store %s: %d shards, want 1 to %d", dir, o.Shards, events.Slots)
 	}
-	s := &Store{dir: dir, o: o, onFatal: o.OnFatal, news: make(chan struct{}), highest: make(map[string]uint64), unsynced: make(chan struct{}, maxUnsynced), behind: make(chan struct{}, 1), backingUp: make(chan struct{}, 1)}
+	s := &Store{dir: dir, o: o, onFatal: o.OnFatal, news: make(chan struct{}), highest: make(map[string]uint64), unsynced: make(chan struct{}, maxUnsynced), behind: make(chan struct{}, 1), bulk: make(chan struct{}, 1), backingUp: make(chan struct{}, 1)}
 	if err := s.open(o); err != nil {
 		return nil, errors.Join(openError(dir, err), s.Close())
 	}
@@ -147,6 +155,7 @@ func (s *Store) open(o Options) (err error) {
 	po := s.options(o)
 	po.EnsureDefaults()
 	s.tableOptions = po.MakeReaderOptions()
+	s.tableWriter = po.MakeWriterOptions(0, po.FormatMajorVersion.MaxTableFormat())
 	in, err := s.enter()
 	if err != nil {
 		return err
@@ -185,7 +194,7 @@ func (s *Store) open(o Options) (err error) {
 	if s.meta.phase != migrations.Whole && !o.Restored {
 		return migrations.ErrRestoring
 	}
-	return nil
+	return removeFile(o.FS, o.FS.PathJoin(s.dir, bulkFile))
 }
 
 func exit(err error) {
@@ -200,6 +209,7 @@ func (s *Store) options(o Options) *pebble.Options {
 		Logger:                      logger{o.Logger, s},
 		MemTableSize:                memTableSize,
 		MemTableStopWritesThreshold: 4,
+		L0StopWritesThreshold:       maxSublevels,
 		CacheSize:                   cacheSize,
 		EventListener: &pebble.EventListener{
 			BackgroundError: s.giveUp,

@@ -99,19 +99,30 @@ func (s *Store) items(items []projections.Stored) (*pebble.Batch, error) {
 }
 
 // PutItems implements projections.Items.
-func (s *Store) PutItems(_ context.Context, items []projections.Stored) error {
-	b, err := s.items(items)
-	switch {
-	case err != nil:
-	case slices.ContainsFunc(items, func(i projections.Stored) bool { return !i.Quiet }):
-		err = s.write(b)
-	default:
-		err = s.writeBehind(b)
-	}
-	if err != nil {
+func (s *Store) PutItems(ctx context.Context, items []projections.Stored) error {
+	if err := s.putItems(ctx, items); err != nil {
 		return fmt.Errorf("put %d items: %w", len(items), err)
 	}
 	return nil
+}
+
+func (s *Store) putItems(ctx context.Context, items []projections.Stored) error {
+	size, quiet := 0, true
+	for i := range items {
+		size += len(items[i].Data)
+		quiet = quiet && items[i].Quiet
+	}
+	if quiet && size >= s.o.TableBytes {
+		return s.putTable(ctx, items)
+	}
+	b, err := s.items(items)
+	if err != nil {
+		return err
+	}
+	if quiet {
+		return s.writeBehind(b)
+	}
+	return s.write(b)
 }
 
 // NewestItem implements projections.Items.
