@@ -60,7 +60,7 @@ func newBoot(ctx context.Context, s *server, n int, restored bool) (*boot, error
 	var err error
 	b.store, err = pebble.Open(dataFolder, pebble.Options{
 		FS: b.disk, Shards: shards, Random: network.Random(s.w.seed, b.name+" store"),
-		OnFatal: b.giveUp, Restored: restored,
+		OnFatal: b.giveUp, Restored: restored, TableBytes: s.w.plan.tables,
 	})
 	return b, err
 }

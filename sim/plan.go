@@ -34,6 +34,7 @@ type plan struct {
 	unread      float64       // the part of reads that fail
 	saves       float64       // the part of saves of a device that fail
 	sync        time.Duration // the most that a sync takes
+	tables      int           // from how many bytes on items of a rebuild are put as a table; 0: as on a server
 	tokenLife   time.Duration
 	hostile     hostilePlan
 	limits      limits          // of a node
@@ -190,6 +191,7 @@ func newPlan(seed uint64) *plan {
 	p.mistake(network.Source(seed, "mistakes", 0))
 	p.outage(network.Source(seed, "outages", 0))
 	p.keepUp(network.Source(seed, "upkeep", 0))
+	p.tables = oneOf(network.Source(seed, "tables", 0), 0, 1, 400)
 	p.unread = oneOf(network.Source(seed, "reads", 0), 0, 0, 0.05)
 	if r := network.Source(seed, "limits", 0); chance(r, 0.2) {
 		p.limits = tight(r)
