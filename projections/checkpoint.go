@@ -3,6 +3,7 @@ package projections
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 
 	"timberline/events"
 	"timberline/events/fields"
@@ -151,12 +152,32 @@ func (r *Ref) Fields(v fields.Visitor) {
 func (i *Item) Last() events.Seq { return i.First + events.Seq(len(i.Entries)) - 1 }
 
 // Encode returns the item as stored in that timeline: the same bytes in each version.
-func (i *Item) Encode(t Timeline) Stored {
+func (i *Item) Encode(t Timeline) Stored { return i.encodeIn(t, new(room)) }
+
+// encodeIn is Encode into a room for many.
+func (i *Item) encodeIn(t Timeline, r *room) Stored {
 	size := 64 // of all but the events
 	for k := range i.Entries {
 		size += len(i.Entries[k].Event) + 8
 	}
-	return Stored{Timeline: t, Last: i.Last(), Data: fields.SealSized(FormatVersion, itemPlace(t.User, i.Last()), i, size)}
+	at := r.make(size)
+	r.bytes = fields.AppendSealed(r.bytes, FormatVersion, itemPlace(t.User, i.Last()), i)
+	return Stored{Timeline: t, Last: i.Last(), Data: slices.Clip(r.bytes[at:])}
+}
+
+// A room is memory for many small things that go together: to allocate each, and to free it,
+// takes longer than to write it.
+type room struct {
+	bytes []byte
+	each  int // bytes allocated at a time, at least
+}
+
+// make makes sure that there is room for so many bytes, and returns where.
+func (r *room) make(size int) (at int) {
+	if cap(r.bytes)-len(r.bytes) < size {
+		r.bytes = make([]byte, 0, max(r.each, size))
+	}
+	return len(r.bytes)
 }
 
 // Decode reads a stored item. The error wraps events.ErrCorrupt or events.ErrFormat

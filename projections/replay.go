@@ -54,6 +54,9 @@ const (
 	pacedBytes = 4 << 10
 )
 
+// roomBytes is how much memory for items is allocated at a time.
+const roomBytes = 256 << 10
+
 // pacedStages are what an event goes through: it is read, it is looked up to whom it goes, and
 // what it gives is put. Each has its part of the time, so that nothing is done in a burst.
 const pacedStages = 3
@@ -82,7 +85,7 @@ func (r *Replay) begin(ctx context.Context, behind CheckpointNumber) (*filler, e
 	f := &filler{
 		Replay: r, maxTails: cmp.Or(r.maxTails, maxTails), putBytes: cmp.Or(r.PutBytes, putBytes),
 		walk:     walk{store: r.Store, shard: r.Shard, mine: usersOf(r.Shard, r.Meta.Shards)},
-		progress: ReplayProgress{Checkpoint: behind, Last: last}, tails: make(map[events.User]*tail), empty: r.Empty, pace: newPace(pacedStages * r.Rate), kept: time.Now(),
+		progress: ReplayProgress{Checkpoint: behind, Last: last}, tails: make(map[events.User]*tail), empty: r.Empty, room: room{each: roomBytes}, pace: newPace(pacedStages * r.Rate), kept: time.Now(),
 	}
 	f.walk.again = f.trimmed
 	if r.Rate > 0 {
@@ -127,6 +130,7 @@ type filler struct {
 	pending  []Stored
 	spare    []Stored // what was put before that: its room is used again
 	bytes    int      // of pending
+	room     room     // for what they hold
 }
 
 // meanwhile has something done while its caller goes on, and returns what waits for it.
@@ -183,7 +187,7 @@ func (f *filler) give(ctx context.Context, n CheckpointNumber, c *cover) error {
 		if given++; g.before >= n {
 			continue // an interrupted replay has put it (R7)
 		}
-		item := g.item.Encode(f.timeline(g.user))
+		item := g.item.encodeIn(f.timeline(g.user), &f.room)
 		item.Quiet = f.beside
 		f.pending, f.bytes = append(f.pending, item), f.bytes+len(item.Data)
 		*g.tail = tailOf(&g.item)

@@ -239,18 +239,24 @@ func (c *cover) gifts(n CheckpointNumber, tails []*tail) iter.Seq[gift] {
 			give(p.atB, p)
 		}
 	}
+	before := make([]tail, len(c.order)) // read in a row, misses of the cache overlap
+	for at, t := range tails {
+		if t != nil {
+			before[at] = *t
+		}
+	}
 	return func(yield func(gift) bool) {
 		from := 0
 		for at, u := range c.order {
-			t, to := tails[at], ends[at]
-			if t == nil {
+			t, to := &before[at], ends[at]
+			if tails[at] == nil {
 				from = to
 				continue
 			}
 			if newest[at].Compare(t.newest) < 0 {
 				newest[at] = t.newest
 			}
-			g := gift{user: u, tail: t, before: t.checkpoint, item: Item{First: t.last + 1, Checkpoint: n, Newest: newest[at], Entries: entries[from:to:to]}}
+			g := gift{user: u, tail: tails[at], before: t.checkpoint, item: Item{First: t.last + 1, Checkpoint: n, Newest: newest[at], Entries: entries[from:to:to]}}
 			if from = to; !yield(g) {
 				return
 			}

@@ -31,15 +31,16 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // Seal encodes m for storage at a place.
 func Seal(version byte, place []byte, m Message) []byte {
-	return SealSized(version, place, m, 256-sealHeader)
+	return AppendSealed(make([]byte, 0, 256), version, place, m)
 }
 
-// SealSized is Seal for a message of about size bytes: if it has no more it is written where
-// it stays.
-func SealSized(version byte, place []byte, m Message, size int) []byte {
-	b := Append(make([]byte, sealHeader, sealHeader+size), m)
-	b[0] = version
-	binary.BigEndian.PutUint32(b[1:], checksum(place, b))
+// AppendSealed appends what Seal makes to b.
+func AppendSealed(b []byte, version byte, place []byte, m Message) []byte {
+	at := len(b)
+	b = Append(append(b, make([]byte, sealHeader)...), m)
+	sealed := b[at:]
+	sealed[0] = version
+	binary.BigEndian.PutUint32(sealed[1:], checksum(place, sealed))
 	return b
 }
 

@@ -24,11 +24,14 @@ func TestSealedMessagesAreReadWhereTheyBelong(t *testing.T) {
 	}
 }
 
-func TestASealIsTheSameWhateverSizeWasExpected(t *testing.T) {
+func TestASealIsTheSameBehindWhateverItIsAppended(t *testing.T) {
 	m := full()
-	for _, size := range []int{0, 10, 1000} {
-		if sealed := SealSized(3, place, &m, size); !bytes.Equal(sealed, Seal(3, place, &m)) {
-			t.Errorf("sealed for %d bytes: %x", size, sealed)
+	for _, before := range []string{"", "before"} {
+		for _, room := range []int{0, 10, 1000} {
+			sealed := AppendSealed(append(make([]byte, 0, len(before)+room), before...), 3, place, &m)
+			if want := append([]byte(before), Seal(3, place, &m)...); !bytes.Equal(sealed, want) {
+				t.Errorf("sealed behind %q, with room for %d bytes: %x, want %x", before, room, sealed, want)
+			}
 		}
 	}
 }
