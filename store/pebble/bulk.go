@@ -26,8 +26,8 @@ const (
 	tableBytes = 16 << 20
 	// maxTables above each other may wait to be merged. From maxSublevels on Pebble holds up
 	// all who write: what others put has room in between.
-	maxTables    = 24
-	maxSublevels = 32
+	maxTables    = 48
+	maxSublevels = 64
 )
 
 // bulkFile is a table that is being written, and not the store's yet. What a crash leaves of
@@ -80,6 +80,9 @@ func (s *Store) writeTable(path string, items []projections.Stored) error {
 	sorted := inOrder(items)
 	var key []byte
 	for n, at := range sorted {
+		if n%lookAhead == 0 {
+			lookAt(items, sorted[n:min(n+lookAhead, len(sorted))])
+		}
 		i := &items[at.n]
 		if n+1 < len(sorted) {
 			next := sorted[n+1]
@@ -93,6 +96,29 @@ func (s *Store) writeTable(path string, items []projections.Stored) error {
 		}
 	}
 	return w.Close()
+}
+
+// lookAhead is how many items are brought into the cache together.
+const lookAhead = 32
+
+// lookAt looks at items that are far from each other, so that to wait for one is to wait for
+// all. What it returns is of no use, but to the compiler.
+//
+//go:noinline
+func lookAt(items []projections.Stored, sorted []sortable) (sum int) {
+	for _, at := range sorted {
+		sum += len(items[at.n].Data)
+	}
+	for _, at := range sorted {
+		i := &items[at.n]
+		if i.User != "" {
+			sum += int(i.User[0])
+		}
+		for b := 0; b < len(i.Data); b += 64 {
+			sum += int(i.Data[b])
+		}
+	}
+	return sum
 }
 
 // A sortable is what of an item most are in order by, and its place among others: to look
