@@ -111,12 +111,12 @@ type account struct {
 
 // add adds an item.
 func (a *account) add(seed maphash.Seed, i *Stored) {
-	var h maphash.Hash
-	h.SetSeed(seed)
-	maphash.WriteComparable(&h, a.hash)
-	maphash.WriteComparable(&h, i.Last)
-	h.Write(i.Data)
-	a.items, a.hash = a.items+1, h.Sum64()
+	type chained struct { // no collision is likelier than one of the data's hashes
+		before uint64
+		last   events.Seq
+		data   uint64
+	}
+	a.items, a.hash = a.items+1, maphash.Comparable(seed, chained{a.hash, i.Last, maphash.Bytes(seed, i.Data)})
 }
 
 // A scope is what a version of a shard's timelines is held against: its checkpoints up to one.
@@ -126,7 +126,7 @@ type scope struct {
 	version Version
 	live    bool                       // or that to which the way back leads
 	newest  CheckpointNumber           // that was seen since
-	due     map[events.User]account    // of what should stand
+	due     map[events.User]*account   // of what should stand
 	begins  map[events.User]events.Seq // of timelines that were trimmed
 	stands  map[events.User]account    // of what does
 }
@@ -201,7 +201,7 @@ func (r *verifier) scopes(ctx context.Context, s Shard) ([]*scope, error) {
 }
 
 func newScope(s Shard, last CheckpointNumber, v Version) *scope {
-	return &scope{shard: s, last: last, version: v, due: make(map[events.User]account), begins: make(map[events.User]events.Seq), stands: make(map[events.User]account)}
+	return &scope{shard: s, last: last, version: v, due: make(map[events.User]*account), begins: make(map[events.User]events.Seq), stands: make(map[events.User]account)}
 }
 
 // account goes through the checkpoints of the shards (whole, without a gap, none behind
@@ -210,7 +210,8 @@ func newScope(s Shard, last CheckpointNumber, v Version) *scope {
 func (r *verifier) account(ctx context.Context, scopes []*scope) error {
 	for _, sc := range scopes {
 		at, covered := CheckpointNumber(0), make(map[uint64]events.Offset)
-		err := r.replay(ctx, sc, func(w *walk, _ *cover) bool {
+		in := new(room) // of one item
+		err := r.replay(ctx, sc, in, func(w *walk, _ *cover) bool {
 			if sc.live {
 				r.checkpoint(sc.shard, w.n, w.cp, covered)
 			}
@@ -218,8 +219,12 @@ func (r *verifier) account(ctx context.Context, scopes []*scope) error {
 			return true
 		}, func(item Stored) error {
 			a := sc.due[item.User]
+			if a == nil {
+				a = new(account)
+				sc.due[item.User] = a
+			}
 			a.add(r.seed, &item)
-			sc.due[item.User] = a
+			in.bytes = in.bytes[:0]
 			return nil
 		})
 		if err != nil {
@@ -251,7 +256,7 @@ func (r *verifier) checkpoint(s Shard, n CheckpointNumber, c *Checkpoint, read m
 
 // replay calls visit with each item that should stand in the shard's timelines, of the
 // checkpoints that wanted picks, in the order in which they were written.
-func (r *verifier) replay(ctx context.Context, sc *scope, wanted func(*walk, *cover) bool, visit func(Stored) error) error {
+func (r *verifier) replay(ctx context.Context, sc *scope, in *room, wanted func(*walk, *cover) bool, visit func(Stored) error) error {
 	w := walk{store: r.Store, shard: sc.shard, mine: usersOf(sc.shard, r.Meta.Shards)}
 	if err := w.from(ctx, 0); err != nil {
 		return err
@@ -279,7 +284,7 @@ func (r *verifier) replay(ctx context.Context, sc *scope, wanted func(*walk, *co
 			if !pick {
 				continue
 			}
-			if err := visit(g.item.Encode(Timeline{sc.version, g.user})); err != nil {
+			if err := visit(g.item.encodeIn(Timeline{sc.version, g.user}, in)); err != nil {
 				return err
 			}
 		}
@@ -392,7 +397,11 @@ func (r *verifier) settle(ctx context.Context, sc *scope) error {
 		r.tell(func(p *VerifyProgress) { p.TrimmedTimelines += uint64(len(sc.begins)) })
 	}
 	for _, u := range slices.Sorted(maps.Keys(sc.begins)) {
-		if sc.stands[u] == sc.due[u] {
+		var due account
+		if a := sc.due[u]; a != nil {
+			due = *a
+		}
+		if sc.stands[u] == due {
 			continue
 		}
 		if err := r.recount(ctx, sc, u, sc.begins[u]); err != nil {
@@ -401,7 +410,7 @@ func (r *verifier) settle(ctx context.Context, sc *scope) error {
 	}
 	differ := make(map[events.User]bool)
 	for u, a := range sc.due {
-		if sc.stands[u] != a {
+		if sc.stands[u] != *a {
 			differ[u] = true
 		}
 	}

@@ -61,10 +61,9 @@ func appendItemKey(key []byte, t projections.Timeline, last events.Seq) []byte {
 	return binary.BigEndian.AppendUint64(appendTimelinePrefix(key, t), uint64(last))
 }
 
-// itemOf returns the timeline and the seq that an item's key names.
-func itemOf(v projections.Version, key []byte) (projections.Timeline, events.Seq) {
-	user := key[len(versionPrefix(v)) : len(key)-9]
-	return projections.Timeline{Version: v, User: events.User(user)}, events.Seq(number(key))
+// itemOf returns the user and the seq that an item's key names.
+func itemOf(v projections.Version, key []byte) (user []byte, last events.Seq) {
+	return key[len(versionPrefix(v)) : len(key)-9], events.Seq(number(key))
 }
 
 // number returns the number that a key ends with.

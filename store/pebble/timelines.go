@@ -161,17 +161,25 @@ func (s *Store) ReadItems(ctx context.Context, t projections.Timeline, from even
 // cleaned up for the time of a long scan.
 func (s *Store) ScanItems(ctx context.Context, v projections.Version, visit func(projections.Stored) error) error {
 	from, end := versionPrefix(v), after(versionPrefix(v))
+	at := projections.Timeline{Version: v}
+	var items []projections.Stored
+	data := make([]byte, 0, scanBytes) // of all of them
 	for from != nil {
-		var items []projections.Stored
-		size, start := 0, from
+		items, data = items[:0], data[:0]
+		start := from
 		from = nil
 		err := s.scan(start, end, func(key, value []byte) bool {
-			if size += len(value); size > scanBytes && len(items) > 0 {
+			if len(data)+len(value) > cap(data) && len(items) > 0 {
 				from = append([]byte(nil), key...)
 				return false
 			}
-			t, last := itemOf(v, key)
-			items = append(items, projections.Stored{Timeline: t, Last: last, Data: append([]byte(nil), value...)})
+			user, last := itemOf(v, key)
+			if string(user) != string(at.User) { // else it is the same string
+				at.User = events.User(user)
+			}
+			n := len(data)
+			data = append(data, value...)
+			items = append(items, projections.Stored{Timeline: at, Last: last, Data: slices.Clip(data[n:])})
 			return true
 		})
 		if err == nil {
