@@ -63,10 +63,13 @@ func (e *Edge) Report(r ingest.Report) {
 
 // Alive returns once the loop has done what it had to do when it was asked; an error
 // says that it did not in time, or that Run is over.
-func (e *Edge) Alive(ctx context.Context) error {
+func (e *Edge) Alive(ctx context.Context) error { return e.ask(ctx, func() {}) }
+
+// ask has the loop call what asks, and returns when it has. After an error it may do so yet.
+func (e *Edge) ask(ctx context.Context, asks func()) error {
 	done := make(chan struct{})
 	select {
-	case e.inbox <- job{do: func(time.Time) { close(done) }}:
+	case e.inbox <- job{do: func(time.Time) { asks(); close(done) }}:
 	case <-e.gone:
 		return errStopped
 	case <-ctx.Done():

@@ -117,7 +117,7 @@ func (p *process) run(ctx context.Context, sole bool, started func()) error {
 			Policy: bars{}, SyncBytes: l.syncBytes, MaxTasks: l.tasks, Workers: l.workers,
 		},
 		MaxPending: l.pending,
-		Started: func(func(context.Context) error) {
+		Started: func(*node.Process) {
 			p.engine.serves.Store(true)
 			started()
 		},

@@ -15,6 +15,7 @@ import (
 
 	"timberline/bus"
 	"timberline/edge"
+	"timberline/events"
 	"timberline/projections"
 	"timberline/projections/lease"
 	"timberline/projections/relay"
@@ -61,9 +62,8 @@ type Config struct {
 	// Owner, Store, Random, Logger, Metrics.
 	Relay *relay.Config
 
-	// Started is called when the process serves, if it is not nil, with what tells
-	// whether it still does: it asks the loops of its roles.
-	Started func(alive func(context.Context) error)
+	// Started is called when the process serves, if it is not nil, with whom to ask then.
+	Started func(*Process)
 
 	Now     func() time.Time
 	Random  io.Reader
@@ -113,7 +113,7 @@ var errSlow = fmt.Errorf("stopped without ending the journal: the log could not 
 
 // run runs the roles. The edge stops first and makes the writer stop; when both
 // are done, so are the others.
-func (p *process) run(ctx, hard context.Context, cancel context.CancelCauseFunc, started func(func(context.Context) error)) error {
+func (p *Process) run(ctx, hard context.Context, cancel context.CancelCauseFunc, started func(*Process)) error {
 	behind, stop := context.WithCancel(hard)
 	defer stop()
 	serving, abandon := context.WithCancel(ctx)
@@ -136,7 +136,7 @@ func (p *process) run(ctx, hard context.Context, cancel context.CancelCauseFunc,
 		back.Go(func() error { return fail(role(behind)) })
 	}
 	if started != nil {
-		started(p.alive)
+		started(p)
 	}
 	err := front.Wait()
 	stop()
@@ -152,8 +152,17 @@ func until(ctx, hard context.Context) error {
 	return nil
 }
 
-// alive reports whether the process still serves.
-func (p *process) alive(ctx context.Context) error {
+// Connected returns the devices of a user that are connected to the process; of one that has
+// no edge, none.
+func (p *Process) Connected(ctx context.Context, u events.User) ([]edge.Connected, error) {
+	if p.edge == nil {
+		return nil, nil
+	}
+	return p.edge.Connected(ctx, u)
+}
+
+// Alive returns nil if the process still serves: it asks the loops of its roles.
+func (p *Process) Alive(ctx context.Context) error {
 	for _, alive := range p.lives {
 		if err := alive(); err != nil {
 			return err

@@ -14,16 +14,16 @@ import (
 	"timberline/projections/relay"
 )
 
-// A process is the roles, wired.
-type process struct {
+// A Process is the roles, wired.
+type Process struct {
 	writer *ingest.Writer // both nil if there is no edge
 	edge   *edge.Edge
 	behind []func(context.Context) error // the others: they run until their context ends
 	lives  []func() error                // of the others: what is wrong with them
 }
 
-func build(ctx context.Context, c *Config) (*process, error) {
-	p := &process{}
+func build(ctx context.Context, c *Config) (*Process, error) {
+	p := &Process{}
 	var edged, projected, relayed, retained error
 	if c.Edge != nil {
 		edged = p.addEdge(ctx, c)
@@ -41,7 +41,7 @@ func build(ctx context.Context, c *Config) (*process, error) {
 }
 
 // addEdge adds an edge with what writes its journal.
-func (p *process) addEdge(ctx context.Context, c *Config) error {
+func (p *Process) addEdge(ctx context.Context, c *Config) error {
 	clock, err := events.NewClock(c.Now, c.Random)
 	if err != nil {
 		return err
@@ -76,7 +76,7 @@ func (p *process) addEdge(ctx context.Context, c *Config) error {
 const workersAfar = 32
 
 // edgeConfig returns the edge's configuration with what the other roles are to it.
-func (p *process) edgeConfig(c *Config, clock *events.Clock) edge.Config {
+func (p *Process) edgeConfig(c *Config, clock *events.Clock) edge.Config {
 	ec := *c.Edge
 	ec.Writer, ec.Bus, ec.Clock, ec.Store = p.writer, c.Bus, clock, c.Meta.Store
 	ec.Random, ec.Now, ec.Logger, ec.Metrics = c.Random, c.Now, c.Logger, c.Metrics
@@ -92,7 +92,7 @@ func (p *process) edgeConfig(c *Config, clock *events.Clock) edge.Config {
 
 // addWatch adds what tells others that the process lives, and ends the journals of
 // those that do not.
-func (p *process) addWatch(c *Config, clock *events.Clock) {
+func (p *Process) addWatch(c *Config, clock *events.Clock) {
 	mine := func() events.Journal {
 		j, _ := p.writer.Position()
 		return j
@@ -105,7 +105,7 @@ func (p *process) addWatch(c *Config, clock *events.Clock) {
 }
 
 // addProjector adds a projector, of the shards whose leases it holds.
-func (p *process) addProjector(c *Config) error {
+func (p *Process) addProjector(c *Config) error {
 	pc := projections.Config{
 		Log: c.Engine, Journals: c.Engine, Checkpoints: c.Engine, Items: c.Engine,
 		Meta: c.Meta, Bus: c.Bus, Publish: c.Publish, Random: c.Random, Logger: c.Logger, Metrics: c.Metrics,
@@ -125,7 +125,7 @@ func (p *process) addProjector(c *Config) error {
 }
 
 // addShards adds what decides which shards are the projector's.
-func (p *process) addShards(c *Config, projector *projections.Projector) error {
+func (p *Process) addShards(c *Config, projector *projections.Projector) error {
 	var names []string
 	for s := range c.Meta.Shards {
 		names = append(names, strconv.FormatUint(uint64(s), 10))
@@ -159,7 +159,7 @@ func shardsOf(held []lease.Lease) []projections.Shard {
 }
 
 // addRetention adds what trims the store.
-func (p *process) addRetention(c *Config) error {
+func (p *Process) addRetention(c *Config) error {
 	rc := *c.Retention
 	rc.Meta, rc.Now, rc.Random, rc.Logger, rc.Metrics = c.Meta, c.Now, c.Random, c.Logger, c.Metrics
 	r, err := projections.NewRetention(rc)
@@ -171,7 +171,7 @@ func (p *process) addRetention(c *Config) error {
 }
 
 // addRelay adds a relay.
-func (p *process) addRelay(c *Config) error {
+func (p *Process) addRelay(c *Config) error {
 	rc := *c.Relay
 	rc.Leases, rc.Owner, rc.Store = c.Leases, c.Owner, c.Meta.Store
 	rc.Random, rc.Logger, rc.Metrics = c.Random, c.Logger, c.Metrics

@@ -61,13 +61,13 @@ func listenAdmin(data string) (net.Listener, error) {
 }
 
 // serveAdmin answers other commands until ctx ends.
-func serveAdmin(ctx context.Context, l net.Listener, data string, store wholeStore, keys *keyring, logger *slog.Logger) error {
+func serveAdmin(ctx context.Context, l net.Listener, data string, store wholeStore, connected askConnected, keys *keyring, logger *slog.Logger) error {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /revocations", keys.tellList)
 	mux.HandleFunc("POST /reload", keys.reload)
 	mux.HandleFunc("POST /collect", func(http.ResponseWriter, *http.Request) { debug.FreeOSMemory() })
 	mux.HandleFunc("POST /log", serveWork[logWork](store, data))
-	mux.HandleFunc("POST /trace", serveWork[traceWork](store, data))
+	mux.HandleFunc("POST /trace", serveWork[traceWork](servedStore{store, connected}, data))
 	mux.HandleFunc("POST /verify", serveWork[verifyWork](store, data))
 	mux.HandleFunc("POST /rebuild", serveWork[rebuildWork](store, data))
 	mux.HandleFunc("POST /trim", serveWork[trimWork](store, data))

@@ -16,6 +16,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"timberline/bus/local"
+	"timberline/client"
 	"timberline/events"
 	"timberline/projections"
 	"timberline/store/dynamo"
@@ -434,5 +435,53 @@ func TestVersionThatNeverWasIsNotDropped(t *testing.T) {
 	}
 	if v, err := projections.ReadVersions(t.Context(), s, 0); err != nil || len(v.Dropped) > 0 || v.Next != 2 {
 		t.Errorf("%+v, %v", v, err)
+	}
+}
+
+// A server that runs knows how far a message has come to the devices that are connected.
+func TestTraceTellsHowFarAMessageHasComeToDevices(t *testing.T) {
+	p, flags := newServer(t)
+	dial := func(as string, onMessage func(client.Message) error) *client.Client {
+		t.Helper()
+		cfg := deviceConfig{server: p.Listen[0], data: p.Data, as: as, device: "phone", codec: "protobuf"}
+		o, _, err := cfg.options("")
+		if err != nil {
+			t.Fatal(err)
+		}
+		o.OnMessage = onMessage
+		c, err := client.Dial(cfg.server, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		if err := c.Sync(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	dial("bob", func(client.Message) error { return nil })
+	sendAll(t, flags, "to a phone")
+	id, _ := messageOf(t, p.Data, "to a phone")
+	trace := []string{"trace", "--data", p.Data, id}
+	tlUntil(t, 1, "bob       seq 1, by checkpoint 1 of shard 0\n            device phone has it\n", trace...)
+	tl(t, "trace", "--data", p.Data, "--json", id).want(t, exitOK, `"devices":[{"device":"phone","pushed":true,"has":true}]`, "")
+	tlUntil(t, 1, "alice     seq 1, by checkpoint 1 of shard 0\n            no device of theirs is connected here\n", trace...)
+
+	refuses := make(chan struct{})
+	dial("carol", func(client.Message) error { // says that it has a message when this returns
+		<-refuses
+		return nil
+	})
+	defer close(refuses)
+	tl(t, with("send", flags, "--as", "alice", "--to", "carol", "to one who waits")...).want(t, exitOK, "", "")
+	id, _ = messageOf(t, p.Data, "to one who waits")
+	tlUntil(t, 1, "pushed to device phone, which has not said that it has it", "trace", "--data", p.Data, id)
+
+	if err := p.end(os.Interrupt); err != nil {
+		t.Error(err)
+	}
+	o := tl(t, trace...).want(t, exitOK, "bob       seq 1", "")
+	if strings.Contains(o.out, "device phone has it") || strings.Contains(o.out, "connected") {
+		t.Errorf("%s\nthough no server runs that would know", o.out)
 	}
 }

@@ -18,6 +18,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -151,8 +152,11 @@ func serveRoles(ctx context.Context, c *call, cfg *config, watch *monitor, logge
 		}
 		nc.Edge = front.edge
 	}
-	nc.Started = func(alive func(context.Context) error) {
-		watch.started(alive)
+	nc.Started = func(p *node.Process) {
+		watch.started(p.Alive)
+		if front != nil {
+			front.process.Store(p)
+		}
 		announce(c, cfg, back, nc.Edge, watch.address(), asJSON)
 	}
 	g, ctx := errgroup.WithContext(ctx)
@@ -181,6 +185,8 @@ type front struct {
 	keys  *keyring
 	edge  *edge.Config
 	admin net.Listener
+	// process is asked by other commands, once it serves.
+	process atomic.Pointer[node.Process]
 }
 
 // openFront makes the folders and reads the keys in them.
@@ -214,9 +220,19 @@ func (f *front) listen(cfg *config, tag events.EdgeTag) error {
 // run does what the edge itself does not, until ctx ends.
 func (f *front) run(ctx context.Context, data string, store wholeStore, logger *slog.Logger) error {
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return serveAdmin(ctx, f.admin, data, store, f.keys, logger) })
+	g.Go(func() error { return serveAdmin(ctx, f.admin, data, store, f.connected, f.keys, logger) })
 	g.Go(func() error { return f.keys.run(ctx, logger) })
 	return g.Wait()
+}
+
+// connected returns the devices of a user that are connected; nil: it is not known yet.
+func (f *front) connected(ctx context.Context, u events.User) ([]edge.Connected, error) {
+	p := f.process.Load()
+	if p == nil {
+		return nil, nil
+	}
+	all, err := p.Connected(ctx, u)
+	return append([]edge.Connected{}, all...), err
 }
 
 // edgeConfig returns how the edge serves, with the secret in the data folder. Where the

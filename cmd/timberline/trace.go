@@ -9,6 +9,7 @@ import (
 
 	"github.com/oklog/ulid/v2"
 
+	"timberline/edge"
 	"timberline/events"
 	"timberline/projections"
 )
@@ -23,8 +24,9 @@ and log print them ("id" and "message"). It tells in which record of the log the
 stands, which checkpoints cover it, and at which seqs of whose timelines it is.
 
 An event's id has a time in it, and is found at once; for a client's id the log is read
-from its beginning, or from --from on. Pushes are hints, and what a device has read it
-keeps for itself: of both nothing is stored, so nothing is told.`,
+from its beginning, or from --from on. Of pushes, which are hints, and of what a device
+has, nothing is stored: a server that runs tells what it knows of the devices that are
+connected to it.`,
 	example: "timberline trace 01M8AS3JG3000EH4BDYK4HP58M",
 	run: func(ctx context.Context, c *call) error {
 		var w worker
@@ -55,6 +57,8 @@ keeps for itself: of both nothing is stored, so nothing is told.`,
 type traceWork struct {
 	ID   string    `json:"id"`
 	From time.Time `json:"from,omitzero"`
+
+	connected askConnected
 }
 
 // A traced is where a message is.
@@ -82,6 +86,36 @@ type placed struct {
 	Checkpoint uint64 `json:"checkpoint,omitempty,string"`
 	Seq        uint64 `json:"seq,omitempty,string"`
 	Trimmed    bool   `json:"trimmed,omitempty"`
+	// Devices are those connected to the server that was asked; nil: none was.
+	Devices []reached `json:"devices,omitzero"`
+}
+
+// A reached is how far a message has come to a device.
+type reached struct {
+	Device string `json:"device"`
+	Pushed bool   `json:"pushed"` // to it; it may be lost on the way
+	Has    bool   `json:"has"`    // it has said so
+}
+
+// String is it for people.
+func (r reached) String() string {
+	switch {
+	case r.Has:
+		return "device " + r.Device + " has it"
+	case r.Pushed:
+		return "pushed to device " + r.Device + ", which has not said that it has it"
+	}
+	return "not pushed to device " + r.Device + " yet"
+}
+
+// askConnected returns the devices of a user that are connected to a server; nil: it does not
+// know yet.
+type askConnected func(context.Context, events.User) ([]edge.Connected, error)
+
+// A servedStore is the store of a server that runs.
+type servedStore struct {
+	wholeStore
+	connected askConnected
 }
 
 // String is the trace for people.
@@ -101,6 +135,12 @@ func (t *traced) String() string {
 		default:
 			fmt.Fprintf(&b, "\n  %-9s seq %d, by checkpoint %d of shard %d", p.User, p.Seq, p.Checkpoint, p.Shard)
 		}
+		for _, d := range p.Devices {
+			fmt.Fprintf(&b, "\n  %-9s %s", "", d)
+		}
+		if p.Devices != nil && len(p.Devices) == 0 {
+			fmt.Fprintf(&b, "\n  %-9s no device of theirs is connected here", "")
+		}
 	}
 	return b.String()
 }
@@ -109,6 +149,9 @@ func (w *traceWork) do(ctx context.Context, s wholeStore, tell func(report)) err
 	id, err := ulid.ParseStrict(w.ID)
 	if err != nil {
 		return err
+	}
+	if s, is := s.(servedStore); is {
+		w.connected = s.connected
 	}
 	var lacks error
 	trimmed := 0
@@ -192,8 +235,28 @@ func (w *traceWork) tell(ctx context.Context, s wholeStore, number uint64, at ev
 		Appended: e.ID.Time().UTC().Format(momentLayout), Journal: string(events.JournalNumbered(number)), Offset: uint64(at), Index: i,
 	}
 	for _, p := range all {
-		t.Placed = append(t.Placed, placed{string(p.Timeline.User), uint32(p.Shard), uint32(p.Timeline.Version), uint64(p.Checkpoint), uint64(p.Seq), p.Trimmed})
+		devices, err := w.devices(ctx, p)
+		if err != nil {
+			return err
+		}
+		t.Placed = append(t.Placed, placed{string(p.Timeline.User), uint32(p.Shard), uint32(p.Timeline.Version), uint64(p.Checkpoint), uint64(p.Seq), p.Trimmed, devices})
 	}
 	tell(report{Traced: t})
 	return nil
+}
+
+// devices tells how far it has come to the devices of one of its users.
+func (w *traceWork) devices(ctx context.Context, p projections.Placement) ([]reached, error) {
+	if w.connected == nil || p.Seq == 0 || p.Trimmed {
+		return nil, nil
+	}
+	all, err := w.connected(ctx, p.Timeline.User)
+	if err != nil || all == nil {
+		return nil, err
+	}
+	devices := make([]reached, len(all))
+	for i, c := range all {
+		devices[i] = reached{string(c.Device), c.Pushed >= p.Seq, c.Has >= p.Seq}
+	}
+	return devices, nil
 }
