@@ -83,12 +83,19 @@ type Raw []byte
 
 // Decode returns the event. Its byte fields alias the encoding. The error wraps
 // ErrCorrupt.
-func (r Raw) Decode() (Event, error) {
-	var e Event
-	if err := fields.Unmarshal(r, &e); err != nil {
-		return Event{}, fmt.Errorf("%w: event: %w", ErrCorrupt, err)
+func (r Raw) Decode() (e Event, err error) {
+	err = r.DecodeInto(&e)
+	return e, err
+}
+
+// DecodeInto is Decode for who has an event to write over: after an error it is zero.
+func (r Raw) DecodeInto(e *Event) error {
+	*e = Event{}
+	if err := fields.Unmarshal(r, e); err != nil {
+		*e = Event{}
+		return fmt.Errorf("%w: event: %w", ErrCorrupt, err)
 	}
-	return e, nil
+	return nil
 }
 
 // AppendJSON appends the event as one JSON object.

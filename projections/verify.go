@@ -210,18 +210,22 @@ func newScope(s Shard, last CheckpointNumber, v Version) *scope {
 func (r *verifier) account(ctx context.Context, scopes []*scope) error {
 	for _, sc := range scopes {
 		at, covered := CheckpointNumber(0), make(map[uint64]events.Offset)
-		in := new(room) // of one item
+		in := new(room)                 // of one item
+		due := make(map[*tail]*account) // those of sc.due: a name takes longer to look up
 		err := r.replay(ctx, sc, in, func(w *walk, _ *cover) bool {
 			if sc.live {
 				r.checkpoint(sc.shard, w.n, w.cp, covered)
 			}
 			at = w.n
 			return true
-		}, func(item Stored) error {
-			a := sc.due[item.User]
+		}, func(t *tail, item Stored) error {
+			a := due[t]
 			if a == nil {
-				a = new(account)
-				sc.due[item.User] = a
+				if a = sc.due[item.User]; a == nil {
+					a = new(account)
+					sc.due[item.User] = a
+				}
+				due[t] = a
 			}
 			a.add(r.seed, &item)
 			in.bytes = in.bytes[:0]
@@ -255,8 +259,9 @@ func (r *verifier) checkpoint(s Shard, n CheckpointNumber, c *Checkpoint, read m
 }
 
 // replay calls visit with each item that should stand in the shard's timelines, of the
-// checkpoints that wanted picks, in the order in which they were written.
-func (r *verifier) replay(ctx context.Context, sc *scope, in *room, wanted func(*walk, *cover) bool, visit func(Stored) error) error {
+// checkpoints that wanted picks, in the order in which they were written, and with the end
+// of its timeline: another if that was begun anew, as a trim came in between.
+func (r *verifier) replay(ctx context.Context, sc *scope, in *room, wanted func(*walk, *cover) bool, visit func(*tail, Stored) error) error {
 	w := walk{store: r.Store, shard: sc.shard, mine: usersOf(sc.shard, r.Meta.Shards)}
 	if err := w.from(ctx, 0); err != nil {
 		return err
@@ -284,7 +289,7 @@ func (r *verifier) replay(ctx context.Context, sc *scope, in *room, wanted func(
 			if !pick {
 				continue
 			}
-			if err := visit(g.item.encodeIn(Timeline{sc.version, g.user}, in)); err != nil {
+			if err := visit(g.tail, g.item.encodeIn(Timeline{sc.version, g.user}, in)); err != nil {
 				return err
 			}
 		}

@@ -72,6 +72,7 @@ func (r *verifier) cutOff(ctx context.Context, row events.Row, end events.Offset
 // journal goes through the records of one journal, the last of which is at end.
 func (r *verifier) journal(ctx context.Context, j events.Journal, end events.Offset) error {
 	var newest events.ID
+	var e events.Event
 	var g gap
 	size := verifyBytes
 	for at := events.Offset(1); at <= end && ctx.Err() == nil; {
@@ -113,8 +114,7 @@ func (r *verifier) journal(ctx context.Context, j events.Journal, end events.Off
 				}
 			}
 			for i, raw := range raws {
-				e, err := events.Raw(raw).Decode()
-				if err != nil {
+				if err := events.Raw(raw).DecodeInto(&e); err != nil {
 					if err := r.unreadable(fmt.Sprintf("%s, event %d", where(), i), "an event", err); err != nil {
 						return err
 					}

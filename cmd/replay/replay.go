@@ -244,7 +244,7 @@ const bulkBatch = 8 << 20
 // measures what that alone takes. The batches wait in a file.
 func (r *run) bulk(ctx context.Context) (err error) {
 	o := &raw.Options{ // the store's
-		FormatMajorVersion: raw.FormatNewest, MemTableSize: 64 << 20, MemTableStopWritesThreshold: 4, L0StopWritesThreshold: 64, CacheSize: 128 << 20, Logger: silent{},
+		FormatMajorVersion: raw.FormatNewest, MemTableSize: 64 << 20, MemTableStopWritesThreshold: 4, L0StopWritesThreshold: 48, CacheSize: 128 << 20, Logger: silent{},
 	}
 	for i := range o.Levels {
 		o.Levels[i].FilterPolicy = bloom.FilterPolicy(10)

@@ -24,10 +24,11 @@ const (
 	putBytes = 64 << 20
 	// tableBytes is from where on a table is worth its two syncs.
 	tableBytes = 16 << 20
-	// maxTables above each other may wait to be merged. From maxSublevels on Pebble holds up
-	// all who write: what others put has room in between.
-	maxTables    = 48
-	maxSublevels = 64
+	// maxTables above each other may wait to be merged: who reads the timelines looks into
+	// each. From maxSublevels on Pebble holds up all who write: what others put has room in
+	// between.
+	maxTables    = 32
+	maxSublevels = 48
 )
 
 // bulkFile is a table that is being written, and not the store's yet. What a crash leaves of
