@@ -10,6 +10,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"timberline/events/fields"
 	"timberline/sim/planted"
 )
 
@@ -45,7 +46,7 @@ func (s *Store) backup(dir string) error {
 	if err := makeFolder(disk, filepath.Dir(dir)); err != nil {
 		return err
 	}
-	err := s.db.Checkpoint(part, pebble.WithFlushedWAL())
+	err := s.checkpoint(part)
 	if planted.Is(planted.BackupWithoutLog) {
 		names, _ := disk.List(part)
 		for _, name := range names {
@@ -64,6 +65,52 @@ func (s *Store) backup(dir string) error {
 		return err
 	}
 	return syncFolder(disk, filepath.Dir(dir))
+}
+
+// checkpoint copies the store as it is at one moment. Until its first change of tables since
+// it was opened, Pebble (2.1.7) has begun no manifest, and copies as much of the one before:
+// nothing. That change comes soon after, but maybe not soon enough.
+func (s *Store) checkpoint(dir string) error {
+	err := s.db.Checkpoint(dir, pebble.WithFlushedWAL())
+	if err != nil {
+		return err
+	}
+	whole, err := hasManifest(s.o.FS, dir)
+	if err != nil || whole {
+		return err
+	}
+	b := s.db.NewBatch()
+	if err := b.Set(metaKey, fields.Seal(1, metaKey, &s.meta), nil); err != nil { // or there may be nothing to flush
+		return errors.Join(err, b.Close())
+	}
+	err = s.write(b)
+	if err == nil {
+		err = s.db.Flush()
+	}
+	if err == nil {
+		err = s.o.FS.RemoveAll(dir)
+	}
+	if err != nil {
+		return err
+	}
+	return s.db.Checkpoint(dir, pebble.WithFlushedWAL())
+}
+
+// hasManifest reports whether a copy has a manifest that is not empty.
+func hasManifest(disk vfs.FS, dir string) (bool, error) {
+	names, err := disk.List(dir)
+	if err != nil {
+		return false, err
+	}
+	for _, name := range names {
+		if !strings.HasPrefix(name, "MANIFEST-") {
+			continue
+		}
+		if info, err := disk.Stat(disk.PathJoin(dir, name)); err != nil || info.Size() > 0 {
+			return err == nil, err
+		}
+	}
+	return false, nil
 }
 
 // copyFile is the name of a file that marks a copy: until it has an id of its own.

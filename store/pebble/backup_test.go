@@ -24,8 +24,10 @@ import (
 func restored(t *testing.T, fs vfs.FS, dir, how string, acked [crashWriters]int) {
 	t.Helper()
 	fatal := func(err error) { t.Errorf("%s: %v", how, err) }
-	if s, err := Open(dir, Options{FS: fs, OnFatal: fatal}); !errors.Is(err, migrations.ErrRestoring) {
-		t.Errorf("%s: a copy that was not restored opens: %v", how, errors.Join(err, s.Close()))
+	if s, err := Open(dir, Options{FS: fs, OnFatal: fatal}); err == nil {
+		t.Errorf("%s: a copy that was not restored opens: %v", how, s.Close())
+	} else if !errors.Is(err, migrations.ErrRestoring) {
+		t.Errorf("%s: %v, want that it is to be restored", how, err)
 	}
 	s, err := Open(dir, Options{FS: fs, OnFatal: fatal, Restored: true})
 	if err != nil {
@@ -210,5 +212,47 @@ func TestBackupsToOneFolderDoNotDisturbEachOther(t *testing.T) {
 			t.Fatalf("two backups to %s end with %v and %v", dir, errs[0], errs[1])
 		}
 		restored(t, fs, dir, dir, acked)
+	}
+}
+
+// Whoever is killed while it opens the store may have flushed the log that it found, and not
+// begun another one: so the next finds nothing to flush, and begins no manifest.
+func TestBackupByWhoeverOpensBehindOneThatWasKilledIsWhole(t *testing.T) {
+	mem := vfs.NewCrashableMem()
+	s := openMem(t, Options{FS: mem})
+	if _, err := s.Append(t.Context(), crashJournal(0), 1, crashRecord(0, 1)); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = openMem(t, Options{FS: mem})
+	if err := errors.Join(s.db.Compact(t.Context(), []byte{0}, []byte{0xff}, false), s.Close()); err != nil { // or what it merges begins a manifest
+		t.Fatal(err)
+	}
+	var lefts []left
+	fs := newCrashFS(t, mem)
+	fs.watch(func(what, name string) {
+		lefts = append(lefts, left{fs: mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 100, RNG: mathrand.New(mathrand.NewPCG(0, 0))}), how: what + " " + name})
+	})
+	s = openMem(t, Options{FS: fs})
+	fs.watch(func(string, string) {})
+	defer s.Close()
+	if len(lefts) < 10 {
+		t.Fatalf("only %d moments", len(lefts))
+	}
+	for _, l := range lefts {
+		s, err := Open("data", Options{FS: l.fs})
+		if err != nil {
+			t.Errorf("%s: %v", l.how, err)
+			continue
+		}
+		for _, dir := range []string{"copies/first", "copies/second"} {
+			if err := s.Backup(dir); err != nil {
+				t.Errorf("%s: %v", l.how, err)
+			}
+			restored(t, l.fs, dir, l.how+", "+dir, [crashWriters]int{1})
+		}
+		s.Close()
 	}
 }
