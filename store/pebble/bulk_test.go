@@ -170,3 +170,32 @@ func TestTableWithoutRoomFailsAlone(t *testing.T) {
 		})
 	}
 }
+
+// What is in memory of the same timelines is flushed before, and the table waits for nothing
+// in the log: it would hold the log's lock meanwhile.
+func TestTableAboveItemsInMemoryIsNoPartOfTheLog(t *testing.T) {
+	mem := vfs.NewCrashableMem()
+	s := openMem(t, Options{FS: mem, TableBytes: 100})
+	defer s.Close()
+	long := string(bytes.Repeat([]byte("x"), 100))
+	for last := range events.Seq(4) {
+		more := "in memory"
+		if last%2 == 1 {
+			more = long
+		}
+		if err := s.PutItems(t.Context(), []projections.Stored{quiet(1, "a", last+1, more), quiet(1, "z", last+1, more)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := s.db.Metrics().Flush.AsIngestCount; n > 0 {
+		t.Errorf("%d tables were part of the log", n)
+	}
+	again := openMem(t, Options{FS: mem.CrashClone(vfs.CrashCloneCfg{})})
+	defer again.Close()
+	for _, u := range []events.User{"a", "z"} {
+		items, err := again.ReadItems(t.Context(), projections.Timeline{Version: 1, User: u}, 0, 1<<20, events.Strong)
+		if err != nil || len(items) != 4 {
+			t.Errorf("%d items of %s, %v; want 4", len(items), u, err)
+		}
+	}
+}

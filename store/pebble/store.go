@@ -218,6 +218,9 @@ func (s *Store) options(o Options) *pebble.Options {
 			},
 		},
 	}
+	// A table overlaps with what is in memory only if its version was put to otherwise just
+	// before: that is flushed then, and no table is ever part of what the log holds.
+	po.Experimental.DisableIngestAsFlushable = func() bool { return true }
 	for i := range po.Levels {
 		// A row that is put is mostly new, and a filter knows without reading a block.
 		po.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
