@@ -42,7 +42,7 @@ type Replay struct {
 // ReplayProgress is how far a Replay is.
 type ReplayProgress struct {
 	Checkpoint CheckpointNumber // up to this one all is durable
-	Last       CheckpointNumber // of the shard, when the replay began
+	Last       CheckpointNumber // of the shard, when the replay began, or the highest met since
 	Events     uint64           // gone through since the replay began
 	Items      uint64           // put since then
 }
@@ -275,7 +275,7 @@ func (f *filler) send(ctx context.Context, upto CheckpointNumber) error {
 	}
 	items := f.pending
 	f.pending, f.spare, f.bytes = f.spare[:0], items, 0
-	f.onWay = ReplayProgress{upto, f.progress.Last, f.events, f.progress.Items + uint64(len(items))}
+	f.onWay = ReplayProgress{upto, max(f.progress.Last, upto), f.events, f.progress.Items + uint64(len(items))}
 	if f.keep != nil && planted.Is(planted.PlaceBeforePut) {
 		if err := f.keep(ctx, upto); err != nil {
 			return err

@@ -5,8 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -145,6 +143,8 @@ type versions struct {
 	Before  *uint32  `json:"before,omitempty"` // to which --back leads
 	Dropped []uint32 `json:"dropped,omitempty"`
 	Next    uint32   `json:"next"`
+	// Others were live once, and take room until they are dropped.
+	Others []uint32 `json:"others,omitempty"`
 	// Begun says that a rebuild has begun to make Next, and Upto to which checkpoint it has got.
 	Begun bool   `json:"begun,omitempty"`
 	Upto  uint64 `json:"upto,omitempty,string"`
@@ -159,17 +159,24 @@ func (v *versions) String() string {
 	if v.Before != nil {
 		s += fmt.Sprintf("; --back leads to %d", *v.Before)
 	}
+	if len(v.Others) > 0 {
+		s += "; not read any more, and dropped by --drop: " + listed(v.Others)
+	}
 	if len(v.Dropped) > 0 {
-		var all []string
-		for _, d := range v.Dropped {
-			all = append(all, strconv.Itoa(int(d)))
-		}
-		s += "; dropped: " + strings.Join(all, ", ")
+		s += "; dropped: " + listed(v.Dropped)
 	}
 	if v.Begun {
 		return s + fmt.Sprintf("; %d is begun, up to checkpoint %d: the next rebuild goes on there, --drop %d gives it up", v.Next, v.Upto, v.Next)
 	}
 	return s + fmt.Sprintf("; the next rebuild makes %d", v.Next)
+}
+
+func listed(versions []uint32) string {
+	all := make([]string, len(versions))
+	for i, v := range versions {
+		all[i] = strconv.Itoa(int(v))
+	}
+	return strings.Join(all, ", ")
 }
 
 func (w *rebuildWork) do(ctx context.Context, s wholeStore, tell func(report)) error {
@@ -242,8 +249,13 @@ func (w *rebuildWork) status(ctx context.Context, s wholeStore, shard projection
 	if back, ok := v.Back(); ok {
 		st.Before = (*uint32)(&back)
 	}
-	for _, d := range slices.Sorted(maps.Keys(v.Dropped)) {
-		st.Dropped = append(st.Dropped, uint32(d))
+	for n := range v.Next {
+		switch {
+		case v.Dropped[n]:
+			st.Dropped = append(st.Dropped, uint32(n))
+		case n != v.Live && (st.Before == nil || uint32(n) != *st.Before):
+			st.Others = append(st.Others, uint32(n))
+		}
 	}
 	tell(report{Versions: st})
 	return nil

@@ -66,7 +66,9 @@ func TestStatusTellsOfARebuildThatWasInterrupted(t *testing.T) {
 		{rebuildWork{Rate: 1}, "shard 0: checkpoint 0 of "}, // at once, however slowly it goes on
 		{rebuildWork{Status: true}, "; 1 is begun, up to checkpoint 0: the next rebuild goes on there, --drop 1 gives it up"},
 		{rebuildWork{}, "version 1 is read"},
-		{rebuildWork{Status: true}, "; the next rebuild makes 2"},
+		{rebuildWork{Status: true}, "; --back leads to 0; the next rebuild makes 2"},
+		{rebuildWork{}, "version 2 is read"},
+		{rebuildWork{Status: true}, "; --back leads to 1; not read any more, and dropped by --drop: 0; the next rebuild makes 3"},
 	} {
 		seen, ctx := func(report) {}, t.Context()
 		if c.w.Rate > 0 {

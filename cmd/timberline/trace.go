@@ -93,7 +93,7 @@ type placed struct {
 // A reached is how far a message has come to a device.
 type reached struct {
 	Device string `json:"device"`
-	Pushed bool   `json:"pushed"` // to it; it may be lost on the way
+	Pushed bool   `json:"pushed"` // to it, and not given up; it may be lost on the way
 	Has    bool   `json:"has"`    // it has said so
 }
 
@@ -105,7 +105,7 @@ func (r reached) String() string {
 	case r.Pushed:
 		return "pushed to device " + r.Device + ", which has not said that it has it"
 	}
-	return "not pushed to device " + r.Device + " yet"
+	return "device " + r.Device + " has not said that it has it, and no push of it is under way"
 }
 
 // askConnected returns the devices of a user that are connected to a server; nil: it does not
