@@ -42,8 +42,12 @@ func (s *Store) BulkBytes() int { return putBytes }
 // through the log and through memory they would be written twice, and be in the way of those
 // who wait for a sync. They are durable before they are visible.
 func (s *Store) putTable(ctx context.Context, items []projections.Stored) error {
-	s.bulk <- struct{}{}
-	defer func() { <-s.bulk }()
+	select {
+	case s.bulk <- struct{}{}:
+		defer func() { <-s.bulk }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	if err := s.roomForTable(ctx); err != nil {
 		return err
 	}

@@ -2,15 +2,21 @@ package pebble
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+	"golang.org/x/sync/errgroup"
 
 	"timberline/events"
 	"timberline/projections"
@@ -197,5 +203,169 @@ func TestTableAboveItemsInMemoryIsNoPartOfTheLog(t *testing.T) {
 		if err != nil || len(items) != 4 {
 			t.Errorf("%d items of %s, %v; want 4", len(items), u, err)
 		}
+	}
+}
+
+// closedFS makes no table of Pebble's own from when it is closed until it is open: nothing is
+// merged.
+type closedFS struct {
+	vfs.FS
+	closed atomic.Bool
+	open   chan struct{}
+}
+
+func (c *closedFS) Create(name string, k vfs.DiskWriteCategory) (vfs.File, error) {
+	if c.closed.Load() && strings.HasSuffix(name, ".sst") {
+		<-c.open
+	}
+	return c.FS.Create(name, k)
+}
+
+func (c *closedFS) Unwrap() vfs.FS { return c.FS }
+
+// Whoever puts tables waits for those before, also behind another, but not longer than it is
+// asked to; others write meanwhile.
+func TestTablesWaitUntilThoseBeforeAreMerged(t *testing.T) {
+	disk := &closedFS{FS: vfs.NewMem(), open: make(chan struct{})}
+	s := openMem(t, Options{FS: disk, TableBytes: 1, OnFatal: func(err error) { t.Error(err) }})
+	defer s.Close()
+	disk.closed.Store(true)
+	merge := sync.OnceFunc(func() { close(disk.open) })
+	defer merge()
+	put := func(ctx context.Context, n int) error {
+		return s.PutItems(ctx, []projections.Stored{quiet(1, "a", events.Seq(n), "item"), quiet(1, "z", events.Seq(n), "item")})
+	}
+	within := func(d time.Duration) context.Context {
+		ctx, cancel := context.WithTimeout(t.Context(), d)
+		t.Cleanup(cancel)
+		return ctx
+	}
+	n := 1
+	for ; s.db.Metrics().Levels[0].Sublevels < maxTables; n++ {
+		if err := put(t.Context(), n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := put(within(50*time.Millisecond), n); !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("put %d: %v, with %d tables above each other; want that it waits", n, err, maxTables)
+	}
+	first := make(chan error, 1)
+	go func() { first <- put(t.Context(), n) }()
+	for len(s.bulk) == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	if err := put(within(10*time.Millisecond), n+1); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("behind another: %v, want that it is over in time", err)
+	}
+	if _, err := s.Append(t.Context(), "j:1", 1, events.Record("x")); err != nil {
+		t.Errorf("append: %v", err)
+	}
+	if names := list(disk, "data"); slices.Contains(names, bulkFile) {
+		t.Errorf("there is %q, of a put that only waited", names)
+	}
+	merge()
+	if err := <-first; err != nil {
+		t.Error(err)
+	}
+	if items, err := s.ReadItems(t.Context(), projections.Timeline{Version: 1, User: "a"}, 0, 1<<20, events.Strong); err != nil || len(items) != n {
+		t.Errorf("%d items, %v; want %d", len(items), err, n)
+	}
+}
+
+// Tables that are put at the same time do not meet in the one file.
+func TestTablesPutAtTheSameTimeAllStand(t *testing.T) {
+	s := openMem(t, Options{TableBytes: 1})
+	defer s.Close()
+	const putters, puts = 4, 10
+	var g errgroup.Group
+	for p := range putters {
+		g.Go(func() error {
+			for n := range puts {
+				if err := s.PutItems(t.Context(), []projections.Stored{quiet(1, events.User(fmt.Sprint("user", p)), events.Seq(n+1), "item")}); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	for p := range putters {
+		items, err := s.ReadItems(t.Context(), projections.Timeline{Version: 1, User: events.User(fmt.Sprint("user", p))}, 0, 1<<20, events.Strong)
+		if err != nil || len(items) != puts {
+			t.Errorf("user %d has %d items, %v; want %d", p, len(items), err, puts)
+		}
+	}
+}
+
+// A table over items that are in memory yet counts, also in a copy and after a crash.
+func TestTableOverItemsInMemoryCounts(t *testing.T) {
+	mem := vfs.NewCrashableMem()
+	s := openMem(t, Options{FS: mem, TableBytes: 1 << 10})
+	small, long := quiet(1, "user", 1, "in memory"), quiet(1, "user", 1, strings.Repeat("table", 1<<8))
+	for _, i := range []projections.Stored{small, long} {
+		if err := s.PutItems(t.Context(), []projections.Stored{i}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Backup("copy"); err != nil {
+		t.Fatal(err)
+	}
+	crashed := mem.CrashClone(vfs.CrashCloneCfg{})
+	holds := func(how string, s *Store) {
+		t.Helper()
+		defer s.Close()
+		if got, err := s.NewestItem(t.Context(), small.Timeline, events.Strong); err != nil || !bytes.Equal(got.Data, long.Data) {
+			t.Errorf("%s: %d bytes, %v; want the %d of the table", how, len(got.Data), err, len(long.Data))
+		}
+		if _, err := s.Scrub(t.Context(), func(file string, err error) { t.Errorf("%s: %s: %v", how, file, err) }); err != nil {
+			t.Errorf("%s: %v", how, err)
+		}
+	}
+	holds("at once", s)
+	for how, o := range map[string]Options{"after a crash": {FS: crashed}, "closed": {FS: mem}, "copied": {FS: mem, Restored: true}} {
+		dir := "data"
+		if o.Restored {
+			dir = "copy"
+		}
+		s, err := Open(dir, o)
+		if err != nil {
+			t.Errorf("%s: %v", how, err)
+			continue
+		}
+		holds(how, s)
+	}
+}
+
+// Whatever blocks they were read from, and however long they are.
+func TestScanGivesEachItemItsOwnData(t *testing.T) {
+	s := openMem(t, Options{TableBytes: 1})
+	defer s.Close()
+	want := make(map[events.Seq][]byte)
+	var put []projections.Stored
+	add := func(size int) {
+		i := quiet(1, "user", events.Seq(len(put)+1), "")
+		i.Data = bytes.Repeat(i.Data, size/len(i.Data)+1)
+		want[i.Last], put = i.Data, append(put, i)
+	}
+	for range 3 * scanBytes / 4 / 4096 {
+		add(4096)
+	}
+	add(scanBytes + 1)
+	for range scanBytes / 2 / 4096 {
+		add(4096)
+	}
+	if err := s.PutItems(t.Context(), put); err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	if err := s.ScanItems(t.Context(), 1, func(i projections.Stored) error {
+		if n++; i.Last != events.Seq(n) || !bytes.Equal(i.Data, want[i.Last]) {
+			return fmt.Errorf("item %d, of %d bytes, is not what was put as %d", i.Last, len(i.Data), n)
+		}
+		return nil
+	}); err != nil || n != len(put) {
+		t.Errorf("%d items, %v; want %d", n, err, len(put))
 	}
 }
