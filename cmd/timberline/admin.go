@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"runtime/debug"
+	"sync"
 	"syscall"
 	"time"
 
@@ -76,12 +77,23 @@ func serveAdmin(ctx context.Context, l net.Listener, data string, store wholeSto
 	return serveHTTP(ctx, l, mux, logger)
 }
 
-// serveHTTP answers requests until ctx ends.
+// serveHTTP answers requests until ctx ends. When it returns none is under way: what they
+// work with may be closed.
 func serveHTTP(ctx context.Context, l net.Listener, handler http.Handler, logger *slog.Logger) error {
+	var busy sync.RWMutex // by each request; whoever has it alone lets none begin
+	defer busy.Lock()
 	server := &http.Server{
-		Handler: handler, ReadHeaderTimeout: 10 * time.Second,
-		BaseContext: func(net.Listener) context.Context { return ctx },
-		ErrorLog:    slog.NewLogLogger(logger.Handler(), slog.LevelWarn),
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if !busy.TryRLock() {
+				http.Error(w, "the server stops", http.StatusServiceUnavailable)
+				return
+			}
+			defer busy.RUnlock()
+			handler.ServeHTTP(w, r)
+		}),
+		ReadHeaderTimeout: 10 * time.Second,
+		BaseContext:       func(net.Listener) context.Context { return ctx },
+		ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelWarn),
 	}
 	var g errgroup.Group
 	g.Go(func() error {

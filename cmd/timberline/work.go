@@ -199,7 +199,7 @@ func serveWork[W any, P interface {
 				w.(http.Flusher).Flush()
 			}
 		})
-		if errors.Is(err, context.Canceled) { // if the command has ended, nobody reads it
+		if err != nil && r.Context().Err() != nil { // if the command has ended, nobody reads it
 			err = errors.New("the server was stopped in the middle; run the command again when it is back, it goes on")
 		}
 		if err = logError(data, err); err != nil {
