@@ -666,6 +666,46 @@ func TestDroppedPushesAreToldByTheHead(t *testing.T) {
 	tl.want(1, "there is more", fmt.Sprintf("pong 0 head %d", maxFlight+5))
 }
 
+// What was left out is not taken for pushed because something behind it was.
+func TestConnectedTellsWhatIsOnItsWayToADevice(t *testing.T) {
+	tl := newTale(t)
+	bob := tl.login(1, "bob/phone")
+	tl.login(2, "alice/phone")
+	has, pushed, not := Connected{"phone", true, true}, Connected{"phone", true, false}, Connected{"phone", false, false}
+	is := func(why string, at events.Seq, want Connected) {
+		t.Helper()
+		if got := tl.table.connected("bob", at); !slices.Equal(got, []Connected{want}) {
+			t.Errorf("%s: entry %d: %+v, want %+v", why, at, got, want)
+		}
+	}
+	const left = maxFlight + 1
+	for range left {
+		tl.pushed(tl.entry("bob", events.SessionID{}, "x"))
+	}
+	is("the first", 1, pushed)
+	is("the last for which there was room", left-1, pushed)
+	is("left out", left, not)
+	tl.packet(1, bob, &wire.Got{Cursor: 10})
+	tl.pushed(tl.entry("bob", events.SessionID{}, "x"))
+	is("acknowledged", 10, has)
+	is("not yet", 11, pushed)
+	is("left out, and one behind it was not", left, not)
+	is("there was room again", left+1, pushed)
+	is("nobody's yet", left+2, not)
+	tl.hold = true
+	tl.packet(3, events.SessionID{}, &wire.Login{Version: 1, Attempt: events.MessageID{3, 1}, Token: "bob/tablet"})
+	for _, task := range tl.table.takeTasks() { // its token is read
+		task.do(t.Context())(tl.now)
+	}
+	if n := len(tl.table.users["bob"]); n != 2 {
+		t.Errorf("%d sessions, want one that is open, and one that is not yet", n)
+	}
+	is("another device logs in", 10, has)
+	if got := tl.table.connected("carol", 1); got != nil {
+		t.Errorf("one who is not there has %+v", got)
+	}
+}
+
 func TestPushesOfAnotherStoreAreDropped(t *testing.T) {
 	tl := newTale(t)
 	tl.login(1, "bob/phone")

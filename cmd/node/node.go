@@ -152,13 +152,13 @@ func until(ctx, hard context.Context) error {
 	return nil
 }
 
-// Connected returns the devices of a user that are connected to the process; of one that has
-// no edge, none.
-func (p *Process) Connected(ctx context.Context, u events.User) ([]edge.Connected, error) {
+// Connected returns the devices of a user that are connected to the process, and how far an
+// entry of the user's timeline has come to each; of a process that has no edge, none.
+func (p *Process) Connected(ctx context.Context, u events.User, at events.Seq) ([]edge.Connected, error) {
 	if p.edge == nil {
 		return nil, nil
 	}
-	return p.edge.Connected(ctx, u)
+	return p.edge.Connected(ctx, u, at)
 }
 
 // Alive returns nil if the process still serves: it asks the loops of its roles.

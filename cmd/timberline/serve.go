@@ -225,13 +225,13 @@ func (f *front) run(ctx context.Context, data string, store wholeStore, logger *
 	return g.Wait()
 }
 
-// connected returns the devices of a user that are connected; nil: it is not known yet.
-func (f *front) connected(ctx context.Context, u events.User) ([]edge.Connected, error) {
+// connected implements askConnected.
+func (f *front) connected(ctx context.Context, u events.User, at events.Seq) ([]edge.Connected, error) {
 	p := f.process.Load()
 	if p == nil {
 		return nil, nil
 	}
-	all, err := p.Connected(ctx, u)
+	all, err := p.Connected(ctx, u, at)
 	return append([]edge.Connected{}, all...), err
 }
 

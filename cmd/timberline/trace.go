@@ -108,9 +108,9 @@ func (r reached) String() string {
 	return "device " + r.Device + " has not said that it has it, and no push of it is under way"
 }
 
-// askConnected returns the devices of a user that are connected to a server; nil: it does not
-// know yet.
-type askConnected func(context.Context, events.User) ([]edge.Connected, error)
+// askConnected returns the devices of a user that are connected to a server, and how far an
+// entry of the user's timeline has come to each; nil: it does not know yet.
+type askConnected func(context.Context, events.User, events.Seq) ([]edge.Connected, error)
 
 // A servedStore is the store of a server that runs.
 type servedStore struct {
@@ -250,13 +250,13 @@ func (w *traceWork) devices(ctx context.Context, p projections.Placement) ([]rea
 	if w.connected == nil || p.Seq == 0 || p.Trimmed {
 		return nil, nil
 	}
-	all, err := w.connected(ctx, p.Timeline.User)
+	all, err := w.connected(ctx, p.Timeline.User, p.Seq)
 	if err != nil || all == nil {
 		return nil, err
 	}
 	devices := make([]reached, len(all))
 	for i, c := range all {
-		devices[i] = reached{string(c.Device), c.Pushed >= p.Seq, c.Has >= p.Seq}
+		devices[i] = reached{string(c.Device), c.Pushed, c.Has}
 	}
 	return devices, nil
 }
