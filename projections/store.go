@@ -74,6 +74,7 @@ type Items interface {
 	// PutItems writes items over what stands at their places, which by R6 are
 	// the same bytes. nil means durable. After an error some may be written, now or
 	// later; those of one timeline in the order given: none without those before it.
+	// PutItems keeps no reference to items after it returns nil.
 	PutItems(ctx context.Context, items []Stored) error
 
 	// ScanItems calls visit with the items of all timelines of a version, as a strong

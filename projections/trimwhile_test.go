@@ -258,3 +258,16 @@ func TestPaceHoldsToTheLowestRates(t *testing.T) {
 		})
 	}
 }
+
+// What a rebuild has made of a timeline, and has not put yet, it knows also behind a trim.
+func TestRebuildKnowsWhatIsOnItsWayBehindATrim(t *testing.T) {
+	b := newBustle(t, 1)
+	f := filler{Replay: &Replay{Store: b.m.by(always), Version: 1}, tails: make(map[events.User]*tail), empty: true}
+	for _, made := range []tail{{last: 7, checkpoint: 3}, {last: 9, checkpoint: 4}} {
+		f.tails["u0"] = &made
+		f.trimmed()
+		if got, err := f.tailOf(t.Context(), "u0"); err != nil || got != made || len(f.tails) > 0 {
+			t.Errorf("it ends at %+v, %v; want %+v. %d others are known, want that where they begin is read anew", got, err, made, len(f.tails))
+		}
+	}
+}
