@@ -113,8 +113,10 @@ func TestCrashWhileATableIsPutLeavesAllOfItOrNothing(t *testing.T) {
 		if err := s.PutItems(t.Context(), items); err != nil {
 			t.Fatal(err)
 		}
+		fs.mu.Lock() // against what Pebble does behind
 		acked = put + 1
 		lefts = append(lefts, crashed{mem.CrashClone(vfs.CrashCloneCfg{}), acked, fmt.Sprintf("after put %d", acked)})
+		fs.mu.Unlock()
 	}
 	fs.watch(func(string, string) {})
 	s.Close()
