@@ -3,6 +3,7 @@ package sim
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"timberline/events"
 	"timberline/migrations"
@@ -62,6 +63,33 @@ func (w *whole) DeleteRecords(ctx context.Context, j events.Journal, below event
 	}
 	b.w.note("%s trims journal %s", w.p.name, j)
 	return w.doing(fmt.Sprintf("delete journal %s", j), func() error { return b.store.DeleteRecords(ctx, j, below) })
+}
+
+// PutRows implements projections.Rows. Behind a mark nobody is owed any more what is below it,
+// also if it is never deleted: a version that is rebuilt begins there.
+func (w *whole) PutRows(ctx context.Context, rows []projections.Row) error {
+	for i := range rows {
+		if u, is := strings.CutPrefix(rows[i].Space, "trim/"); is && w.trims {
+			if err := w.archiveBelow(ctx, events.User(u), events.Seq(rows[i].Checkpoint)); err != nil {
+				return err
+			}
+		}
+	}
+	return w.engine.PutRows(ctx, rows)
+}
+
+// archiveBelow takes what stands in a timeline below a seq into the archive.
+func (w *whole) archiveBelow(ctx context.Context, u events.User, below events.Seq) error {
+	store := w.p.boot.store
+	v, err := projections.ReadVersions(ctx, store, projections.ShardOf(u.Slot(), shards))
+	if err != nil {
+		return err
+	}
+	items, err := store.ReadItems(ctx, projections.Timeline{Version: v.Live, User: u}, 0, wholeTimeline, events.Strong)
+	if err != nil {
+		return err
+	}
+	return w.p.boot.w.archive.items(u, items, below)
 }
 
 // DeleteItems implements projections.Upkeep: one by one where each is a write of its own.
