@@ -478,8 +478,12 @@ func (t *table) retry(now time.Time) {
 	}
 }
 
-// retryAt returns when the next of them is due: at most at that time.
+// retryAt returns when the next of them is due: at most at that time. While as many are under
+// way as may be none is: it begins when one of those ends.
 func (t *table) retryAt(most time.Time) time.Time {
+	if t.inquiries >= t.mostInquiries() {
+		return most
+	}
 	for _, in := range t.asking {
 		if !in.again.IsZero() && in.again.Before(most) {
 			most = in.again

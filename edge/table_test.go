@@ -1087,3 +1087,19 @@ func TestStoreThatIsAwayIsNoErrorOfTheEdgeAndDamageIs(t *testing.T) {
 		}
 	}
 }
+
+// An inquiry that is due while as many are under way as may be begins when one of them ends.
+// Were the loop to wake for it, it would do nothing else until then.
+func TestNobodyWakesForAnInquiryThatCannotBegin(t *testing.T) {
+	tl := newTale(t)
+	table, now := tl.table, tl.now
+	most := now.Add(time.Minute)
+	table.asking["j:1"] = &inquiry{journal: "j:1", again: now.Add(-time.Second)}
+	if at := table.retryAt(most); !at.Before(now) {
+		t.Errorf("it is due at %v, want at once, as there is room", at)
+	}
+	table.inquiries = table.mostInquiries()
+	if at := table.retryAt(most); at != most {
+		t.Errorf("it is due at %v, want %v, as there is no room", at, most)
+	}
+}
