@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"timberline/projections"
 )
 
 // dataFolder is where a server keeps its data on its disk.
@@ -140,6 +142,22 @@ func (f *logFile) wait() {
 		(*begins)(takes)
 	}
 	time.Sleep(takes)
+}
+
+// ready has no sync of the log wait any more if items are put as a table: what is in memory of
+// their timelines is flushed before, and the log closed for that with locks held.
+func (d *disk) ready(items []projections.Stored, tables int) {
+	size := 0
+	for i := range items {
+		if !items[i].Quiet {
+			return
+		}
+		size += len(items[i].Data)
+	}
+	if tables > 0 && size >= tables {
+		d.slow.Store(false)
+		time.Sleep(d.most) // as long as one that has begun
+	}
 }
 
 // crash returns what is left of the disk when the machine dies now: all that was

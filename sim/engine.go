@@ -296,6 +296,7 @@ func (e *engine) putEach(ctx context.Context, items []projections.Stored) error 
 		item := items[i : i+1]
 		name := fmt.Sprintf("put item %s %d", item[0].Timeline, item[0].Last)
 		_, err := write(ctx, e.access(projector, "%s", name), name, func(ctx context.Context) (none struct{}, err error) {
+			e.p.boot.disk.ready(item, e.plan.tables)
 			if err = e.Engine.PutItems(ctx, item); err == nil {
 				e.p.boot.stream.tell(item)
 			}
@@ -318,7 +319,10 @@ func (e *engine) PutItems(ctx context.Context, items []projections.Stored) error
 		return nil
 	}
 	name := fmt.Sprintf("put items %s %d", items[0].Timeline, items[0].Last)
-	_, err := write(ctx, e.access(projector, "%s", name), name, func(ctx context.Context) (none struct{}, err error) { return none, e.Engine.PutItems(ctx, items) })
+	_, err := write(ctx, e.access(projector, "%s", name), name, func(ctx context.Context) (none struct{}, err error) {
+		e.p.boot.disk.ready(items, e.plan.tables)
+		return none, e.Engine.PutItems(ctx, items)
+	})
 	e.note(err, "puts %d items", len(items))
 	return err
 }
