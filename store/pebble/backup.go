@@ -10,7 +10,6 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 
-	"timberline/events/fields"
 	"timberline/sim/planted"
 )
 
@@ -79,11 +78,7 @@ func (s *Store) checkpoint(dir string) error {
 	if err != nil || whole {
 		return err
 	}
-	b := s.db.NewBatch()
-	if err := b.Set(metaKey, fields.Seal(1, metaKey, &s.meta), nil); err != nil { // or there may be nothing to flush
-		return errors.Join(err, b.Close())
-	}
-	err = s.write(b)
+	err = s.putMeta(s.db.NewBatch(), s.meta) // or there may be nothing to flush
 	if err == nil {
 		err = s.db.Flush()
 	}

@@ -92,17 +92,16 @@ func TestCrashWhileATableIsPutLeavesAllOfItOrNothing(t *testing.T) {
 	mem := vfs.NewCrashableMem()
 	fs := newCrashFS(t, mem)
 	type crashed struct {
-		fs    *vfs.MemFS
-		acked int
-		how   string
+		left
+		returned int // puts
 	}
 	var lefts []crashed
 	s := openMem(t, Options{FS: fs, TableBytes: 1})
-	acked := 0
+	returned := 0
 	fs.watch(func(what, name string) {
-		how := fmt.Sprintf("%d: %s %s", len(lefts), what, name)
-		lefts = append(lefts, crashed{fs.crash(torn(r)), acked, how}, crashed{mem.CrashClone(vfs.CrashCloneCfg{}), acked, how + ", nothing unsynced is left"},
-			crashed{mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 50, RNG: r}), acked, how + ", half of it is"})
+		for _, l := range fs.ways(r, fmt.Sprintf("%d: %s %s", len(lefts), what, name)) {
+			lefts = append(lefts, crashed{l, returned})
+		}
 	})
 	user := func(n int) events.User { return events.User(fmt.Sprint("user", n)) }
 	for put := range puts {
@@ -114,8 +113,8 @@ func TestCrashWhileATableIsPutLeavesAllOfItOrNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 		fs.mu.Lock() // against what Pebble does behind
-		acked = put + 1
-		lefts = append(lefts, crashed{mem.CrashClone(vfs.CrashCloneCfg{}), acked, fmt.Sprintf("after put %d", acked)})
+		returned = put + 1
+		lefts = append(lefts, crashed{left{fs: mem.CrashClone(vfs.CrashCloneCfg{}), how: fmt.Sprintf("after put %d", returned)}, returned})
 		fs.mu.Unlock()
 	}
 	fs.watch(func(string, string) {})
@@ -137,8 +136,8 @@ func TestCrashWhileATableIsPutLeavesAllOfItOrNothing(t *testing.T) {
 			}
 			stand[len(items)]++
 		}
-		if len(stand) != 1 || stand[l.acked] == 0 && stand[l.acked+1] == 0 {
-			t.Errorf("%s: so many users have so many items: %v, want all the same, %d or one more", l.how, stand, l.acked)
+		if len(stand) != 1 || stand[l.returned] == 0 && stand[l.returned+1] == 0 {
+			t.Errorf("%s: so many users have so many items: %v, want all the same, %d or one more", l.how, stand, l.returned)
 		}
 		if names := list(l.fs, "data"); slices.Contains(names, bulkFile) {
 			t.Errorf("%s: there is %q", l.how, names)

@@ -61,6 +61,15 @@ func (c *crashFS) crash(survives fate) *vfs.MemFS {
 	return left
 }
 
+// ways returns what may be left if a crash comes now: of what is not synced a part of each
+// file, nothing, or half of it. The caller holds mu.
+func (c *crashFS) ways(r *rand.Rand, how string) []left {
+	return []left{
+		{fs: c.crash(torn(r)), how: how}, {fs: c.mem.CrashClone(vfs.CrashCloneCfg{}), how: how + ", nothing unsynced is left"},
+		{fs: c.mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 50, RNG: r}), how: how + ", half of it is"},
+	}
+}
+
 // crashBlock is how much of a file survives or is lost together.
 const crashBlock = 4096
 

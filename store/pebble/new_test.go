@@ -99,15 +99,9 @@ func TestCrashAtAnyMomentOfTheMakingLeavesAFolderThatOpens(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 1))
 	mem := vfs.NewCrashableMem()
 	fs := newCrashFS(t, mem)
-	type crashed struct {
-		fs  *vfs.MemFS
-		how string
-	}
-	var lefts []crashed
+	var lefts []left
 	fs.watch(func(what, name string) {
-		how := fmt.Sprintf("%d: %s %s", len(lefts), what, name)
-		lefts = append(lefts, crashed{fs.crash(torn(r)), how}, crashed{mem.CrashClone(vfs.CrashCloneCfg{}), how + ", nothing unsynced is left"},
-			crashed{mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 50, RNG: r}), how + ", half of it is"})
+		lefts = append(lefts, fs.ways(r, fmt.Sprintf("%d: %s %s", len(lefts), what, name))...)
 	})
 	s := openMem(t, Options{FS: fs})
 	fs.watch(func(string, string) {})
@@ -118,7 +112,7 @@ func TestCrashAtAnyMomentOfTheMakingLeavesAFolderThatOpens(t *testing.T) {
 		t.Fatalf("only %d crashes", len(lefts))
 	}
 	again, was := 0, 0
-	for _, l := range append(lefts, crashed{acked, "when it was open"}) {
+	for _, l := range append(lefts, left{fs: acked, how: "when it was open"}) {
 		for range 2 { // the second time it is there
 			s, err := Open("data", Options{FS: l.fs})
 			if err != nil {
