@@ -239,6 +239,7 @@ func (o *operator) do(ctx context.Context, s *whole) error {
 
 // version makes, changes or drops a version of the shard.
 func (o *operator) version(ctx context.Context, s *whole, r projections.Replay, v projections.Versions) error {
+	before, leads := v.Back()
 	r.Version = v.Next
 	switch o.what {
 	case rebuild:
@@ -253,17 +254,17 @@ func (o *operator) version(ctx context.Context, s *whole, r projections.Replay, 
 		return err
 	case drop:
 		if !o.next {
-			r.Version = v.Before
-		}
-		if !o.next && (v.Since == 0 || v.Dropped[v.Before]) {
-			return nil
+			if !leads {
+				return nil
+			}
+			r.Version = before
 		}
 		return r.Drop(ctx, s)
 	}
-	if v.Since == 0 || v.Dropped[v.Before] {
-		return nil // nothing leads back
+	if !leads {
+		return nil
 	}
-	r.Version = v.Before
+	r.Version = before
 	_, err := (&projections.Rebuild{Replay: r, Behind: v.Whole()}).Run(ctx)
 	return err
 }
