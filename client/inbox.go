@@ -54,6 +54,9 @@ func (in *inbox) enter(now time.Time, f *wire.Accepted) (reset bool) {
 		in.reset(f.Store)
 		reset = true
 	}
+	if in.store == (events.StoreID{}) {
+		in.queue.cursor.Store = f.Store
+	}
 	in.store = f.Store
 	in.bounds(f.Head, f.First)
 	in.sync.leave()

@@ -34,6 +34,24 @@ func TestAnotherStoreMakesTheDeviceBeginAnew(t *testing.T) {
 	})
 }
 
+// An app that was shown messages, and died before it was noted that it took them, is told
+// that those are of a store that is no more.
+func TestFirstStoreIsKeptBeforeTheAppIsShownAnything(t *testing.T) {
+	tell(t, Options{}, func(s *story) {
+		s.block = make(chan struct{})
+		s.welcome(1, 0)
+		s.say(&wire.Push{From: 1, Events: entries("one")})
+		left := s.saved()
+		close(s.block)
+		if left.Cursor != (Cursor{Store: store1}) {
+			s.t.Errorf("cursor %+v is kept, want 0 of %v", left.Cursor, store1)
+		}
+		s.again(Options{Store: &Memory{saved: left}})
+		s.accept(s.login(), 2, wire.Accepted{Head: 1, First: 1, Store: store2})
+		s.wantApp("before anything of the other store", "one", "reset")
+	})
+}
+
 func TestResetDropsWhatTheAppHasNotTaken(t *testing.T) {
 	tell(t, Options{}, func(s *story) {
 		s.block = make(chan struct{})

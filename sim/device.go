@@ -232,13 +232,21 @@ const projectWithin = 10 * time.Second
 // stands for 10 s, and are another's.
 const leasesWithin = 20 * time.Second
 
+// projectLate is how much later that is where reads fail, too: each try of a round has many,
+// and the next one begins up to 7.5 s after one that failed.
+const projectLate = 6 * 7500 * time.Millisecond
+
 // rest gives the projector the time that it may take. The leases of one that was killed as
 // the chat ended have to run out first.
 func (d *device) rest(ctx context.Context) error {
+	within := projectWithin
 	if d.w.plan.many {
-		return sleep(ctx, projectWithin+leasesWithin)
+		within += leasesWithin
 	}
-	return sleep(ctx, projectWithin)
+	if d.w.plan.unread > 0 {
+		within += projectLate
+	}
+	return sleep(ctx, within)
 }
 
 // catchUpWithin is the bound of promise 7: a head read again after 5 minutes, one
