@@ -263,13 +263,16 @@ type countedFile struct {
 	vfs.File
 	is      markedFile
 	fs      *markingFS
-	written uint64
+	written uint64 // up to the first write that failed: of that a part may stand there
+	failed  bool
 }
 
 // Write implements vfs.File.
 func (f *countedFile) Write(p []byte) (n int, err error) {
 	n, err = f.File.Write(p)
-	f.written += uint64(n)
+	if f.failed = f.failed || err != nil; !f.failed {
+		f.written += uint64(n)
+	}
 	return n, f.checked(err)
 }
 
