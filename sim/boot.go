@@ -52,7 +52,9 @@ const (
 	gaveUp                // the store can go on no more
 )
 
-// newBoot opens the store.
+// newBoot opens the store. There is room for that: in a process that does not end when it is
+// told to Pebble tries without end to write down what it found, and if it gives up it leaves
+// goroutines behind.
 func newBoot(ctx context.Context, s *server, n int, restored bool) (*boot, error) {
 	b := &boot{w: s.w, server: s, name: fmt.Sprintf("boot %d", n), stream: newStream()}
 	b.ctx, b.cancel = context.WithCancel(ctx)
@@ -62,6 +64,7 @@ func newBoot(ctx context.Context, s *server, n int, restored bool) (*boot, error
 		FS: b.disk, Shards: shards, Random: network.Random(s.w.seed, b.name+" store"),
 		OnFatal: b.giveUp, Restored: restored, TableBytes: s.w.plan.tables,
 	})
+	b.disk.opened.Store(true)
 	return b, err
 }
 

@@ -30,8 +30,9 @@ type disk struct {
 	draws  *draws
 	name   string        // of the boot, which it draws for alone
 	most   time.Duration // that a sync takes
-	full   func() bool   // nothing more is written
+	full   func() bool   // nothing more is written, once the store is open
 	turned atomic.Bool   // something was not written for want of room
+	opened atomic.Bool   // the store is
 	slow   atomic.Bool   // syncs wait
 	// atSync is called as a sync begins, with how long it will take, if it is
 	// set. It is taken by the call.
@@ -89,7 +90,7 @@ func (f limited) WriteAt(data []byte, at int64) (int, error) {
 // some writes as much as there is room for: if the disk is full, a part that is
 // drawn.
 func (f limited) some(data []byte, write func([]byte) (int, error)) (int, error) {
-	if !f.disk.full() {
+	if !f.disk.opened.Load() || !f.disk.full() {
 		return write(data)
 	}
 	f.disk.turned.Store(true)

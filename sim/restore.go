@@ -76,10 +76,6 @@ func (s *server) makeWhole(ctx context.Context, c *copied, try int) (done bool, 
 	s.boots++
 	b, err := newBoot(ctx, s, s.boots, true)
 	defer b.cancel()
-	if err != nil && (b.disk.turned.Load() || b.gaveUp()) {
-		s.left = b.remains()
-		return false, nil
-	}
 	if err != nil {
 		return false, fmt.Errorf("restore: %w", err)
 	}

@@ -77,11 +77,6 @@ func (s *server) life(ctx context.Context, end *stop) (ended bool, err error) {
 	s.boots++
 	b, err := newBoot(ctx, s, s.boots, false)
 	defer b.cancel()
-	if err != nil && (b.disk.turned.Load() || b.gaveUp()) {
-		s.w.note("the server does not start: the disk is full")
-		s.left = b.remains()
-		return false, nil
-	}
 	if err != nil {
 		return false, fmt.Errorf("server, boot %d: %w", s.boots, err)
 	}

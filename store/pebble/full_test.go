@@ -86,3 +86,22 @@ func TestFullDiskLeavesAFolderThatOpens(t *testing.T) {
 		}
 	}
 }
+
+// Who waits for what others wrote learns, too, that it will never be durable: the process ends.
+func TestReaderDoesNotWaitForASyncThatFailed(t *testing.T) {
+	fatal := make(chan error, 10)
+	disk := &narrow{FS: vfs.NewMem()}
+	disk.room.Store(1 << 30)
+	s := openMem(t, Options{FS: disk, OnFatal: func(err error) { fatal <- err }})
+	defer s.Close()
+	disk.room.Store(0)
+	if _, err := s.Append(t.Context(), "j:1", 1, events.Record("x")); !errors.Is(err, events.ErrFatal) {
+		t.Errorf("append: %v, want ErrFatal", err)
+	}
+	if len(fatal) == 0 {
+		t.Fatal("the process goes on: who reads what it can see waits for ever")
+	}
+	if err := <-fatal; !errors.Is(err, syscall.ENOSPC) {
+		t.Errorf("the process ends with %v, want that there is no room", err)
+	}
+}

@@ -135,11 +135,11 @@ func (s *Store) apply(b *pebble.Batch) (n uint64, err error) {
 // applyWith makes a batch visible. The number is given before anybody can see it.
 func (s *Store) applyWith(b *pebble.Batch, apply func(*pebble.Batch, *pebble.WriteOptions) error, o *pebble.WriteOptions) (n uint64, err error) {
 	if s.broken.Load() {
-		return 0, fmt.Errorf("write: %w", fatal(errBroken)) // Pebble would panic
+		return 0, fmt.Errorf("write: %w", s.fail(errBroken)) // Pebble would panic
 	}
 	n = s.applied.Add(1)
 	if err := apply(b, o); err != nil {
-		return 0, fmt.Errorf("write: %w", fatal(err))
+		return 0, fmt.Errorf("write: %w", s.fail(err))
 	}
 	return n, nil
 }
@@ -147,8 +147,7 @@ func (s *Store) applyWith(b *pebble.Batch, apply func(*pebble.Batch, *pebble.Wri
 // sync waits until batch n is durable, and so everything applied before it.
 func (s *Store) sync(n uint64, b *pebble.Batch) error {
 	if err := b.SyncWait(); err != nil {
-		s.broken.Store(true)
-		return fmt.Errorf("sync: %w", fatal(err))
+		return fmt.Errorf("sync: %w", s.fail(err))
 	}
 	s.raise(n)
 	return b.Close()
@@ -156,9 +155,14 @@ func (s *Store) sync(n uint64, b *pebble.Batch) error {
 
 var errBroken = errors.New("an earlier write has failed")
 
-// fatal marks what no retry will mend: a write-ahead log that failed once takes
-// nothing more.
-func fatal(err error) error { return fmt.Errorf("%w: %w", events.ErrFatal, err) }
+// fail ends the process because of a write or a sync that failed: whoever waits for it, or for
+// what was applied before, would wait for ever. A write-ahead log that failed once takes nothing
+// more, so the error is one that no retry mends.
+func (s *Store) fail(err error) error {
+	s.broken.Store(true)
+	s.giveUp(err)
+	return fmt.Errorf("%w: %w", events.ErrFatal, err)
+}
 
 func (s *Store) raise(n uint64) {
 	s.waiting.Lock()
