@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -251,8 +252,9 @@ func TestRebuiltTimelinesTakeThePlaceOfThoseThatAreRead(t *testing.T) {
 	}
 }
 
-func TestRebuildGoesOnWhereItWasInterrupted(t *testing.T) {
-	b := used(t, 4, 1500)
+// interrupted begins a rebuild of shard 0 into version 1, and interrupts it when 200 items are put.
+func (b *bustle) interrupted() {
+	b.t.Helper()
 	puts := 0
 	r := b.to(b.m.by(func(what string) (bool, error) {
 		if what == "item" {
@@ -263,9 +265,28 @@ func TestRebuildGoesOnWhereItWasInterrupted(t *testing.T) {
 		return true, nil
 	}), 0, 1, 0)
 	r.PutBytes, r.KeepEvery = 1000, 1
-	if _, err := r.Run(t.Context()); err == nil || puts < 200 {
-		t.Fatalf("%d items were put, then %v", puts, err)
+	if _, err := r.Run(b.t.Context()); err == nil || puts < 200 {
+		b.t.Fatalf("%d items were put, then %v", puts, err)
 	}
+}
+
+// A restore empties all timelines. A rebuild that had begun would go on behind what is not there.
+func TestRebuildBeginsAnewWhereTimelinesAndRowsAreEmptied(t *testing.T) {
+	b := used(t, 4, 1500)
+	b.interrupted()
+	maps.DeleteFunc(b.m.items, func(t Timeline, _ []Stored) bool { return t.Version == 1 })
+	if err := EmptyRows(t.Context(), b.m.by(always)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.to(b.m.by(always), 0, 1, 0).Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	b.settle("rebuilt")
+}
+
+func TestRebuildGoesOnWhereItWasInterrupted(t *testing.T) {
+	b := used(t, 4, 1500)
+	b.interrupted()
 	again := b.to(b.m.by(always), 0, 1, 0)
 	var first, last ReplayProgress
 	again.PutBytes, again.Told = 1000, func(p ReplayProgress) {

@@ -209,6 +209,28 @@ func TestJournalThatHasEndedLatelyIsNotTrimmed(t *testing.T) {
 	}
 }
 
+// New processes set their clocks by the newest journal (R4), also where nobody has an entry of it
+// any more, as all have newer ones of an older journal.
+func TestNewestJournalIsNeverTrimmed(t *testing.T) {
+	m := newMemory()
+	w := &scribe{t: t, m: m, r: rand.New(rand.NewPCG(1, 1))}
+	older, newest := w.open(), w.open()
+	for _, j := range []events.Journal{newest, older} {
+		w.append(j, w.message(1))
+		w.append(j, w.other(events.KindJournalEnded))
+		if err := newProjector(t, m.by(always), new(local.Bus), 1).catchUp(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	trim := Trim{Store: m.by(always), Meta: Meta{Shards: 1}, Keep: 1}
+	if p, err := trim.Run(t.Context()); err != nil || p.Entries != 1 {
+		t.Fatalf("trimmed %d entries, %v; want that of the newest journal", p.Entries, err)
+	}
+	if gone, err := trim.TrimJournals(t.Context()); err != nil || len(gone) > 0 {
+		t.Errorf("journals %v are gone, %v; want none: 1 has an entry, 2 is the newest", gone, err)
+	}
+}
+
 // Where an item is missing it may be damage, or the version is dropped while it is trimmed. A
 // timeline that began there would be taken to begin with the item behind it, in all versions.
 func TestNoTimelineIsMadeToBeginWithAMissingItem(t *testing.T) {

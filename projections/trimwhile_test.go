@@ -262,8 +262,9 @@ func TestPaceHoldsToTheLowestRates(t *testing.T) {
 // What a rebuild has made of a timeline, and has not put yet, it knows also behind a trim.
 func TestRebuildKnowsWhatIsOnItsWayBehindATrim(t *testing.T) {
 	b := newBustle(t, 1)
-	f := filler{Replay: &Replay{Store: b.m.by(always), Version: 1}, tails: make(map[events.User]*tail), empty: true}
-	for _, made := range []tail{{last: 7, checkpoint: 3}, {last: 9, checkpoint: 4}} {
+	f := filler{Replay: &Replay{Store: b.m.by(always), Version: 1}, tails: make(map[events.User]*tail)}
+	for _, made := range []tail{{last: 7, checkpoint: 3}, {last: 9, checkpoint: 4}, {last: 11, checkpoint: 5}} {
+		f.empty = made.last == 9 // whether or not something stood there before
 		f.tails["u0"] = &made
 		f.trimmed()
 		if got, err := f.tailOf(t.Context(), "u0"); err != nil || got != made || len(f.tails) > 0 {
