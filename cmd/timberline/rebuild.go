@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -28,10 +27,12 @@ is out of it.
   timberline rebuild --user bob    one user: his items are written again in their places
   timberline rebuild --status      which versions there are
   timberline rebuild --back        read the version before again, after adding what it lacks
+  timberline rebuild --forward     read the version again from which --back has led
   timberline rebuild --drop 0      give a version up that is not read, and delete its items
 
-Interrupted, it goes on where it was when it is run again. In a data folder it reads all
-files first, and begins nothing where one is damaged: that is for a backup to mend.`,
+Interrupted, each goes on where it was when it is run again, also behind the shards that it
+has done: rebuild --shard 3 makes one anew in any case. In a data folder a rebuild reads all
+files first, and begins nothing where one is damaged: verify says what mends that.`,
 	example: "timberline rebuild --rate 20000",
 	run: func(ctx context.Context, c *call) error {
 		var w worker
@@ -41,6 +42,7 @@ files first, and begins nothing where one is damaged: that is for a backup to me
 		c.flags.StringVar(&do.User, "user", "", "only that `user`'s timeline, in its place")
 		c.flags.Float64Var(&do.Rate, "rate", 0, "`events` to go through in a second at most; 0: as many as can be")
 		c.flags.BoolVar(&do.Back, "back", false, "go back to the version that was read before")
+		c.flags.BoolVar(&do.Forward, "forward", false, "read the newer version again from which --back has led")
 		drop := c.flags.Int("drop", -1, "`version` to be given up, and its items deleted; none if it is missing")
 		status := c.flags.Bool("status", false, "tell which versions there are, and do nothing")
 		if err := c.parse(0); err != nil {
@@ -65,17 +67,18 @@ files first, and begins nothing where one is damaged: that is for a backup to me
 
 // A rebuildWork is what rebuild does to a store.
 type rebuildWork struct {
-	User   string  `json:"user,omitempty"`
-	Shard  *int    `json:"shard,omitempty"` // nil: all
-	Rate   float64 `json:"rate"`
-	Back   bool    `json:"back"`
-	Drop   *int    `json:"drop,omitempty"` // nil: none
-	Status bool    `json:"status"`
+	User    string  `json:"user,omitempty"`
+	Shard   *int    `json:"shard,omitempty"` // nil: all
+	Rate    float64 `json:"rate"`
+	Back    bool    `json:"back"`
+	Forward bool    `json:"forward,omitempty"`
+	Drop    *int    `json:"drop,omitempty"` // nil: none
+	Status  bool    `json:"status"`
 }
 
 func (w *rebuildWork) check(given map[string]bool) error {
 	var what []string
-	for _, flag := range []string{"user", "back", "drop", "status"} {
+	for _, flag := range []string{"user", "back", "forward", "drop", "status"} {
 		if given[flag] {
 			what = append(what, "--"+flag)
 		}
@@ -111,6 +114,7 @@ type rebuilt struct {
 	Items      uint64  `json:"items,string"`
 	Seconds    float64 `json:"seconds"`
 	Dropped    bool    `json:"dropped,omitempty"`
+	Stays      bool    `json:"stays,omitempty"` // it was read already, nothing was done
 	// What is out of it, because it was trimmed.
 	TrimmedJournals uint64 `json:"trimmed_journals,omitempty,string"`
 	First           uint64 `json:"first,omitempty,string"` // seq with which the user's timeline begins; 0: with 1
@@ -121,6 +125,8 @@ func (r *rebuilt) String() string {
 	switch {
 	case r.Dropped:
 		return fmt.Sprintf("shard %d: version %d is dropped", r.Shard, r.Version)
+	case r.Stays:
+		return fmt.Sprintf("shard %d: version %d is read from checkpoint %d on, as was asked for", r.Shard, r.Version, r.Checkpoint)
 	case r.User != "" && r.Items == 0:
 		return fmt.Sprintf("timeline of %s: no message of the log that is not trimmed is to or from this user, so nothing is written", r.User)
 	case r.User != "" && r.First > 0:
@@ -140,7 +146,7 @@ type versions struct {
 	Shard   uint32   `json:"shard"`
 	Live    uint32   `json:"live"`
 	Since   uint64   `json:"since,omitempty,string"`
-	Before  *uint32  `json:"before,omitempty"` // to which --back leads
+	Before  *uint32  `json:"before,omitempty"` // to which --back leads, or --forward if it is newer
 	Dropped []uint32 `json:"dropped,omitempty"`
 	Next    uint32   `json:"next"`
 	// Others were live once, and take room until they are dropped.
@@ -156,8 +162,12 @@ func (v *versions) String() string {
 	if v.Since > 0 {
 		s += fmt.Sprintf(" since checkpoint %d", v.Since)
 	}
-	if v.Before != nil {
+	switch {
+	case v.Before == nil:
+	case *v.Before < v.Live:
 		s += fmt.Sprintf("; --back leads to %d", *v.Before)
+	default:
+		s += fmt.Sprintf("; --forward leads to %d", *v.Before)
 	}
 	if len(v.Others) > 0 {
 		s += "; not read any more, and dropped by --drop: " + listed(v.Others)
@@ -192,27 +202,85 @@ func (w *rebuildWork) do(ctx context.Context, s wholeStore, tell func(report)) e
 			return err
 		}
 	}
-	for shard := range projections.Shard(shards) {
-		if w.Shard != nil && projections.Shard(*w.Shard) != shard {
-			continue
-		}
-		v, err := projections.ReadVersions(ctx, s, shard)
-		if err != nil {
+	all := make([]projections.Versions, shards)
+	for shard := range all {
+		var err error
+		if all[shard], err = projections.ReadVersions(ctx, s, projections.Shard(shard)); err != nil {
 			return err
 		}
-		switch {
-		case w.Status:
-			err = w.status(ctx, s, shard, &v, tell)
-		case w.Drop != nil:
-			err = w.drop(ctx, s, shard, &v, tell)
-		default:
-			err = w.shard(ctx, s, shard, &v, tell)
+	}
+	switch {
+	case w.Status:
+		return w.each(all, func(shard projections.Shard, v *projections.Versions) error { return w.status(ctx, s, shard, v, tell) })
+	case w.Drop != nil:
+		return w.drop(ctx, s, all, tell)
+	case w.Back, w.Forward:
+		return w.turn(ctx, s, all, tell)
+	case w.Shard != nil:
+		shard := projections.Shard(*w.Shard)
+		return w.into(ctx, s, shard, all[shard].Next, 0, tell)
+	}
+	return w.round(ctx, s, all, tell)
+}
+
+// each does something with the shards that are meant, given the versions of all, up to the
+// first error.
+func (w *rebuildWork) each(all []projections.Versions, do func(projections.Shard, *projections.Versions) error) error {
+	for shard := range all {
+		if w.Shard != nil && *w.Shard != shard {
+			continue
 		}
-		if err != nil {
+		if err := do(projections.Shard(shard), &all[shard]); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// round rebuilds all shards, or those that an interrupted one has not done.
+func (w *rebuildWork) round(ctx context.Context, s wholeStore, all []projections.Versions, tell func(report)) error {
+	r, resumed, err := projections.BeginRound(ctx, s, all, time.Now())
+	if err != nil {
+		return err
+	}
+	err = w.each(all, func(shard projections.Shard, v *projections.Versions) error {
+		if resumed && r.Has(shard, v) {
+			tell(report{Progress: fmt.Sprintf("shard %d: done by the rebuild that was begun %s, and interrupted; --shard %d makes it again", shard, r.Begun.Format(time.DateTime), shard)})
+			return nil
+		}
+		return w.into(ctx, s, shard, v.Next, 0, tell)
+	})
+	if err != nil {
+		return err
+	}
+	return r.End(ctx, s)
+}
+
+// turn has the version before read again in all shards that are meant, or the one from which
+// that has led. In which of them it can it looks first, and those in which it was done before
+// it leaves as they are: so it can be interrupted, and run again.
+func (w *rebuildWork) turn(ctx context.Context, s wholeStore, all []projections.Versions, tell func(report)) error {
+	done := func(v *projections.Versions) bool { return w.Back == (v.Before > v.Live) }
+	err := w.each(all, func(shard projections.Shard, v *projections.Versions) error {
+		_, leads := v.Back()
+		switch {
+		case v.Since == 0:
+			return fmt.Errorf("shard %d: no version was read before %d", shard, v.Live)
+		case !done(v) && !leads:
+			return fmt.Errorf("shard %d: version %d is dropped, so nothing leads to it: make another, by timberline rebuild", shard, v.Before)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return w.each(all, func(shard projections.Shard, v *projections.Versions) error {
+		if done(v) {
+			tell(report{Rebuilt: &rebuilt{Shard: uint32(shard), Version: uint32(v.Live), Checkpoint: uint64(v.Since), Stays: true}})
+			return nil
+		}
+		return w.into(ctx, s, shard, v.Before, v.Whole(), tell)
+	})
 }
 
 // intact refuses a store that has damaged files: a rebuild reads and writes beside those of
@@ -266,18 +334,10 @@ func (w *rebuildWork) replay(s wholeStore, shard projections.Shard, v projection
 	return projections.Replay{Store: s, Meta: s.Meta(), Shard: shard, Version: v, Rate: w.Rate}
 }
 
-// shard makes the timelines of a shard again, and has them read.
-func (w *rebuildWork) shard(ctx context.Context, s wholeStore, shard projections.Shard, v *projections.Versions, tell func(report)) error {
-	r := projections.Rebuild{Replay: w.replay(s, shard, v.Next)}
-	if w.Back {
-		switch {
-		case v.Since == 0:
-			return fmt.Errorf("shard %d: no version was read before %d", shard, v.Live)
-		case v.Dropped[v.Before]:
-			return fmt.Errorf("shard %d: version %d is dropped, so nothing leads back to it: make another, without --back", shard, v.Before)
-		}
-		r.Version, r.Behind = v.Before, v.Whole()
-	}
+// into makes the timelines of a shard again in a version that is whole up to a checkpoint, and
+// has them read.
+func (w *rebuildWork) into(ctx context.Context, s wholeStore, shard projections.Shard, version projections.Version, behind projections.CheckpointNumber, tell func(report)) error {
+	r := projections.Rebuild{Replay: w.replay(s, shard, version), Behind: behind}
 	done := w.tellOf(&r.Replay, tell)
 	n, err := r.Run(ctx)
 	if err != nil {
@@ -320,24 +380,49 @@ func (w *rebuildWork) user(ctx context.Context, s wholeStore, shard projections.
 	return nil
 }
 
-func (w *rebuildWork) drop(ctx context.Context, s wholeStore, shard projections.Shard, v *projections.Versions, tell func(report)) error {
-	if *w.Drop > int(v.Next) { // which a rebuild may have begun
-		return fmt.Errorf("shard %d has no version %d: rebuild --status tells which there are", shard, *w.Drop)
-	}
-	r := w.replay(s, shard, projections.Version(*w.Drop))
-	err := r.Drop(ctx, s)
-	if errors.Is(err, projections.ErrIsLive) {
-		way := ""
-		if back, ok := v.Back(); ok {
-			way = fmt.Sprintf(", or timberline rebuild --back, which leads back to version %d", back)
+// drop gives a version up in all shards that are meant and have it. It looks at all before it
+// begins.
+func (w *rebuildWork) drop(ctx context.Context, s wholeStore, all []projections.Versions, tell func(report)) error {
+	n := *w.Drop
+	has := make(map[projections.Shard]bool)
+	err := w.each(all, func(shard projections.Shard, v *projections.Versions) (err error) {
+		switch {
+		case n == int(v.Live):
+			way := ""
+			if back, ok := v.Back(); ok && int(back) < n {
+				way = fmt.Sprintf(", or timberline rebuild --back, which leads back to version %d", back)
+			}
+			return fmt.Errorf("version %d of shard %d: %w: have another one read first, by timberline rebuild, which makes one%s", n, shard, projections.ErrIsLive, way)
+		case n == int(v.Next): // a rebuild may have begun it
+			_, has[shard], err = projections.PlaceOfRebuild(ctx, s, shard, v.Next)
+		default:
+			has[shard] = n < int(v.Next)
 		}
-		return fmt.Errorf("%w: have another one read first, by timberline rebuild, which makes one%s", err, way)
-	}
+		return err
+	})
 	if err != nil {
-		return fmt.Errorf("drop: %w", err)
+		return err
 	}
-	tell(report{Rebuilt: &rebuilt{Shard: uint32(shard), Version: uint32(*w.Drop), Dropped: true}})
-	return nil
+	dropped := false
+	err = w.each(all, func(shard projections.Shard, v *projections.Versions) error {
+		if !has[shard] {
+			return nil
+		}
+		r := w.replay(s, shard, projections.Version(n))
+		if err := r.Drop(ctx, s); err != nil {
+			return fmt.Errorf("drop: %w", err)
+		}
+		dropped = true
+		tell(report{Rebuilt: &rebuilt{Shard: uint32(shard), Version: uint32(n), Dropped: true}})
+		return nil
+	})
+	if err != nil || dropped {
+		return err
+	}
+	if w.Shard != nil {
+		return fmt.Errorf("shard %d has no version %d: rebuild --status tells which there are", *w.Shard, n)
+	}
+	return fmt.Errorf("no shard has a version %d: rebuild --status tells which there are", n)
 }
 
 // tellOf has a replay tell how far it is, and returns what it comes to.

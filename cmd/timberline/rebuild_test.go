@@ -5,10 +5,14 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"timberline/projections"
 	"timberline/store/pebble"
 )
 
@@ -77,6 +81,76 @@ func TestStatusTellsOfARebuildThatWasInterrupted(t *testing.T) {
 		if all := told(ctx, c.w, seen); !strings.Contains(strings.Join(all, "\n"), c.want) {
 			t.Errorf("%+v says %q, want %q", c.w, all, c.want)
 		}
+	}
+}
+
+// Work on all shards that was interrupted, and is run again, does the rest, and nothing twice.
+func TestWorkOnAllShardsGoesOnBehindThoseThatAreDone(t *testing.T) {
+	s, err := pebble.Open("data", pebble.Options{FS: vfs.NewMem(), Shards: 3})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	live := func() (all []projections.Version) {
+		for shard := range projections.Shard(3) {
+			v, err := projections.ReadVersions(t.Context(), s, shard)
+			if err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, v.Live)
+		}
+		return all
+	}
+	// interrupted does a work until it begins with shard 1, then all of it.
+	interrupted := func(w rebuildWork, between, behind []projections.Version) {
+		t.Helper()
+		ctx, interrupt := context.WithCancel(t.Context())
+		defer interrupt()
+		err := w.do(ctx, s, func(r report) {
+			if strings.HasPrefix(r.Progress, "shard 1:") {
+				interrupt()
+			}
+		})
+		if got := live(); err == nil || !slices.Equal(got, between) {
+			t.Errorf("%+v, interrupted: %v, versions %v are read, want %v", w, err, got, between)
+		}
+		for range 2 {
+			if err := w.do(t.Context(), s, func(report) {}); err != nil {
+				t.Fatal(err)
+			}
+			if got := live(); !slices.Equal(got, behind) {
+				t.Errorf("%+v, run again: versions %v are read, want %v", w, got, behind)
+			}
+			if !w.Back && !w.Forward {
+				break // another rebuild makes others
+			}
+		}
+	}
+	type versions = []projections.Version
+	interrupted(rebuildWork{}, versions{1, 0, 0}, versions{1, 1, 1})
+	interrupted(rebuildWork{}, versions{2, 1, 1}, versions{2, 2, 2})
+	interrupted(rebuildWork{Back: true}, versions{1, 2, 2}, versions{1, 1, 1})
+	interrupted(rebuildWork{Forward: true}, versions{2, 1, 1}, versions{2, 2, 2})
+
+	one, six, two := 1, 6, 2
+	for _, c := range []struct {
+		w    rebuildWork
+		want string // error
+	}{
+		{rebuildWork{Shard: &one}, ""}, // version 3
+		{rebuildWork{Drop: &two}, "version 2 of shard 0: this version is live"},
+		{rebuildWork{Drop: &six}, "no shard has a version 6"},
+		{rebuildWork{Drop: &six, Shard: &one}, "shard 1 has no version 6"},
+		{rebuildWork{Drop: &two, Shard: &one}, ""},
+		{rebuildWork{Back: true}, "shard 1: version 2 is dropped, so nothing leads to it"},
+	} {
+		err := c.w.do(t.Context(), s, func(report) {})
+		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("%+v: %v, want %q", c.w, err, c.want)
+		}
+	}
+	if got := live(); !slices.Equal(got, versions{2, 3, 2}) {
+		t.Errorf("versions %v are read: what was refused has begun", got)
 	}
 }
 

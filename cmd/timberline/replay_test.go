@@ -85,9 +85,11 @@ func TestStoreIsVerifiedRebuiltAndLookedInto(t *testing.T) {
 	look(t, "1", 12)
 	tl(t, "rebuild", "--data", p.Data, "--back", "--json").want(t, exitOK, `{"rebuilt":{"shard":0,"version":0,"checkpoint":"5"`, "")
 	look(t, "0", 12)
+	tl(t, "rebuild", "--data", p.Data, "--back").want(t, exitOK, "shard 0: version 0 is read from checkpoint 5 on, as was asked for", "")
+	tl(t, "rebuild", "--data", p.Data, "--status").want(t, exitOK, "version 0 is read since checkpoint 5; --forward leads to 1; the next", "")
 	tl(t, "rebuild", "--data", p.Data, "--drop", "0").want(t, exitFailed, "", "version 0 of shard 0: this version is live")
 	tl(t, "rebuild", "--data", p.Data, "--drop", "1").want(t, exitOK, "shard 0: version 1 is dropped", "")
-	tl(t, "rebuild", "--data", p.Data, "--back").want(t, exitFailed, "", "version 1 is dropped, so nothing leads back to it")
+	tl(t, "rebuild", "--data", p.Data, "--forward").want(t, exitFailed, "", "version 1 is dropped, so nothing leads to it")
 	tl(t, "rebuild", "--data", p.Data, "--status").want(t, exitOK, "version 0 is read since checkpoint 5; dropped: 1; the next rebuild makes 2", "")
 	tl(t, "rebuild", "--data", p.Data, "--shard", "0", "--rate", "1000").want(t, exitOK, "version 2 is read from checkpoint 7 on", "")
 	look(t, "2", 12)
@@ -412,7 +414,7 @@ func TestBenchReplayComesOutExact(t *testing.T) {
 
 func TestBenchRebuildTellsWhatSendersNotice(t *testing.T) {
 	o := runAlone(t, "bench", "rebuild", "--messages", "3000", "--users", "50", "--rounds", "1", "--duration", "1s", "--sessions", "4", "--rate", "200",
-		"--rebuild-rate", "6000", "--json").want(t, exitOK, "", "version 1 is read")
+		"--rebuild-rate", "6000", "--json").want(t, exitOK, "", "shard 0: checkpoint ") // how far it gets is the machine's matter
 	var r rebuildReport
 	if err := json.Unmarshal([]byte(o.out), &r); err != nil || r.Without.P99 <= 0 || r.With.P99 <= 0 || r.Ratio != r.With.P99/r.Without.P99 {
 		t.Errorf("%s: %v", o.out, err)
@@ -429,7 +431,7 @@ func TestVersionThatNeverWasIsNotDropped(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, n := range []int{3, 1 << 32, 1<<32 + 2} {
-		if err := (&rebuildWork{Drop: &n}).do(t.Context(), s, func(report) {}); err == nil || !strings.Contains(err.Error(), "has no version") {
+		if err := (&rebuildWork{Drop: &n}).do(t.Context(), s, func(report) {}); err == nil || !strings.Contains(err.Error(), "no shard has a version") {
 			t.Errorf("version %d is dropped: %v", n, err)
 		}
 	}
