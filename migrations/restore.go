@@ -44,6 +44,7 @@ type Restorable interface {
 // RestoreConfig says how a store is restored. Zero fields have the defaults named.
 type RestoreConfig struct {
 	Random io.Reader         // for the store's new id
+	Afresh bool              // timelines are made again even of a copy that has them whole
 	Pause  time.Duration     // before what has failed is tried again; default: 1 s
 	Told   func(what string) // is told what is done and how far it is; default: nobody is
 }
@@ -119,8 +120,13 @@ func (r *restore) untilDone(ctx context.Context, step func(context.Context) erro
 func (r *restore) tell(format string, args ...any) { r.c.Told(fmt.Sprintf(format, args...)) }
 
 func (r *restore) begin(ctx context.Context) (err error) {
-	if r.phase, err = r.BeginRestore(ctx, r.done.Store); err == nil {
-		r.tell("the store is %s from now on", r.done.Store)
+	if r.phase, err = r.BeginRestore(ctx, r.done.Store); err != nil {
+		return err
+	}
+	r.tell("the store is %s from now on", r.done.Store)
+	if r.phase == Copied && r.c.Afresh {
+		r.phase = Emptying
+		err = r.SetPhase(ctx, Emptying)
 	}
 	return err
 }

@@ -1,6 +1,7 @@
 package projections
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -29,6 +30,7 @@ type Verification struct {
 
 // A Finding is a difference between what stands in a store and what should.
 type Finding struct {
+	In       Part
 	Where    string // names the place for people
 	User     events.User
 	Seq      events.Seq // the last one of the item
@@ -36,6 +38,16 @@ type Finding struct {
 	Found    string
 	Repaired bool
 }
+
+// A Part of a store, by what mends it.
+type Part string
+
+// The parts.
+const (
+	InSource    Part = "source"    // log and checkpoints: a backup
+	InFiles     Part = "files"     // of the engine: a backup; whatever else they have is found, too
+	InTimelines Part = "timelines" // they are made again from log and checkpoints
+)
 
 // VerifyProgress is how far a Verification is.
 type VerifyProgress struct {
@@ -60,6 +72,26 @@ func (v *Verification) Run(ctx context.Context) (VerifyProgress, error) {
 	return r.progress, nil
 }
 
+// Source looks only at what timelines follow from, the log and the checkpoints: whether all of
+// it can be read.
+func (v *Verification) Source(ctx context.Context) (VerifyProgress, error) {
+	r := verifier{Verification: v}
+	err := r.log(ctx)
+	for s := range Shard(v.Meta.Shards) {
+		if err != nil {
+			break
+		}
+		err = eachCheckpoint(ctx, v.Store, s, 1, func(CheckpointNumber, *Checkpoint) error { return nil })
+		if err != nil {
+			err = r.unreadable(InSource, fmt.Sprintf("checkpoints of shard %d", s), "all of them", err)
+		}
+	}
+	if err != nil {
+		err = fmt.Errorf("verify log and checkpoints: %w", err)
+	}
+	return r.progress, err
+}
+
 // A verifier is the state of a Verification that runs.
 type verifier struct {
 	*Verification
@@ -70,6 +102,7 @@ type verifier struct {
 }
 
 func (r *verifier) found(f Finding) {
+	f.In = cmp.Or(f.In, InSource)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.progress.Found++
@@ -77,11 +110,11 @@ func (r *verifier) found(f Finding) {
 }
 
 // unreadable makes an error a finding, if it is one of what stands there.
-func (r *verifier) unreadable(where, expected string, err error) error {
+func (r *verifier) unreadable(in Part, where, expected string, err error) error {
 	if !damaged(err) {
 		return err
 	}
-	r.found(Finding{Where: where, Expected: expected, Found: err.Error()})
+	r.found(Finding{In: in, Where: where, Expected: expected, Found: err.Error()})
 	return nil
 }
 
@@ -181,7 +214,7 @@ func (r *verifier) read(ctx context.Context, scopes []*scope) error {
 func (r *verifier) scopes(ctx context.Context, s Shard) ([]*scope, error) {
 	n, last, err := lastCheckpoint(ctx, r.Store, s)
 	if err != nil {
-		return nil, r.unreadable(fmt.Sprintf("shard %d, last checkpoint", s), "one that can be read", err)
+		return nil, r.unreadable(InSource, fmt.Sprintf("shard %d, last checkpoint", s), "one that can be read", err)
 	}
 	live := newScope(s, n, 0)
 	if live.live = true; n > 0 {
@@ -366,7 +399,7 @@ func (r *verifier) scan(ctx context.Context, scopes []*scope) error {
 		})
 		next("")
 		if err != nil {
-			if err := r.unreadable("the timelines", "items that can be read", err); err != nil {
+			if err := r.unreadable(InTimelines, "the timelines", "items that can be read", err); err != nil {
 				return err
 			}
 		}
@@ -454,7 +487,7 @@ func (r *verifier) recount(ctx context.Context, sc *scope, u events.User, first 
 	for next := first; ; {
 		items, err := r.Store.ReadItems(ctx, Timeline{sc.version, u}, next, verifyBytes, events.Strong)
 		if err != nil {
-			return r.unreadable("timeline of "+Timeline{sc.version, u}.String(), "items that can be read", err)
+			return r.unreadable(InTimelines, "timeline of "+Timeline{sc.version, u}.String(), "items that can be read", err)
 		}
 		if len(items) == 0 {
 			break

@@ -29,7 +29,7 @@ func (r *verifier) compare(ctx context.Context, sc *scope, users map[events.User
 		return r.item(ctx, sc, &want)
 	})
 	if err != nil {
-		return r.unreadable(fmt.Sprintf("shard %d", sc.shard), "what its checkpoints cover, in the log", err)
+		return r.unreadable(InSource, fmt.Sprintf("shard %d", sc.shard), "what its checkpoints cover, in the log", err)
 	}
 	for _, u := range slices.Sorted(maps.Keys(users)) {
 		if err := r.strangers(ctx, sc, u, due[u]); err != nil {
@@ -46,7 +46,7 @@ func (r *verifier) item(ctx context.Context, sc *scope, want *Stored) error {
 		return err
 	}
 	f := Finding{
-		Where: fmt.Sprintf("timeline of %s, seqs %d to %d", want.Timeline, should.First, want.Last), User: want.User, Seq: want.Last,
+		In: InTimelines, Where: fmt.Sprintf("timeline of %s, seqs %d to %d", want.Timeline, should.First, want.Last), User: want.User, Seq: want.Last,
 		Expected: fmt.Sprintf("the item of checkpoint %d", should.Checkpoint),
 	}
 	got, err := r.Store.ReadItems(ctx, want.Timeline, want.Last, 0, events.Strong)
@@ -116,7 +116,7 @@ func (r *verifier) strangers(ctx context.Context, sc *scope, u events.User, due 
 	for next := events.Seq(0); ; {
 		items, err := r.Store.ReadItems(ctx, t, next, verifyBytes, events.Strong)
 		if err != nil {
-			return r.unreadable("timeline of "+t.String(), "items that can be read", err)
+			return r.unreadable(InTimelines, "timeline of "+t.String(), "items that can be read", err)
 		}
 		if len(items) == 0 {
 			return nil
@@ -133,5 +133,5 @@ func (r *verifier) strangers(ctx context.Context, sc *scope, u events.User, due 
 
 // stranger tells of an item that follows from no checkpoint.
 func (r *verifier) stranger(s *Stored) {
-	r.found(Finding{Where: fmt.Sprintf("timeline of %s, item that ends at seq %d", s.Timeline, s.Last), User: s.User, Seq: s.Last, Expected: nothing, Found: describe(s)})
+	r.found(Finding{In: InTimelines, Where: fmt.Sprintf("timeline of %s, item that ends at seq %d", s.Timeline, s.Last), User: s.User, Seq: s.Last, Expected: nothing, Found: describe(s)})
 }

@@ -16,7 +16,7 @@ func (r *verifier) files(ctx context.Context) error {
 		return nil
 	}
 	n, err := s.Scrub(ctx, func(file string, err error) {
-		r.found(Finding{Where: "file " + file, Expected: "what was written", Found: err.Error()})
+		r.found(Finding{In: InFiles, Where: "file " + file, Expected: "what was written", Found: err.Error()})
 	})
 	r.tell(func(p *VerifyProgress) { p.Files = n })
 	return err
@@ -29,11 +29,11 @@ const verifyBytes = 4 << 20
 func (r *verifier) log(ctx context.Context) error {
 	rows, err := r.Store.ListJournals(ctx, 0, events.Strong)
 	if err != nil {
-		return r.unreadable("the rows of the journals", "a row for each", err)
+		return r.unreadable(InSource, "the rows of the journals", "a row for each", err)
 	}
 	ends, err := r.Store.JournalEnds(ctx)
 	if err != nil {
-		return r.unreadable("the log", "journals that can be read", err)
+		return r.unreadable(InSource, "the log", "journals that can be read", err)
 	}
 	for _, row := range rows {
 		if row.Trimmed {
@@ -109,13 +109,13 @@ func (r *verifier) journal(ctx context.Context, j events.Journal, end events.Off
 		for _, rec := range recs {
 			raws, err := rec.Events(j, at)
 			if err != nil {
-				if err := r.unreadable(where(), "a record", err); err != nil {
+				if err := r.unreadable(InSource, where(), "a record", err); err != nil {
 					return err
 				}
 			}
 			for i, raw := range raws {
 				if err := events.Raw(raw).DecodeInto(&e); err != nil {
-					if err := r.unreadable(fmt.Sprintf("%s, event %d", where(), i), "an event", err); err != nil {
+					if err := r.unreadable(InSource, fmt.Sprintf("%s, event %d", where(), i), "an event", err); err != nil {
 						return err
 					}
 					continue

@@ -156,9 +156,14 @@ func (d *disk) ready(items []projections.Stored, tables int) {
 		size += len(items[i].Data)
 	}
 	if tables > 0 && size >= tables {
-		d.slow.Store(false)
-		time.Sleep(d.most) // as long as one that has begun
+		d.hurry()
 	}
+}
+
+// hurry has no sync of the log wait any more, and waits for one that has begun.
+func (d *disk) hurry() {
+	d.slow.Store(false)
+	time.Sleep(d.most)
 }
 
 // crash returns what is left of the disk when the machine dies now: all that was

@@ -124,7 +124,10 @@ func (w *whole) deleteBelow(ctx context.Context, t projections.Timeline, below e
 
 // EmptyTimelines implements projections.Upkeep.
 func (w *whole) EmptyTimelines(ctx context.Context) error {
-	return w.doing("empty timelines", func() error { return w.p.boot.store.EmptyTimelines(ctx) })
+	return w.doing("empty timelines", func() error {
+		w.p.boot.disk.hurry() // for what is in memory is flushed
+		return w.p.boot.store.EmptyTimelines(ctx)
+	})
 }
 
 // Meta implements migrations.Restorable.

@@ -20,7 +20,8 @@ var backupCommand = &command{
 FOLDER, which does not exist yet or has what an interrupted backup has left, in one that does, becomes a data folder with the store as it is at one
 moment: what was acknowledged before is in it. Files that do not change are linked, so on
 the same disk it takes a moment, and little room at first; copy it to another disk then.
-Keys are not in it: keep token.key, server.key, edge.secret and revoked apart.
+Keys are not in it: keep token.key, server.key, edge.secret and revoked apart. It is not read
+while it is made: damage is copied, too. timberline verify --data FOLDER reads all of it.
 
 To restore, put the keys beside the store in the copy, run
 
@@ -67,7 +68,7 @@ type backedUp struct {
 
 // String is the copy for people.
 func (b *backedUp) String() string {
-	return fmt.Sprintf("%s is a copy, made in %.1f s; to serve it, run timberline migrate restored --data %s", b.Folder, b.Seconds, quoted(b.Folder))
+	return fmt.Sprintf("%s is a copy, made in %.1f s; timberline verify --data %s reads all of it, and to serve it run timberline migrate restored --data %s", b.Folder, b.Seconds, quoted(b.Folder), quoted(b.Folder))
 }
 
 // isWithin reports whether a folder that may not exist yet is in another, or is that.

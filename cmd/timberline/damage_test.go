@@ -149,11 +149,23 @@ func TestDamagedValuesAreNamedAndNotServed(t *testing.T) {
 	}
 }
 
+// What can be read behind a damaged record is printed, from whichever time on.
 func TestLogCommandNamesADamagedRecord(t *testing.T) {
-	k := keep(t)
-	k.damage("l\x03j:1\x00\x00\x00\x00\x00\x00\x00\x01", func(value []byte) { value[20] ^= 1 })
-	o := tl(t, "log", "--data", k.data).want(t, exitFailed, "", "record 1 of journal j:1")
-	if strings.Contains(o.out, "message 0") || !strings.Contains(o.stderr, "restore the folder") {
-		t.Errorf("it prints %.200q and says %q", o.out, o.stderr)
+	data, _ := tenRecords(t, time.Now(), 0)
+	k := &kept{t: t, data: data}
+	for _, at := range []byte{3, 4, 8} {
+		k.damage("l\x03j:1\x00\x00\x00\x00\x00\x00\x00"+string(at), func(value []byte) { value[len(value)-1] ^= 1 })
+	}
+	for args, lines := range map[string]int{"--from 1h": 7, "--offset 1": 7, "--offset 4": 5, "--offset 9": 2} {
+		o := tl(t, append(strings.Fields("log "+args), "--data", data)...)
+		if n := strings.Count(o.out, "\n"); n != lines {
+			t.Errorf("%s: %d lines, want %d\n%s", args, n, lines, o.out)
+		}
+		if want := "record 8 of journal j:1 cannot be read (stored data is damaged"; lines > 2 && (o.status != exitFailed || !strings.Contains(o.stderr, want) || !strings.Contains(o.stderr, "restore the folder")) {
+			t.Errorf("%s: status %d, %q; want that it says %q", args, o.status, o.stderr, want)
+		}
+		if lines == 7 && !strings.Contains(o.stderr, "records 3 to 4 of journal j:1 cannot be read") {
+			t.Errorf("%s: it says %q", args, o.stderr)
+		}
 	}
 }

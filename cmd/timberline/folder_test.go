@@ -107,7 +107,9 @@ func TestRestoreNamesItsFolderAndAsks(t *testing.T) {
 	k := keep(t)
 	copied := filepath.Join(t.TempDir(), "of tuesday")
 	tl(t, "backup", "--data", k.data, copied).want(t, exitOK, "run timberline migrate restored --data '"+copied+"'", "")
-	for _, args := range [][]string{{"serve", "--listen", "127.0.0.1:0"}, {"verify"}, {"log"}, {"backup"}} {
+	tl(t, "verify", "--data", copied).want(t, exitOK, "no difference", "")
+	tl(t, "log", "--data", copied).want(t, exitOK, "message 9", "")
+	for _, args := range [][]string{{"serve", "--listen", "127.0.0.1:0"}, {"rebuild"}, {"trim", "--keep", "1"}, {"backup"}} {
 		args = append(args, "--data", copied)
 		if args[0] == "backup" {
 			args = append(args, copied+"2")
@@ -145,10 +147,30 @@ func TestBackupGoesWhereItIsOfUse(t *testing.T) {
 // next command that it compacts in.
 func TestRebuildBeginsNothingWhereAFileIsDamaged(t *testing.T) {
 	data := t.TempDir()
+	filled(t, data)
+	table := damagedAt(t, data, 0.5)
+	for _, more := range [][]string{{}, {"--shard", "0"}} {
+		tl(t, append([]string{"rebuild", "--data", data}, more...)...).want(t, exitFailed, "", "file "+table+": stored data is damaged")
+	}
+	o := tl(t, "rebuild", "--data", data).want(t, exitFailed, "", "so none was begun (timberline verify says more): check the disk, and restore the folder from a copy")
+	if strings.Contains(o.out, "is read") {
+		t.Errorf("it says %q", o.out)
+	}
+	tl(t, "rebuild", "--status", "--data", data).want(t, exitOK, "version 0 is read; the next rebuild makes 1", "")
+}
+
+// filled makes a store with 3,000 messages, all in tables.
+func filled(t *testing.T, data string) {
+	t.Helper()
 	if err := fillOld(t.Context(), storePath(data), 3000); err != nil {
 		t.Fatal(err)
 	}
 	tl(t, "verify", "--data", data).want(t, exitOK, "no difference", "") // and what was in memory is in tables
+}
+
+// damagedAt flips a bit of the newest table, so far from its beginning, and returns its name.
+func damagedAt(t *testing.T, data string, part float64) string {
+	t.Helper()
 	tables, err := filepath.Glob(filepath.Join(storePath(data), "*.sst"))
 	if err != nil || len(tables) == 0 {
 		t.Fatalf("%q, %v", tables, err)
@@ -158,16 +180,48 @@ func TestRebuildBeginsNothingWhereAFileIsDamaged(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	bytes[len(bytes)/2] ^= 1
+	bytes[int(part*float64(len(bytes)))] ^= 1
+	if err := os.Remove(table); err != nil { // a backup may share the file
+		t.Fatal(err)
+	}
 	if err := os.WriteFile(table, bytes, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for _, more := range [][]string{{}, {"--shard", "0"}} {
-		tl(t, append([]string{"rebuild", "--data", data}, more...)...).want(t, exitFailed, "", "file "+filepath.Base(table)+": stored data is damaged")
+	return filepath.Base(table)
+}
+
+// A restore takes nothing from a store of which the log is damaged, and makes one whole of
+// which only the timelines are.
+func TestRestoreLooksBeforeItTakesAway(t *testing.T) {
+	data := t.TempDir()
+	filled(t, data)
+	for _, copied := range []bool{false, true} {
+		for _, part := range []float64{0.05, 0.8} {
+			folder := filepath.Join(t.TempDir(), "copy")
+			flags := []string{"--data", folder}
+			if tl(t, "backup", "--data", data, folder).want(t, exitOK, "timberline verify --data "+folder+" reads all of it", ""); copied {
+				flags = append(flags, "--copied")
+			}
+			table := damagedAt(t, folder, part)
+			before := tl(t, "log", "--data", folder)
+			restore := tl(t, append([]string{"migrate", "restored"}, flags...)...)
+			after := tl(t, "log", "--data", folder)
+			if before.out != after.out || before.status != after.status {
+				t.Errorf("at %v: of the log there are %d bytes, status %d, and were %d, status %d", part, len(after.out), after.status, len(before.out), before.status)
+			}
+			verify := tl(t, "verify", "--data", folder)
+			switch {
+			case part < 0.5:
+				restore.want(t, exitFailed, "", "what timelines are made from is damaged, so nothing was changed: take another copy. `timberline log --data "+folder+"` prints")
+				verify.want(t, exitFailed, "", "log and checkpoints come back from a backup only")
+			case !copied:
+				restore.want(t, exitFailed, "", "file "+table+": stored data is damaged")
+				restore.want(t, exitFailed, "", "or have them made again from the log by --copied")
+				verify.want(t, exitFailed, "", "or have all timelines made again on a copy of the folder")
+			default:
+				restore.want(t, exitOK, "the store is whole", "the timelines are made again")
+				verify.want(t, exitOK, "no difference", "")
+			}
+		}
 	}
-	o := tl(t, "rebuild", "--data", data).want(t, exitFailed, "", "so none was begun: check the disk, and restore the folder from a copy")
-	if strings.Contains(o.out, "is read") {
-		t.Errorf("it says %q", o.out)
-	}
-	tl(t, "rebuild", "--status", "--data", data).want(t, exitOK, "version 0 is read; the next rebuild makes 1", "")
 }

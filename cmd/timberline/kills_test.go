@@ -428,8 +428,11 @@ func (k *killer) backup(context.Context) (task, error) {
 // heldBy says whether a copy, once it is restored, has all that stood in the store, and
 // whether a device that comes to it with a later cursor gets all of that.
 func (l *look) heldBy(k *killer, folder string) error {
-	if verified, err := k.output("verify", "--data", folder); err == nil {
-		return fmt.Errorf("a copy opens before it is restored: %s", verified)
+	if verified, err := k.output("verify", "--data", folder); err != nil || !strings.Contains(verified, "no difference") {
+		return fmt.Errorf("of the copy, before it is restored, verify says %s: %w", verified, err)
+	}
+	if status, err := k.output("rebuild", "--status", "--data", folder); err == nil {
+		return fmt.Errorf("a copy is worked on before it is restored: %s", status)
 	}
 	restored := k.start(&task{args: []string{"migrate", "restored"}, data: folder})
 	if err := restored.wait(exitOK); err != nil {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -22,14 +23,16 @@ among them, with --conversation those
 between two users, with --from and --to those of a time: that of their ids, when they were
 appended. A time is ` + momentHelp + `.
 
-If a journal lacks records in its middle, what is behind them is printed all the same; then
-the command fails, and says which are missing.`,
+If records are missing in the middle of a journal, or cannot be read, what is behind them is
+printed all the same; then the command fails, and says which. It reads a copy, too, that was
+not restored yet.`,
 	example: "timberline log --conversation alice,bob --from 36h --to 2026-01-31T15:04",
 	run: func(ctx context.Context, c *call) error {
 		var w worker
 		var do logWork
 		var from, to moment
 		w.defineStore(c)
+		w.copies, w.halves = true, true
 		c.flags.Uint64Var(&do.Journal, "journal", 0, "only the journal with that `number` (j:2 is number 2); all if 0")
 		c.flags.Uint64Var((*uint64)(&do.Offset), "offset", 1, "first `offset`, in each journal")
 		c.flags.StringVar((*string)(&do.User), "user", "", "only events that this `user` sent or got")
@@ -114,6 +117,9 @@ func (w *logWork) journal(ctx context.Context, log *logReader, j events.Journal,
 	at := max(w.Offset, 1)
 	if !w.From.IsZero() {
 		first, err := firstSince(ctx, log, j, w.From)
+		if errors.Is(err, events.ErrCorrupt) {
+			first, err = 1, nil // and all are looked at
+		}
 		if err != nil {
 			return err
 		}

@@ -30,14 +30,28 @@ var errEnough = errors.New("no more is wanted")
 const readBytes = 1 << 20
 
 // each calls visit with the events of a journal, from a record on, until it returns an
-// error; errEnough is none. Records that are missing are noted, and it goes on behind them.
+// error; errEnough is none. Records that are missing or damaged are noted, and it goes on
+// behind them.
 func (l *logReader) each(ctx context.Context, j events.Journal, at events.Offset, visit func(at events.Offset, index int, raw events.Raw) error) error {
+	var bad unread
+	defer func() { l.note(&bad) }()
+	size := readBytes
 	for {
-		records, err := l.ReadLog(ctx, j, at, readBytes, events.Strong)
-		if err != nil {
+		records, err := l.ReadLog(ctx, j, at, size, events.Strong)
+		switch {
+		case errors.Is(err, events.ErrCorrupt) && size > 0:
+			size = 0 // one by one, to find it
+			continue
+		case errors.Is(err, events.ErrCorrupt):
+			if within, err := l.within(ctx, j, at); err != nil || !within {
+				return err
+			}
+			l.skip(&bad, unread{j, at, at, err})
+			at++
+			continue
+		case err != nil:
 			return err
-		}
-		if len(records) == 0 {
+		case len(records) == 0:
 			next, err := l.behind(ctx, j, at)
 			if err != nil || next == 0 {
 				return err
@@ -45,10 +59,11 @@ func (l *logReader) each(ctx context.Context, j events.Journal, at events.Offset
 			at = next
 			continue
 		}
+		size = readBytes
 		for _, rec := range records {
 			raws, err := rec.Events(j, at)
 			if err != nil {
-				return err
+				l.skip(&bad, unread{j, at, at, err})
 			}
 			for i, raw := range raws {
 				err := visit(at, i, raw)
@@ -65,6 +80,46 @@ func (l *logReader) each(ctx context.Context, j events.Journal, at events.Offset
 			return err
 		}
 	}
+}
+
+// An unread is records in a row that cannot be read, and why the first of them cannot.
+type unread struct {
+	journal  events.Journal
+	from, to events.Offset
+	err      error
+}
+
+// skip adds the next record to those in a row, or notes them, and begins others.
+func (l *logReader) skip(bad *unread, next unread) {
+	if bad.err != nil && bad.to+1 == next.from {
+		bad.to = next.to
+		return
+	}
+	l.note(bad)
+	*bad = next
+}
+
+func (l *logReader) note(bad *unread) {
+	if bad.err == nil {
+		return
+	}
+	which := fmt.Sprintf("record %d of journal %s", bad.from, bad.journal)
+	if bad.to > bad.from {
+		which = fmt.Sprintf("records %d to %d of journal %s", bad.from, bad.to, bad.journal)
+	}
+	l.gaps = append(l.gaps, fmt.Sprintf("%s cannot be read (%v)", which, bad.err))
+}
+
+// within reports whether a journal goes on at or behind a record; where it ends may be damaged,
+// too.
+func (l *logReader) within(ctx context.Context, j events.Journal, at events.Offset) (bool, error) {
+	end, err := l.JournalEnd(ctx, j)
+	if errors.Is(err, events.ErrCorrupt) {
+		l.gaps = append(l.gaps, fmt.Sprintf("end of journal %s", j))
+		return false, nil
+	}
+	number, _ := j.Number()
+	return at <= max(end, l.rows[number-1].Ended), err
 }
 
 // behind returns the next record of a journal in which there was none, and notes the gap

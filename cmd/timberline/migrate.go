@@ -11,6 +11,7 @@ import (
 
 	"timberline/events"
 	"timberline/migrations"
+	"timberline/projections"
 	"timberline/projections/lease"
 	"timberline/store/dynamo"
 	"timberline/store/pebble"
@@ -69,7 +70,7 @@ func (m *migrate) define(c *call) {
 	m.dynamoFlags.define(c.flags)
 	c.flags.UintVar(&m.shards, "shards", 0, fmt.Sprintf("shards of a store that is made, 1 to %d, which it keeps for ever: so many projectors share its work at most; 0: 1 in a folder, %d in DynamoDB", events.Slots, dynamo.DefaultShards))
 	c.flags.BoolVar(&m.stopped, "stopped", false, "all processes that use the store in DynamoDB are stopped: restored asks for it")
-	c.flags.BoolVar(&m.copied, "copied", false, "the store in the folder was copied by hand, or put back from such a copy: restored asks for it where the store does not say so itself")
+	c.flags.BoolVar(&m.copied, "copied", false, "the store in the folder was copied by hand, or put back from such a copy: restored asks for it where the store does not say so itself. Its timelines are made again")
 	c.flags.BoolVar(&m.json, "json", false, "print JSON: a line for each step")
 }
 
@@ -282,15 +283,58 @@ func (m *migrate) restored(ctx context.Context, c *call) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, closer.Close()) }()
-	done, err := migrations.Restore(ctx, s, migrations.RestoreConfig{Random: rand.Reader, Told: tell})
+	cfg := migrations.RestoreConfig{Random: rand.Reader, Told: tell, Afresh: m.copied}
+	folder, _ := s.(*pebble.Store)
+	mends := false
+	if folder != nil {
+		if mends, err = m.sound(ctx, folder, tell); err != nil {
+			return err
+		}
+	}
+	done, err := migrations.Restore(ctx, s, cfg)
 	if err != nil {
 		return err
+	}
+	if mends {
+		tell("what is left in use of the damaged file is written anew")
+		if err := folder.Rewrite(ctx); err != nil {
+			return err
+		}
 	}
 	info := restoredInfo{done.Store.String(), done.Rows, done.Cut, done.Items}
 	if m.json {
 		return c.printJSON(info)
 	}
 	return c.print("the store is whole: id %s, %s cut off, %s put; start its processes\n", info.Store, counted(info.Cut, "checkpoint", "checkpoints"), counted(info.Items, "item", "items"))
+}
+
+// sound reads all of a folder before anything is changed there. If a file is damaged log and
+// checkpoints have to be readable, or what is lost stays as readable as it is; and then the
+// timelines are made again, and mended.
+func (m *migrate) sound(ctx context.Context, s *pebble.Store, tell func(string)) (mends bool, err error) {
+	tell("reading all files")
+	var file error
+	_, err = s.Scrub(ctx, func(name string, err error) { file = fmt.Errorf("file %s: %w", name, err) })
+	if err != nil || file == nil {
+		return false, err
+	}
+	tell(file.Error())
+	var lost error
+	source := projections.Verification{Store: s, Meta: s.Meta(), Found: func(f projections.Finding) {
+		if lost == nil {
+			lost = fmt.Errorf("%s: expected %s, found %s", f.Where, f.Expected, f.Found)
+		}
+	}}
+	switch _, err = source.Source(ctx); {
+	case err != nil:
+		return false, err
+	case lost != nil:
+		return false, fmt.Errorf("%w; what timelines are made from is damaged, so nothing was changed: take another copy. `timberline log --data %s` prints what of this one can be read", lost, quoted(m.data))
+	case s.Phase() == migrations.Copied && !m.copied:
+		return false, fmt.Errorf("%w; log and checkpoints can be read, so only timelines are damaged, and nothing was changed: take another copy, or have them made again from the log by --copied", file)
+	}
+	tell("log and checkpoints can be read: the timelines are made again from them")
+	return true, nil
 }
 
 func (m *migrate) openRestored(ctx context.Context, tell func(string)) (migrations.Restorable, io.Closer, error) {

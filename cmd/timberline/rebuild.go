@@ -32,7 +32,7 @@ is out of it.
 
 Interrupted, each goes on where it was when it is run again, also behind the shards that it
 has done: rebuild --shard 3 makes one anew in any case. In a data folder a rebuild reads all
-files first, and begins nothing where one is damaged: verify says what mends that.`,
+files first, and begins nothing where one is damaged: verify says what to do.`,
 	example: "timberline rebuild --rate 20000",
 	run: func(ctx context.Context, c *call) error {
 		var w worker
@@ -293,7 +293,7 @@ func intact(ctx context.Context, s wholeStore) error {
 	var damage error
 	_, err := files.Scrub(ctx, func(file string, err error) {
 		if damage == nil {
-			damage = fmt.Errorf("file %s: %w; a rebuild does not mend files, so none was begun", file, err)
+			damage = fmt.Errorf("file %s: %w; a rebuild does not mend files, so none was begun (timberline verify says more)", file, err)
 		}
 	})
 	return cmp.Or(err, damage)

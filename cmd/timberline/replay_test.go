@@ -142,7 +142,7 @@ func TestVerifyNamesWhatDiffersAndRepairsIt(t *testing.T) {
 	}
 	tl(t, "verify", "--data", p.Data).want(t, exitFailed, "timeline of bob, seqs 1 to 1: expected the item of checkpoint 1, found nothing\n", "2 differences are left; for timelines run timberline verify --repair\n").
 		want(t, exitFailed, "timeline of bob, seqs 2 to 2: expected the item of checkpoint 2, found stored data is damaged: timeline of bob, item ending at 2: ", "")
-	tl(t, "verify", "--data", p.Data, "--json").want(t, exitFailed, `{"found":{"where":"timeline of bob, seqs 1 to 1","user":"bob","seq":"1","expected":"the item of checkpoint 1","found":"nothing","repaired":false}}`, "2 differences are left")
+	tl(t, "verify", "--data", p.Data, "--json").want(t, exitFailed, `{"found":{"in":"timelines","where":"timeline of bob, seqs 1 to 1","user":"bob","seq":"1","expected":"the item of checkpoint 1","found":"nothing","repaired":false}}`, "2 differences are left")
 	again := startProcess(t, "--data", p.Data, "--listen", p.Listen[0])
 	tl(t, "verify", "--data", p.Data, "--repair").want(t, exitOK, "2 differences, 2 repaired", "")
 	tl(t, "verify", "--data", p.Data).want(t, exitOK, "no difference", "")

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"strings"
 
 	"timberline/projections"
 )
@@ -18,7 +17,7 @@ never read otherwise. Then it reads the whole log (every record whole, without a
 Every difference is named: whose timeline, which seqs, what was expected, what was found.
 The version to which rebuild --back leads is looked at as well as the one that is read.
 If there is any the command fails. It writes nothing, and may run beside a server or
-beside the processes that use the tables.
+beside the processes that use the tables, and on a backup.
 
 With --repair what is missing or different in timelines is written again, as the log and
 the checkpoints say. What they do not say is never written, and a damaged file stays one.`,
@@ -27,6 +26,7 @@ the checkpoints say. What they do not say is never written, and a damaged file s
 		var w worker
 		var do verifyWork
 		w.define(c)
+		w.copies = true
 		c.flags.BoolVar(&do.Repair, "repair", false, "write again what is missing or different in timelines")
 		if err := c.parse(0); err != nil {
 			return err
@@ -48,34 +48,36 @@ the checkpoints say. What they do not say is never written, and a damaged file s
 }
 
 // A differences counts what a verification has found and not repaired, by what mends it.
-type differences struct{ timelines, source uint64 }
+type differences struct{ files, source, timelines uint64 }
 
 func (d *differences) add(f *found) {
-	if strings.HasPrefix(f.Where, "timeline of ") {
+	switch f.In {
+	case projections.InTimelines:
 		d.timelines++
-		return
+	case projections.InFiles:
+		d.files++
+	default:
+		d.source++
 	}
-	d.source++
 }
 
 // err says what to do about them, nil if there are none. repaired says that repairing was
 // tried.
 func (d *differences) err(repaired bool) error {
-	var todo []string
-	if d.source > 0 {
-		todo = append(todo, "files, log and checkpoints come back from a backup only: docs/operations.md, Backup and restore")
-	}
+	var todo string
 	switch {
+	case d.source > 0:
+		todo = "log and checkpoints come back from a backup only: docs/operations.md, Backup and restore"
+	case d.files > 0:
+		todo = "log and checkpoints can be read: restore a backup, or have all timelines made again on a copy of the folder: docs/operations.md, Damaged files"
 	case d.timelines == 0:
-	case repaired:
-		todo = append(todo, "for what timelines lack after --repair run timberline rebuild")
-	default:
-		todo = append(todo, "for timelines run timberline verify --repair")
-	}
-	if len(todo) == 0 {
 		return nil
+	case repaired:
+		todo = "for what timelines lack after --repair run timberline rebuild"
+	default:
+		todo = "for timelines run timberline verify --repair"
 	}
-	return fmt.Errorf("%s left; %s", counted(d.source+d.timelines, "difference is", "differences are"), strings.Join(todo, "; "))
+	return fmt.Errorf("%s left; %s", counted(d.files+d.source+d.timelines, "difference is", "differences are"), todo)
 }
 
 // A verifyWork is what verify does to a store.
@@ -85,12 +87,13 @@ type verifyWork struct {
 
 // A found is a difference.
 type found struct {
-	Where    string `json:"where"`
-	User     string `json:"user,omitempty"`
-	Seq      uint64 `json:"seq,omitempty,string"`
-	Expected string `json:"expected"`
-	Found    string `json:"found"`
-	Repaired bool   `json:"repaired"`
+	In       projections.Part `json:"in"`
+	Where    string           `json:"where"`
+	User     string           `json:"user,omitempty"`
+	Seq      uint64           `json:"seq,omitempty,string"`
+	Expected string           `json:"expected"`
+	Found    string           `json:"found"`
+	Repaired bool             `json:"repaired"`
 }
 
 // String is the difference for people.
@@ -147,7 +150,7 @@ func (w *verifyWork) do(ctx context.Context, s wholeStore, tell func(report)) er
 			if f.Repaired {
 				repaired++
 			}
-			tell(report{Found: &found{f.Where, string(f.User), uint64(f.Seq), f.Expected, f.Found, f.Repaired}})
+			tell(report{Found: &found{f.In, f.Where, string(f.User), uint64(f.Seq), f.Expected, f.Found, f.Repaired}})
 		},
 		Told: func(at projections.VerifyProgress) {
 			if p.due() {

@@ -1,9 +1,14 @@
 package main
 
-import "testing"
+import (
+	"testing"
+
+	"timberline/projections"
+)
 
 func TestVerificationSaysWhatToDoNext(t *testing.T) {
-	timeline, log := &found{Where: "timeline of bob, seqs 1 to 1", User: "bob"}, &found{Where: "journal j:1, record 6"}
+	timeline, log := &found{In: projections.InTimelines}, &found{In: projections.InSource}
+	file := &found{In: projections.InFiles}
 	for _, test := range []struct {
 		found    []*found
 		repaired bool
@@ -11,8 +16,9 @@ func TestVerificationSaysWhatToDoNext(t *testing.T) {
 	}{
 		{[]*found{timeline}, false, "1 difference is left; for timelines run timberline verify --repair"},
 		{[]*found{timeline, timeline}, true, "2 differences are left; for what timelines lack after --repair run timberline rebuild"},
-		{[]*found{log}, true, "1 difference is left; files, log and checkpoints come back from a backup only: docs/operations.md, Backup and restore"},
-		{[]*found{log, timeline}, false, "2 differences are left; files, log and checkpoints come back from a backup only: docs/operations.md, Backup and restore; for timelines run timberline verify --repair"},
+		{[]*found{log}, true, "1 difference is left; log and checkpoints come back from a backup only: docs/operations.md, Backup and restore"},
+		{[]*found{log, file, timeline}, false, "3 differences are left; log and checkpoints come back from a backup only: docs/operations.md, Backup and restore"},
+		{[]*found{file, timeline}, true, "2 differences are left; log and checkpoints can be read: restore a backup, or have all timelines made again on a copy of the folder: docs/operations.md, Damaged files"},
 	} {
 		var d differences
 		for _, f := range test.found {

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/term"
 
 	"timberline/events"
+	"timberline/migrations"
 	"timberline/projections"
 	"timberline/store/pebble"
 )
@@ -74,6 +75,8 @@ type worker struct {
 	c *call
 	dynamoFlags
 	engine, data string
+	copies       bool // it works on a copy, too, which nobody can serve yet
+	halves       bool // and on one whose restore was interrupted
 	json         bool
 	narrow       bool // the last report stands on a line that may be written over
 }
@@ -147,11 +150,14 @@ func logError(data string, err error) error {
 
 // runHere does the work on the folder itself.
 func (w *worker) runHere(ctx context.Context, do work, tell func(report)) (err error) {
-	s, err := openStore(w.data, pebble.Options{})
+	s, err := openStore(w.data, pebble.Options{Restored: w.copies})
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
+	if p := s.Phase(); p != migrations.Whole && p != migrations.Copied && !w.halves {
+		return notWhole(migrations.ErrRestoring, "--data "+quoted(w.data))
+	}
 	return logError(w.data, do.do(ctx, s, tell))
 }
 

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"slices"
 
+	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/sstable"
 	"github.com/cockroachdb/pebble/v2/vfs"
 
@@ -56,7 +57,40 @@ func (s *Store) tables() (names []string, err error) {
 			names = append(names, fmt.Sprintf("%s.sst", table.BackingSSTNum))
 		}
 	}
-	return names, nil
+	slices.Sort(names) // of a file several tables may be left
+	return slices.Compact(names), nil
+}
+
+// Rewrite has the files written anew of which only a part is in use, behind EmptyTimelines. What
+// is damaged in the other part is gone then. A table is written anew if it is merged with
+// something that is newer: its first key, as it was.
+func (s *Store) Rewrite(ctx context.Context) error {
+	levels, err := s.db.SSTables()
+	if err != nil {
+		return readError(err)
+	}
+	for _, level := range levels {
+		for _, table := range level {
+			if !table.Virtual {
+				continue
+			}
+			first, last := table.Smallest.UserKey, table.Largest.UserKey
+			value, err := s.get(first)
+			switch {
+			case err == nil:
+				err = s.db.Set(first, value, pebble.Sync)
+			case errors.Is(err, events.ErrNotFound):
+				err = s.db.Delete(first, pebble.Sync)
+			}
+			if err == nil {
+				err = s.db.Compact(ctx, first, append(slices.Clone(last), 0), false)
+			}
+			if err != nil {
+				return fmt.Errorf("rewrite table %s: %w", table.BackingSSTNum, readError(err))
+			}
+		}
+	}
+	return nil
 }
 
 // gone reports whether a table is not in use any more: a compaction was faster.

@@ -275,11 +275,12 @@ func (s *Store) DeleteItems(_ context.Context, t projections.Timeline, below eve
 // deleteAtOnce bounds the items that are deleted in a batch.
 const deleteAtOnce = 10_000
 
-// EmptyTimelines implements projections.Upkeep.
-func (s *Store) EmptyTimelines(context.Context) error {
+// EmptyTimelines implements projections.Upkeep. No compaction reads what was there any more, so
+// that it may be damaged.
+func (s *Store) EmptyTimelines(ctx context.Context) error {
 	for _, prefix := range []string{"t", "T"} {
-		if err := s.remove([]byte(prefix), after([]byte(prefix))); err != nil {
-			return fmt.Errorf("empty the timelines: %w", err)
+		if err := s.db.Excise(ctx, pebble.KeyRange{Start: []byte(prefix), End: after([]byte(prefix))}); err != nil {
+			return fmt.Errorf("empty the timelines: %w", readError(err))
 		}
 	}
 	return nil
