@@ -210,7 +210,7 @@ func (d *device) accepted(now time.Time, f *wire.Accepted) {
 	d.link.accepted(now, f, d.jitter)
 	d.maxBody = int(f.MaxBody)
 	if d.in.store == (events.StoreID{}) { // kept before the app is shown anything: it is told if that is replaced
-		d.out.changes = append(d.out.changes, Change{Cursor: &Cursor{Store: f.Store}})
+		d.out.changes = append(d.out.changes, Change{Cursor: &Cursor{Store: f.Store, Seq: d.in.queue.cursor.Seq}})
 	}
 	if d.in.enter(now, f) {
 		d.resets++

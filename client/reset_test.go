@@ -52,6 +52,17 @@ func TestFirstStoreIsKeptBeforeTheAppIsShownAnything(t *testing.T) {
 	})
 }
 
+// An app that says from where on it wants to read, of whichever store, is not set back to the
+// beginning.
+func TestFirstStoreIsKeptWithTheCursorThatWasGiven(t *testing.T) {
+	tell(t, Options{Store: &Memory{saved: Saved{Cursor: Cursor{Seq: 5}}}}, func(s *story) {
+		s.welcome(1, 5)
+		if c := s.saved().Cursor; c != (Cursor{Store: store1, Seq: 5}) {
+			s.t.Errorf("cursor %+v is kept, want 5 of %v", c, store1)
+		}
+	})
+}
+
 func TestResetDropsWhatTheAppHasNotTaken(t *testing.T) {
 	tell(t, Options{}, func(s *story) {
 		s.block = make(chan struct{})
