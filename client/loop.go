@@ -30,6 +30,7 @@ type loop struct {
 	adds      []*sendCall // taken in, not kept yet
 	unsaved   []Change    // that the Store failed to keep
 	saveAt    time.Time   // not before; zero: at once
+	unmet     bool        // no store's id is kept yet: the app is shown nothing
 	pending   []notice    // for the app
 	states    int         // among them
 	waiters   []*waiter
@@ -81,6 +82,7 @@ func newLoop(c *Client, d *device) *loop {
 		notices:  make(chan notice),
 		told:     make(chan uint64),
 		notified: make(chan struct{}),
+		unmet:    d.in.store == (events.StoreID{}),
 	}
 	var b [8]byte
 	d.random.Read(b[:]) // never fails
@@ -321,6 +323,7 @@ func (l *loop) save(now time.Time) {
 	err := l.c.o.Store.Save(changes)
 	if err == nil {
 		l.d.out.kept()
+		l.unmet = l.unmet && !slices.ContainsFunc(changes, func(c Change) bool { return c.Cursor != nil })
 	}
 	if err != nil {
 		l.c.o.Logger.Error("device store failed", "err", err)

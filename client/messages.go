@@ -164,7 +164,7 @@ func (l *loop) took(now time.Time, serial uint64) {
 
 // serve answers those who wait, where what they wait for has come.
 func (l *loop) serve() {
-	if l.pull != nil && len(l.d.in.queue.list) > 0 {
+	if l.pull != nil && len(l.d.in.queue.list) > 0 && !l.unmet {
 		l.pull <- l.d.in.queue.peek()
 		l.pull = nil
 	}

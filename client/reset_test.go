@@ -63,6 +63,24 @@ func TestFirstStoreIsKeptWithTheCursorThatWasGiven(t *testing.T) {
 	})
 }
 
+// As long as it cannot be kept which store that is the app is shown nothing: nobody could tell
+// it, after a crash, that the store was replaced.
+func TestAppIsShownNothingOfAStoreThatIsNotKept(t *testing.T) {
+	store := &stalling{Store: NewMemory()}
+	tell(t, Options{Store: store}, func(s *story) {
+		store.fail(errFull)
+		s.welcome(1, 0)
+		s.say(&wire.Push{From: 1, Events: entries("one")})
+		s.wantApp("its store is not kept")
+		store.fail(nil)
+		s.advance(saveAgain + grain)
+		s.wantApp("it is kept now", "one")
+		store.fail(errFull)
+		s.say(&wire.Push{From: 2, Events: entries("two")})
+		s.wantApp("how far it has read may be kept later", "one", "two")
+	})
+}
+
 func TestResetDropsWhatTheAppHasNotTaken(t *testing.T) {
 	tell(t, Options{}, func(s *story) {
 		s.block = make(chan struct{})
