@@ -132,14 +132,19 @@ func tableError(err error) error {
 }
 
 // scrubTails reads the logs and the manifest. A log that Pebble needs no more may become
-// another's meanwhile, so damage counts only if nothing new was begun.
+// another's meanwhile, so damage counts only if nothing new was begun; and if it is found
+// again: what is written while it is read may be there from its middle on.
 func (s *Store) scrubTails(damaged func(file string, err error)) (files uint64, err error) {
+	found := ""
 	for {
 		before := s.marks.known()
 		name, err := checkTails(s.o.FS, s.dir, before)
 		after := s.marks.known()
 		switch {
 		case err != nil && (before.logs[0].number != after.logs[0].number || before.manifest.number != after.manifest.number):
+			continue
+		case errors.Is(err, events.ErrCorrupt) && err.Error() != found:
+			found = err.Error()
 			continue
 		case errors.Is(err, events.ErrCorrupt):
 			damaged(name, err)

@@ -74,3 +74,52 @@ func TestScrubNamesTablesThatAreMissing(t *testing.T) {
 		t.Errorf("%q are named, want %s, which is missing", named, table)
 	}
 }
+
+// A tornFS gives who reads the log first what was there before some of it was written, with
+// what was written behind that meanwhile, as a disk may: a read is no moment.
+type tornFS struct {
+	vfs.FS
+	write func() (from uint64) // nil: no more
+}
+
+func (f *tornFS) Open(path string, o ...vfs.OpenOption) (vfs.File, error) {
+	file, err := f.FS.Open(path, o...)
+	if write := f.write; err == nil && write != nil && strings.HasSuffix(path, ".log") {
+		f.write = nil
+		return &tornFile{file, int(write())}, nil
+	}
+	return file, err
+}
+
+type tornFile struct {
+	vfs.File
+	from int
+}
+
+func (f *tornFile) Read(p []byte) (int, error) {
+	n, err := f.File.Read(p)
+	for i := max(f.from, 0); i < min(f.from+2, n); i++ {
+		p[i] ^= 0xff
+	}
+	f.from -= n
+	return n, err
+}
+
+// What is written while it is read is no damage.
+func TestScrubIsNoMoment(t *testing.T) {
+	disk := &tornFS{FS: vfs.NewMem()}
+	s := openMem(t, Options{FS: disk})
+	defer s.Close()
+	appendTo(t, s, 1, 5)
+	disk.write = func() uint64 {
+		known := s.marks.known()
+		appendTo(t, s, 6, 6+2*maxUnsynced)
+		return known.logs[0].durable + logChunk // behind the header of the next
+	}
+	if _, err := s.Scrub(t.Context(), func(file string, err error) { t.Errorf("%s: %v", file, err) }); err != nil {
+		t.Error(err)
+	}
+	if disk.write != nil {
+		t.Error("the log was not read")
+	}
+}
