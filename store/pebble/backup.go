@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"timberline/sim/planted"
@@ -70,7 +69,10 @@ func (s *Store) backup(dir string) error {
 // it was opened, Pebble (2.1.7) has begun no manifest, and copies as much of the one before:
 // nothing. That change comes soon after, but maybe not soon enough.
 func (s *Store) checkpoint(dir string) error {
-	err := s.db.Checkpoint(dir, pebble.WithFlushedWAL())
+	if err := s.flushLog(); err != nil {
+		return err
+	}
+	err := s.db.Checkpoint(dir)
 	if err != nil {
 		return err
 	}
@@ -88,7 +90,16 @@ func (s *Store) checkpoint(dir string) error {
 	if err != nil {
 		return err
 	}
-	return s.db.Checkpoint(dir, pebble.WithFlushedWAL())
+	return s.db.Checkpoint(dir)
+}
+
+// flushLog makes all durable that was written, by one of the batches that may be on their way.
+func (s *Store) flushLog() error {
+	b := s.db.NewBatch()
+	if err := b.LogData(nil, nil); err != nil {
+		return errors.Join(err, b.Close())
+	}
+	return s.write(b)
 }
 
 // hasManifest reports whether a copy has a manifest that is not empty.

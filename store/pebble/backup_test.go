@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
@@ -254,5 +255,29 @@ func TestBackupByWhoeverOpensBehindOneThatWasKilledIsWhole(t *testing.T) {
 			restored(t, l.fs, dir, l.how+", "+dir, [crashWriters]int{1})
 		}
 		s.Close()
+	}
+}
+
+// What a backup writes to the log is one of the batches that are on their way at most: or after
+// a crash of the machine a log with as many more behind the first would be taken for damaged.
+func TestBackupIsOneOfThoseThatWrite(t *testing.T) {
+	s := openMem(t, Options{})
+	defer s.Close()
+	for range maxUnsynced {
+		s.unsynced <- struct{}{}
+	}
+	done := make(chan error, 1)
+	go func() { done <- s.Backup("copy") }()
+	select {
+	case err := <-done:
+		t.Errorf("a backup writes beside %d batches that are on their way: %v", maxUnsynced, err)
+	case <-time.After(50 * time.Millisecond):
+		<-s.unsynced
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+	for len(s.unsynced) > 0 {
+		<-s.unsynced
 	}
 }
