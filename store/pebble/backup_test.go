@@ -164,6 +164,9 @@ func TestBackupOntoAFullDiskFailsAlone(t *testing.T) {
 		if !errors.Is(err, syscall.ENOSPC) {
 			t.Fatalf("with room for %d writes: %v", at-1, err)
 		}
+		if _, err := fs.Stat("copy" + Unfinished); !errors.Is(err, os.ErrNotExist) {
+			t.Fatalf("with room for %d writes: what there is of the copy stays, and takes room: %v", at-1, err)
+		}
 		if at > 200 {
 			t.Fatal("200 writes are not enough for a copy")
 		}

@@ -62,6 +62,11 @@ func TestItemsPutAsATableAreReadInOrder(t *testing.T) {
 				all = append(all, i)
 			}
 		}
+		for _, u := range []events.User{"abcdefghabcdefghx", "abcdefghabcdefghy"} { // whose items are neighbours
+			i := quiet(v, u, 1, "new")
+			want[i.Timeline] = append(want[i.Timeline], i)
+			all = append(all, i)
+		}
 	}
 	rand.New(rand.NewPCG(1, 1)).Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
 	var put []projections.Stored // each of them twice: what was put last counts

@@ -189,3 +189,34 @@ func FuzzMark(f *testing.F) {
 		}
 	})
 }
+
+// A file whose name a crash has taken back is made again, with less in it: what the mark says
+// of the one before does not count.
+func TestMarkForgetsAFileThatIsMadeAgain(t *testing.T) {
+	for _, name := range []string{"MANIFEST-000005", "000005.log"} {
+		mem := vfs.NewCrashableMem()
+		m := &markingFS{FS: mem, dir: "data"}
+		if err := makeFolder(mem, "data"); err != nil {
+			t.Fatal(err)
+		}
+		is, _ := markedName(name)
+		m.note(is, 100)
+		if err := m.file.Sync(); err != nil {
+			t.Fatal(err)
+		}
+		if err := syncFolder(mem, "data"); err != nil {
+			t.Fatal(err)
+		}
+		f, err := m.Create("data/"+name, vfs.WriteCategoryUnspecified)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		for how, mark := range map[string]mark{"now": m.known(), "after a crash": readMark(mem.CrashClone(vfs.CrashCloneCfg{}), "data")} {
+			if n := mark.durable(is); n > 0 {
+				t.Errorf("%s: %s is made again, and durable up to %d %s", name, name, n, how)
+			}
+		}
+		m.Close()
+	}
+}
