@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -94,7 +95,7 @@ func (w *rebuildWork) check(given map[string]bool) error {
 		return wrong("rate", "is of no use with --status or --drop: nothing is replayed")
 	case w.Drop != nil && *w.Drop < 0:
 		return wrong("drop", "is %d, want a version, 0 or more", *w.Drop)
-	case !(w.Rate >= 0): // NaN, too
+	case !(w.Rate >= 0 && w.Rate <= math.MaxFloat64): // NaN, too
 		return wrong("rate", "is %v, want events per second, or 0 for no limit", w.Rate)
 	case given["user"]:
 		if err := events.User(w.User).Validate(); err != nil {

@@ -34,7 +34,7 @@ func TestTimeLeft(t *testing.T) {
 }
 
 func TestRebuildRefusesRatesThatAreNone(t *testing.T) {
-	for _, rate := range []string{"-1", "NaN"} {
+	for _, rate := range []string{"-1", "NaN", "Inf"} {
 		tl(t, "rebuild", "--rate", rate).want(t, exitUsage, "", "want events per second")
 	}
 }
