@@ -150,7 +150,7 @@ func readMark(fs vfs.FS, dir string) mark {
 type markingFS struct {
 	vfs.FS
 	dir    string
-	failed func() // called when a log takes nothing more, before Pebble knows
+	failed func(error) // called when a log takes nothing more, before Pebble knows
 
 	mu   sync.Mutex
 	mark mark
@@ -294,7 +294,7 @@ func (f *countedFile) synced(sync func() error) error {
 // checked tells of a log that fails.
 func (f *countedFile) checked(err error) error {
 	if err != nil && f.is.isLog {
-		f.fs.failed()
+		f.fs.failed(err)
 	}
 	return err
 }

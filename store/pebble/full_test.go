@@ -3,6 +3,7 @@ package pebble
 import (
 	"errors"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -103,5 +104,31 @@ func TestReaderDoesNotWaitForASyncThatFailed(t *testing.T) {
 	}
 	if err := <-fatal; !errors.Is(err, syscall.ENOSPC) {
 		t.Errorf("the process ends with %v, want that there is no room", err)
+	}
+}
+
+// Whoever comes first to see that the log has failed says why.
+func TestProcessEndsWithTheCauseWhoeverFindsIt(t *testing.T) {
+	for room := range int64(200) {
+		fatal := make(chan error, 100)
+		disk := &narrow{FS: vfs.NewMem()}
+		disk.room.Store(1 << 30)
+		s := openMem(t, Options{FS: disk, OnFatal: func(err error) { fatal <- err }})
+		disk.room.Store(2000 + room)
+		var writers sync.WaitGroup
+		for w := range 12 {
+			writers.Go(func() {
+				for at := events.Offset(1); ; at++ {
+					if _, err := s.Append(t.Context(), crashJournal(w), at, events.Record("x")); err != nil {
+						return
+					}
+				}
+			})
+		}
+		writers.Wait()
+		s.Close()
+		if err := <-fatal; !errors.Is(err, syscall.ENOSPC) {
+			t.Fatalf("the process ends with %v, want that there is no room", err)
+		}
 	}
 }

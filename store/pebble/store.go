@@ -86,7 +86,8 @@ type Store struct {
 	mu      sync.Mutex
 	highest map[string]uint64 // see taken; guarded by mu
 	applied atomic.Uint64     // batches applied, or being applied
-	broken  atomic.Bool       // the log has failed: nothing more is applied
+	// broken is why the log has failed first, nil if it has not: then nothing more is applied.
+	broken atomic.Pointer[error]
 
 	unsynced chan struct{} // an element for each batch on its way; whoever finds no room waits
 	behind   chan struct{} // an element while somebody needs room for two; others wait
@@ -151,7 +152,7 @@ func Open(dir string, o Options) (*Store, error) {
 }
 
 func (s *Store) open(o Options) (err error) {
-	s.marks = &markingFS{FS: o.FS, dir: s.dir, failed: func() { s.broken.Store(true) }, mark: readMark(o.FS, s.dir)}
+	s.marks = &markingFS{FS: o.FS, dir: s.dir, failed: s.breaks, mark: readMark(o.FS, s.dir)}
 	po := s.options(o)
 	po.EnsureDefaults()
 	s.tableOptions = po.MakeReaderOptions()
@@ -324,7 +325,7 @@ func (s *Store) Close() error {
 // end torn by a crash: see tail.go.
 func (s *Store) markEnd() error {
 	for range maxUnsynced {
-		if s.broken.Load() {
+		if s.broken.Load() != nil {
 			return nil
 		}
 		if err := s.db.LogData(nil, pebble.NoSync); err != nil { // Close syncs them

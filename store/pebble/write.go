@@ -134,8 +134,8 @@ func (s *Store) apply(b *pebble.Batch) (n uint64, err error) {
 
 // applyWith makes a batch visible. The number is given before anybody can see it.
 func (s *Store) applyWith(b *pebble.Batch, apply func(*pebble.Batch, *pebble.WriteOptions) error, o *pebble.WriteOptions) (n uint64, err error) {
-	if s.broken.Load() {
-		return 0, fmt.Errorf("write: %w", s.fail(errBroken)) // Pebble would panic
+	if cause := s.broken.Load(); cause != nil { // Pebble would panic
+		return 0, fmt.Errorf("write: %w", s.fail(fmt.Errorf("an earlier write has failed: %w", *cause)))
 	}
 	n = s.applied.Add(1)
 	if err := apply(b, o); err != nil {
@@ -153,13 +153,14 @@ func (s *Store) sync(n uint64, b *pebble.Batch) error {
 	return b.Close()
 }
 
-var errBroken = errors.New("an earlier write has failed")
+// breaks has nothing more be applied, as the log has failed.
+func (s *Store) breaks(err error) { s.broken.CompareAndSwap(nil, &err) }
 
 // fail ends the process because of a write or a sync that failed: whoever waits for it, or for
 // what was applied before, would wait for ever. A write-ahead log that failed once takes nothing
 // more, so the error is one that no retry mends.
 func (s *Store) fail(err error) error {
-	s.broken.Store(true)
+	s.breaks(err)
 	s.giveUp(err)
 	return fmt.Errorf("%w: %w", events.ErrFatal, err)
 }
