@@ -351,6 +351,44 @@ func TestDroppedVersionOfAProjectionIsNeverReadOrRun(t *testing.T) {
 	}
 }
 
+// However many are dropped, and whichever is read since.
+func TestVersionsOfAProjectionStayDropped(t *testing.T) {
+	b := newBustle(t, 11)
+	s, meta := b.m.by(always), Meta{Shards: b.shards}
+	read := func(p *Projection) {
+		t.Helper()
+		for shard := range Shard(b.shards) {
+			if err := b.follower(s, p, shard).keep(t.Context(), 1, step{4, 4}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := p.Switch(t.Context(), s, s, meta); err != nil {
+			t.Fatal(err)
+		}
+	}
+	drop := func(p *Projection) {
+		t.Helper()
+		if err := p.Drop(t.Context(), s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	read(counting(1, 0))
+	drop(counting(2, 0))
+	drop(counting(3, 0))
+	read(counting(4, 0))
+	drop(counting(1, 0))
+	read(counting(5, 0))
+	for v := range uint32(3) {
+		p := counting(v+1, 0)
+		if err := p.Switch(t.Context(), s, s, meta); !errors.Is(err, ErrDropped) {
+			t.Errorf("version %d is switched to: %v, want ErrDropped", p.Version, err)
+		}
+		if _, err := b.follower(s, p, 0).Run(t.Context()); !errors.Is(err, ErrDropped) {
+			t.Errorf("version %d is run: %v, want ErrDropped", p.Version, err)
+		}
+	}
+}
+
 // A journal may be trimmed between the look at which are, and the first record that a step has
 // of it.
 func TestFollowerGoesOnWithoutAJournalThatIsTrimmedUnderIt(t *testing.T) {
