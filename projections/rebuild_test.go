@@ -252,6 +252,24 @@ func TestRebuiltTimelinesTakeThePlaceOfThoseThatAreRead(t *testing.T) {
 	}
 }
 
+// The way back adds what the version before lacks, and puts nothing of what it has.
+func TestWayBackPutsOnlyWhatIsMissing(t *testing.T) {
+	b := used(t, 7, 200)
+	to := func(into Version) (put uint64) {
+		t.Helper()
+		v := b.versions(0)
+		r := b.to(b.m.by(always), 0, into, v.Whole())
+		r.Told = func(p ReplayProgress) { put = p.Items }
+		if _, err := r.Run(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		return put
+	}
+	if all, back := to(1), to(0); all < 20 || back > 0 {
+		t.Errorf("%d items are put on the way there, %d on the way back, want some and none", all, back)
+	}
+}
+
 // interrupted begins a rebuild of shard 0 into version 1, and interrupts it when 200 items are put.
 func (b *bustle) interrupted() {
 	b.t.Helper()
