@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"strconv"
@@ -341,6 +342,9 @@ func (w *rebuildWork) into(ctx context.Context, s wholeStore, shard projections.
 	r := projections.Rebuild{Replay: w.replay(s, shard, version), Behind: behind}
 	done := w.tellOf(&r.Replay, tell)
 	n, err := r.Run(ctx)
+	if errors.Is(err, projections.ErrDropped) { // and what was put since then is to go, too
+		err = errors.Join(err, r.Drop(ctx, s))
+	}
 	if err != nil {
 		return fmt.Errorf("rebuild shard %d: %w", shard, err)
 	}

@@ -2,11 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -151,6 +153,33 @@ func TestWorkOnAllShardsGoesOnBehindThoseThatAreDone(t *testing.T) {
 	}
 	if got := live(); !slices.Equal(got, versions{2, 3, 2}) {
 		t.Errorf("versions %v are read: what was refused has begun", got)
+	}
+}
+
+// A rebuild meets what says that its version was dropped only when it gets there, and puts items
+// until then: they do not stay.
+func TestRebuildOfAVersionThatIsDroppedLeavesNothing(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "store")
+	if err := fillOld(t.Context(), dir, 3000); err != nil {
+		t.Fatal(err)
+	}
+	s, err := pebble.Open(dir, pebble.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	one := 1
+	drop := sync.OnceFunc(func() {
+		if err := (&rebuildWork{Drop: &one}).do(t.Context(), s, func(report) {}); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := (&rebuildWork{Rate: 1e6}).do(t.Context(), s, func(report) { drop() }); !errors.Is(err, projections.ErrDropped) {
+		t.Errorf("rebuilt: %v, want ErrDropped", err)
+	}
+	left := 0
+	if err := s.ScanItems(t.Context(), 1, func(projections.Stored) error { left++; return nil }); err != nil || left > 0 {
+		t.Errorf("%d items of the dropped version are left, %v", left, err)
 	}
 }
 
