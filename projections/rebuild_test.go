@@ -252,6 +252,16 @@ func TestRebuiltTimelinesTakeThePlaceOfThoseThatAreRead(t *testing.T) {
 	}
 }
 
+func TestNoWayLeadsBackToWhatWasDropped(t *testing.T) {
+	v := newVersions()
+	for n, c := range []Checkpoint{{}, {Version: 1}, {Version: 1, Drops: true, Dropped: 2}, {Version: 1, Drops: true}} {
+		v.apply(CheckpointNumber(n+1), &c)
+		if before, ok := v.Back(); before != 0 || ok != (n == 1 || n == 2) {
+			t.Errorf("as of checkpoint %d a way leads back: %v, to version %d", n+1, ok, before)
+		}
+	}
+}
+
 // The way back adds what the version before lacks, and puts nothing of what it has.
 func TestWayBackPutsOnlyWhatIsMissing(t *testing.T) {
 	b := used(t, 7, 200)
