@@ -2,7 +2,9 @@ package projections
 
 import (
 	"bytes"
+	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -206,6 +208,37 @@ func TestJournalThatHasEndedLatelyIsNotTrimmed(t *testing.T) {
 		if slices.Sort(gone); err != nil || !slices.Equal(gone, test.want) {
 			t.Errorf("%s: journals %v are gone, want %v, %v", name, gone, test.want, err)
 		}
+	}
+}
+
+// A markedFirst is a view that removes records of journals only whose rows say so.
+type markedFirst struct{ *view }
+
+func (m markedFirst) DeleteRecords(ctx context.Context, j events.Journal, below events.Offset) error {
+	number, _ := j.Number()
+	if trimmed, err := trimmedJournals(ctx, m); err != nil || !trimmed[number] {
+		return fmt.Errorf("records of journal %s go, and its row does not say so: whoever reads it finds damage (%v)", j, err)
+	}
+	return m.view.DeleteRecords(ctx, j, below)
+}
+
+func TestRecordsGoWhenTheirJournalSaysSo(t *testing.T) {
+	m := newMemory()
+	w := &scribe{t: t, m: m, r: rand.New(rand.NewPCG(1, 1))}
+	for range 3 {
+		j := w.open()
+		w.append(j, w.message(1))
+		w.append(j, w.other(events.KindJournalEnded))
+		if err := newProjector(t, m.by(always), new(local.Bus), 1).catchUp(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	trim := Trim{Store: markedFirst{m.by(always)}, Meta: Meta{Shards: 1}, Keep: 1}
+	if _, err := trim.Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if gone, err := trim.TrimJournals(t.Context()); err != nil || len(gone) != 2 {
+		t.Errorf("journals %v are gone, %v; want two", gone, err)
 	}
 }
 
