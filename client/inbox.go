@@ -82,7 +82,7 @@ func (in *inbox) reset(s events.StoreID) {
 // the device had it is skipped, and the app is told.
 func (in *inbox) bounds(head, first events.Seq) {
 	in.head = max(in.head, head)
-	if first <= in.have+1 {
+	if first <= in.have || first == in.have+1 { // a cursor may be as high as can be
 		return
 	}
 	missed := in.have + 1

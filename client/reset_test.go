@@ -1,6 +1,7 @@
 package client
 
 import (
+	"math"
 	"testing"
 	"time"
 
@@ -60,6 +61,17 @@ func TestFirstStoreIsKeptWithTheCursorThatWasGiven(t *testing.T) {
 		if c := s.saved().Cursor; c != (Cursor{Store: store1, Seq: 5}) {
 			s.t.Errorf("cursor %+v is kept, want 5 of %v", c, store1)
 		}
+	})
+}
+
+// However far beyond the end a cursor is, nothing was trimmed.
+func TestHighestCursorOfAllIsBeyondTheEnd(t *testing.T) {
+	tell(t, Options{Store: &Memory{saved: Saved{Cursor: Cursor{store1, math.MaxUint64}}}}, func(s *story) {
+		s.welcome(1, 5)
+		s.advance(grain)
+		f := s.wantSync("is the cursor of this timeline?", wire.Range{After: math.MaxUint64})
+		s.say(&wire.Page{Sync: f.ID, Status: wire.StatusAhead, Head: 5, First: 1, Last: true})
+		s.wantApp("it is not", "reset")
 	})
 }
 
