@@ -455,6 +455,34 @@ func TestVerificationHoldsTheVersionToWhichTheWayBackLeads(t *testing.T) {
 	}
 }
 
+// Of the last checkpoint with which that is whole no projector writes items any more.
+func TestNothingIsDueInTheVersionToWhichTheWayBackLeads(t *testing.T) {
+	found := 0
+	for seed := range seeds(20) {
+		b := used(t, seed, 150)
+		if _, err := b.to(b.m.by(always), 0, 1, 0).Run(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		v := b.versions(0)
+		for at, items := range b.m.items {
+			i := slices.IndexFunc(items, func(s Stored) bool { return checkpointOf(s.Data) == v.Whole() })
+			if at.Version == v.Live || ShardOf(at.User.Slot(), b.shards) != 0 || i < 0 {
+				continue
+			}
+			lost := items[i]
+			b.m.items[at] = slices.Delete(slices.Clone(items), i, i+1)
+			if all, p := verify(t, b.m, b.shards, false); len(all) != 1 || all[0].Seq != lost.Last || p.Due > 0 {
+				t.Errorf("seed %d: the item of %s that ends with %d is gone, found is %v, and %d are due", seed, at, lost.Last, all, p.Due)
+			}
+			found++
+			break
+		}
+	}
+	if found == 0 {
+		t.Error("no item was taken away")
+	}
+}
+
 // One gap does not hide what is wrong behind it.
 func TestVerificationGoesOnBehindAGap(t *testing.T) {
 	b := used(t, 3, 300)
