@@ -18,8 +18,10 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"timberline/client"
+	"timberline/edge"
 	"timberline/events"
 	"timberline/sim/proxy"
+	"timberline/wire"
 )
 
 // protocolPage is the page that tells others how to write a client.
@@ -157,7 +159,11 @@ func (p *player) same(want, got any, learned map[string]string) bool {
 }
 
 func TestDialogueOfTheProtocolPageIsTrue(t *testing.T) {
-	addr, stop := serve(t, vfs.NewMem())
+	addr, stop := serveEdge(t, vfs.NewMem(), func(conn wire.PacketConn, tag events.EdgeTag) edge.Config {
+		c := plainEdge(conn, tag)
+		c.Heartbeat = time.Hour // as the page has the reader start it
+		return c
+	})
 	defer stop()
 	words := make(map[string]string)
 	players := make(map[string]*player)

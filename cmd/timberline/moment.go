@@ -9,7 +9,7 @@ import (
 type moment struct{ time.Time }
 
 // momentHelp says what a moment can be.
-const momentHelp = "2026-01-31, 2026-01-31T15:04 (local), with seconds and a zone as RFC 3339 has them, or how long ago: 90m, 36h"
+const momentHelp = "2026-01-31 (its first moment), 2026-01-31T15:04 (local), with seconds and a zone as RFC 3339 has them, or how long ago: 90m, 36h"
 
 // momentLayout is how commands print a time: RFC 3339, with the milliseconds that ids have.
 const momentLayout = "2006-01-02T15:04:05.000Z07:00"

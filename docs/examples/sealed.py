@@ -278,6 +278,7 @@ class Sealed(Client):
                 return
             except (Lost, TimeoutError) as e:
                 why = e
+                print(f"{why}; is the server there, sealed, and is this its key? trying again", file=sys.stderr)
         raise TimeoutError(f"no session: {why}")
 
     def say_hello(self):
