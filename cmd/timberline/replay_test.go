@@ -356,6 +356,7 @@ func TestReplayCommandsSayWhatIsWrong(t *testing.T) {
 		tl(t, cmd, "--store", "mysql").want(t, exitUsage, "", `--store is "mysql", want pebble or dynamodb`)
 	}
 	for args, want := range map[string]string{
+		"trace 00000000000000000000000000":          "is the id of no message",
 		"rebuild --user bob --back":                 "--user and --back are different things to do",
 		"rebuild --user bob --shard 0":              "--shard is of no use with --user",
 		"rebuild --user b/b":                        "--user is",

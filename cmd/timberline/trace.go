@@ -45,6 +45,9 @@ connected to it.`,
 		if err != nil {
 			return &usageError{fmt.Errorf("%q is no id: want 26 characters, as inbox --json prints them", words[0])}
 		}
+		if id == (ulid.ULID{}) { // what has no message's id has this one
+			return &usageError{fmt.Errorf("%s is the id of no message", id)}
+		}
 		do.ID, do.From = id.String(), from.Time
 		if err := w.check(); err != nil {
 			return err
