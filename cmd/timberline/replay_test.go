@@ -161,7 +161,8 @@ func TestBackupIsRestoredAndClientsGoOn(t *testing.T) {
 	tl(t, "backup", "--data", p.Data, copied).want(t, exitFailed, "", copied+" exists: name a folder that does not")
 	sendAll(t, flags, "after the backup")
 	p.end(os.Kill)
-	tl(t, "verify", "--data", copied).want(t, exitFailed, "", "migrate restored")
+	tl(t, "verify", "--data", copied).want(t, exitOK, "4 timeline items: no difference", "")
+	tl(t, "rebuild", "--status", "--data", copied).want(t, exitFailed, "", "migrate restored")
 	for _, key := range []string{keyPath(""), serverKeyPath(""), secretPath("")} {
 		data, err := os.ReadFile(filepath.Join(p.Data, key))
 		if err == nil {
