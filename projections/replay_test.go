@@ -117,7 +117,7 @@ func TestReplayPutsTheSameItems(t *testing.T) {
 func TestReplayGoesOnWhereItWasInterrupted(t *testing.T) {
 	oneAtATime(t)
 	failures := 0
-	for seed := range uint64(100) {
+	for seed := range seeds(100) {
 		r := rand.New(rand.NewPCG(seed, 6))
 		m := newMemory()
 		shards := uint32(1 + r.IntN(3))
@@ -133,7 +133,7 @@ func TestReplayGoesOnWhereItWasInterrupted(t *testing.T) {
 		}), shards, true, r)
 		m.wantItems(t, seed, before)
 	}
-	if failures < 100 {
+	if failures < int(seeds(100)) {
 		t.Errorf("%d replays were interrupted: that proves little", failures)
 	}
 }

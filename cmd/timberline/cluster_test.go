@@ -86,14 +86,15 @@ func TestMessageGoesThroughManyProcesses(t *testing.T) {
 	c.start(t, projectorRole)
 	c.start(t, relayRole)
 	lines := follow(t, c.at(b), "bob")
+	var last struct{ Event struct{ ID string } }
 	for i := range 5 {
 		text := fmt.Sprint("hello ", i)
 		began := time.Now()
 		tl(t, with("send", c.at(a), "--as", "alice", "--to", "bob", text)...).want(t, exitOK, "", "")
 		select {
 		case line := <-lines:
-			if !strings.Contains(line, text) || !json.Valid([]byte(line)) {
-				t.Errorf("bob's inbox prints %s, want %q", line, text)
+			if err := json.Unmarshal([]byte(line), &last); err != nil || !strings.Contains(line, text) {
+				t.Errorf("bob's inbox prints %s, want %q (%v)", line, text, err)
 			}
 			t.Logf("message %d was there after %v", i, time.Since(began))
 		case <-time.After(30 * time.Second):
@@ -103,4 +104,7 @@ func TestMessageGoesThroughManyProcesses(t *testing.T) {
 	for _, p := range []*process{a, b} {
 		tlUntil(t, 5, "hello", with("inbox", c.at(p), "--as", "alice", "--json")...)
 	}
+	// An edge tells of the devices that are connected to it.
+	tlUntil(t, 1, " has it", "trace", "--data", b.Data, last.Event.ID)
+	tl(t, "trace", "--data", a.Data, last.Event.ID).want(t, exitOK, "bob       seq 5, by checkpoint", "").want(t, exitOK, "no device of theirs is connected here", "")
 }

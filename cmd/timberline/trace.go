@@ -25,8 +25,8 @@ stands, which checkpoints cover it, and at which seqs of whose timelines it is.
 
 An event's id has a time in it, and is found at once; for a client's id the log is read
 from its beginning, or from --from on. Of pushes, which are hints, and of what a device
-has, nothing is stored: a server that runs tells what it knows of the devices that are
-connected to it.`,
+has, nothing is stored: a server that runs on the folder of --data tells what it knows of the
+devices that are connected to it, and so does an edge, whose store is in tables.`,
 	example: "timberline trace 01M8AS3JG3000EH4BDYK4HP58M",
 	run: func(ctx context.Context, c *call) error {
 		var w worker
