@@ -6,7 +6,6 @@ import (
 	"math/rand/v2"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -276,7 +275,7 @@ func FuzzKept(f *testing.F) {
 	f.Add(uint8(1), fields.Append(nil, &step{done: 64, upto: 128}))
 	f.Add(uint8(2), fields.Append(nil, &value{is: []byte("3"), was: []byte("2"), stands: true, stood: true}))
 	f.Add(uint8(3), fields.Append(nil, &live{version: 2, dropped: []givenUp{{1}}}))
-	f.Add(uint8(4), fields.Append(nil, &Round{Begun: time.Unix(1<<30, 0), into: []uint64{3, 1}}))
+	f.Add(uint8(4), fields.Append(nil, &Round{begun: 1 << 30, into: []uint64{3, 1}}))
 	kinds := []func() fields.Message{
 		func() fields.Message { return new(mark) }, func() fields.Message { return new(step) },
 		func() fields.Message { return new(value) }, func() fields.Message { return new(live) },

@@ -12,16 +12,14 @@ import (
 // A Round is a rebuild of all shards of a store, one after the other. It is kept into which
 // version each goes, so that one that was interrupted goes on behind the shards it has done.
 type Round struct {
-	Begun time.Time
+	begun uint64           // seconds since 1970
 	into  []uint64         // the versions, by shard; none: it is over
 	n     CheckpointNumber // of its row
 }
 
 // Fields lists the stored fields.
 func (r *Round) Fields(f fields.Visitor) {
-	begun := uint64(r.Begun.Unix())
-	fields.Uint(f, 1, "begun", &begun)
-	r.Begun = time.Unix(int64(begun), 0)
+	fields.Uint(f, 1, "begun", &r.begun)
 	r.into = f.Uints(2, "into", r.into)
 }
 
@@ -44,12 +42,15 @@ func BeginRound(ctx context.Context, rows Rows, versions []Versions, now time.Ti
 			return r, true, nil
 		}
 	}
-	r = &Round{Begun: now, n: row.Checkpoint + 1}
+	r = &Round{begun: uint64(now.Unix()), n: row.Checkpoint + 1}
 	for i := range versions {
 		r.into = append(r.into, uint64(versions[i].Next))
 	}
 	return r, false, r.keep(ctx, rows)
 }
+
+// Begun returns when the round was begun.
+func (r *Round) Begun() time.Time { return time.Unix(int64(r.begun), 0) }
 
 // Has reports whether the round has rebuilt a shard, which has these versions.
 func (r *Round) Has(s Shard, v *Versions) bool {

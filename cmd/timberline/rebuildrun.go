@@ -67,7 +67,7 @@ func (w *rebuildWork) round(ctx context.Context, s wholeStore, all []projections
 	}
 	err = w.each(all, func(shard projections.Shard, v *projections.Versions) error {
 		if resumed && r.Has(shard, v) {
-			tell(report{Progress: fmt.Sprintf("shard %d: done by the rebuild that was begun %s, and interrupted; --shard %d makes it again", shard, r.Begun.Format(time.DateTime), shard)})
+			tell(report{Progress: fmt.Sprintf("shard %d: done by the rebuild that was begun %s, and interrupted; --shard %d makes it again", shard, r.Begun().Format(time.DateTime), shard)})
 			return nil
 		}
 		return w.into(ctx, s, shard, v.Next, 0, tell)
