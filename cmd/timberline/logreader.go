@@ -43,7 +43,7 @@ func (l *logReader) each(ctx context.Context, j events.Journal, at events.Offset
 			size = 0 // one by one, to find it
 			continue
 		case errors.Is(err, events.ErrCorrupt):
-			if within, err := l.within(ctx, j, at); err != nil || !within {
+			if end, err := l.end(ctx, j); err != nil || at > end {
 				return err
 			}
 			l.skip(&bad, unread{j, at, at, err})
@@ -110,33 +110,26 @@ func (l *logReader) note(bad *unread) {
 	l.gaps = append(l.gaps, fmt.Sprintf("%s cannot be read (%v)", which, bad.err))
 }
 
-// within reports whether a journal goes on at or behind a record; where it ends may be damaged,
-// too.
-func (l *logReader) within(ctx context.Context, j events.Journal, at events.Offset) (bool, error) {
+// end returns the last record of a journal, as far as anything tells of it. If where it ends is
+// damaged that is noted, and it is 0: of other journals there may be more to read.
+func (l *logReader) end(ctx context.Context, j events.Journal) (events.Offset, error) {
 	end, err := l.JournalEnd(ctx, j)
 	if errors.Is(err, events.ErrCorrupt) {
 		l.gaps = append(l.gaps, fmt.Sprintf("end of journal %s", j))
-		return false, nil
+		return 0, nil
 	}
 	number, _ := j.Number()
-	return at <= max(end, l.rows[number-1].Ended), err
+	return max(end, l.rows[number-1].Ended), err
 }
 
 // behind returns the next record of a journal in which there was none, and notes the gap
 // between; 0 if the journal ends there.
 func (l *logReader) behind(ctx context.Context, j events.Journal, lacks events.Offset) (next events.Offset, err error) {
-	end, err := l.JournalEnd(ctx, j)
-	if errors.Is(err, events.ErrCorrupt) { // of other journals there may be more to read
-		l.gaps = append(l.gaps, fmt.Sprintf("end of journal %s", j))
-		return 0, nil
-	}
-	if err != nil {
+	end, err := l.end(ctx, j)
+	if err != nil || lacks > end {
 		return 0, err
 	}
 	number, _ := j.Number()
-	if end = max(end, l.rows[number-1].Ended); lacks > end {
-		return 0, nil
-	}
 	rows, err := l.ListJournals(ctx, 0, events.Strong)
 	if err != nil || rows[number-1].Trimmed { // perhaps meanwhile
 		return 0, err

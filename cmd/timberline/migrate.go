@@ -283,15 +283,14 @@ func (m *migrate) restored(ctx context.Context, c *call) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, closer.Close()) }()
-	cfg := migrations.RestoreConfig{Random: rand.Reader, Told: tell, Afresh: m.copied}
-	folder, _ := s.(*pebble.Store)
+	folder, inFolder := s.(*pebble.Store)
 	mends := false
-	if folder != nil {
+	if inFolder {
 		if mends, err = m.sound(ctx, folder, tell); err != nil {
 			return err
 		}
 	}
-	done, err := migrations.Restore(ctx, s, cfg)
+	done, err := migrations.Restore(ctx, s, migrations.RestoreConfig{Random: rand.Reader, Told: tell, Afresh: m.copied})
 	if err != nil {
 		return err
 	}
@@ -313,8 +312,7 @@ func (m *migrate) restored(ctx context.Context, c *call) (err error) {
 // timelines are made again, and mended.
 func (m *migrate) sound(ctx context.Context, s *pebble.Store, tell func(string)) (mends bool, err error) {
 	tell("reading all files")
-	var file error
-	_, err = s.Scrub(ctx, func(name string, err error) { file = fmt.Errorf("file %s: %w", name, err) })
+	file, err := damagedFile(ctx, s)
 	if err != nil || file == nil {
 		return false, err
 	}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -112,13 +111,22 @@ func intact(ctx context.Context, s wholeStore) error {
 	if !ok {
 		return nil
 	}
-	var damage error
-	_, err := files.Scrub(ctx, func(file string, err error) {
+	damage, err := damagedFile(ctx, files)
+	if err == nil && damage != nil {
+		err = fmt.Errorf("%w; a rebuild does not mend files, so none was begun (timberline verify says more)", damage)
+	}
+	return err
+}
+
+// damagedFile reads all files, and returns what is wrong with the first that is damaged; nil if
+// none is.
+func damagedFile(ctx context.Context, s projections.Scrubber) (damage, err error) {
+	_, err = s.Scrub(ctx, func(file string, err error) {
 		if damage == nil {
-			damage = fmt.Errorf("file %s: %w; a rebuild does not mend files, so none was begun (timberline verify says more)", file, err)
+			damage = fmt.Errorf("file %s: %w", file, err)
 		}
 	})
-	return cmp.Or(err, damage)
+	return damage, err
 }
 
 // shardsOf names the shards of a store.
