@@ -72,26 +72,6 @@ func (v *Verification) Run(ctx context.Context) (VerifyProgress, error) {
 	return r.progress, nil
 }
 
-// Source looks only at what timelines follow from, the log and the checkpoints: whether all of
-// it can be read.
-func (v *Verification) Source(ctx context.Context) (VerifyProgress, error) {
-	r := verifier{Verification: v}
-	err := r.log(ctx)
-	for s := range Shard(v.Meta.Shards) {
-		if err != nil {
-			break
-		}
-		err = eachCheckpoint(ctx, v.Store, s, 1, func(CheckpointNumber, *Checkpoint) error { return nil })
-		if err != nil {
-			err = r.unreadable(InSource, fmt.Sprintf("checkpoints of shard %d", s), "all of them", err)
-		}
-	}
-	if err != nil {
-		err = fmt.Errorf("verify log and checkpoints: %w", err)
-	}
-	return r.progress, err
-}
-
 // A verifier is the state of a Verification that runs.
 type verifier struct {
 	*Verification

@@ -9,6 +9,24 @@ import (
 	"timberline/events"
 )
 
+// Source looks only at what timelines follow from, the log and the checkpoints: whether all of
+// it can be read.
+func (v *Verification) Source(ctx context.Context) (VerifyProgress, error) {
+	r := verifier{Verification: v}
+	err := r.log(ctx)
+	for s := range Shard(v.Meta.Shards) {
+		if err != nil {
+			break
+		}
+		err = eachCheckpoint(ctx, v.Store, s, 1, func(CheckpointNumber, *Checkpoint) error { return nil })
+		err = r.unreadable(InSource, fmt.Sprintf("checkpoints of shard %d", s), "all of them", err)
+	}
+	if err != nil {
+		err = fmt.Errorf("verify log and checkpoints: %w", err)
+	}
+	return r.progress, err
+}
+
 // files has the engine read its files.
 func (r *verifier) files(ctx context.Context) error {
 	s, ok := r.Store.(Scrubber)
