@@ -21,6 +21,8 @@ type meter struct {
 	checkpoints Use
 	timelines   Use
 	appending   time.Duration
+
+	appends sync.WaitGroup // that are not counted yet
 }
 
 // How store/dynamo writes and reads.
@@ -48,6 +50,8 @@ func (m *meter) delay(writes, reads int) {
 
 // Append implements events.Log.
 func (m *meter) Append(ctx context.Context, j events.Journal, at events.Offset, rec events.Record) (events.Record, error) {
+	m.appends.Add(1)
+	defer m.appends.Done()
 	began := time.Now()
 	m.delay(1, 0)
 	stands, err := m.Store.Append(ctx, j, at, rec)

@@ -102,7 +102,8 @@ func (l *load) published(ps []bus.Push) {
 	}
 }
 
-// arrived waits until so many messages are in both timelines.
+// arrived waits until so many messages are in both timelines, and counted: a projector that
+// looks by itself sees a record as soon as it stands.
 func (l *load) arrived(ctx context.Context, messages int) error {
 	for l.entries.Load() < 2*int64(messages) {
 		select {
@@ -111,6 +112,7 @@ func (l *load) arrived(ctx context.Context, messages int) error {
 			return ctx.Err()
 		}
 	}
+	l.meter.appends.Wait()
 	return nil
 }
 
