@@ -161,6 +161,13 @@ func TestRefusalsSayWhyInBothCodecsAndModes(t *testing.T) {
 			{"too_large", wire.Send{To: "bob", Body: []byte("12345")}},
 			{"malformed", wire.Send{To: "bob", Type: strings.Repeat("x", 65)}},
 			{"not_allowed", wire.Send{To: "eve"}},
+			{"recipient", wire.Send{With: "bob"}},
+			{"recipient", wire.Send{Read: events.ID{1}}},
+			{"recipient", wire.Send{With: "no such name!", Read: events.ID{1}}},
+			{"not_allowed", wire.Send{With: "eve", Read: events.ID{1}}},
+			{"malformed", wire.Send{To: "bob", With: "bob", Read: events.ID{1}}},
+			{"malformed", wire.Send{With: "bob", Read: events.ID{1}, Body: []byte("hi")}},
+			{"malformed", wire.Send{With: "bob", Read: events.ID{1}, Type: "x/y"}},
 		} {
 			sealedTale, plainTale := newSealedTale(t), newTale(t)
 			for _, tl := range []*tale{sealedTale, plainTale} {

@@ -195,7 +195,7 @@ func (t *table) send(now time.Time, s *session, f *wire.Send) {
 	s.order.Heard(f.Low)
 	fragment := ingest.Fragment{
 		Number: f.Number, Index: f.Fragment, Count: f.Fragments,
-		To: f.To, ID: f.Message, Type: f.Type, Body: f.Body,
+		To: f.To, ID: f.Message, Type: f.Type, Body: f.Body, With: f.With, Read: f.Read,
 	}
 	if s.order.Full(fragment, t.load.room()) {
 		s.sayBusy(s.order.Next())
@@ -224,17 +224,21 @@ func (t *table) send(now time.Time, s *session, f *wire.Send) {
 
 // admit checks a whole send whose turn it is and gives it to the Writer.
 func (t *table) admit(now time.Time, s *session, send ingest.Fragment, last events.Number) error {
-	if send.To.Validate() != nil {
+	kind, to := events.KindMessage, send.To
+	if to == "" && send.Read != (events.ID{}) {
+		kind, to = events.KindReadUpTo, send.With
+	}
+	if to.Validate() != nil {
 		t.counts.refused.Add(1)
 		return errRecipient
 	}
-	if !t.cfg.Policy.MayWrite(s.owner.User, send.To) {
+	if !t.cfg.Policy.MayWrite(s.owner.User, to) {
 		t.counts.refused.Add(1)
 		return errNotAllowed
 	}
 	e := events.Event{
-		Kind:         events.KindMessage,
-		Conversation: events.Direct(s.owner.User, send.To),
+		Kind:         kind,
+		Conversation: events.Direct(s.owner.User, to),
 		Sender:       s.owner.User,
 		Device:       s.owner.Device,
 		Session:      s.owner.Session,
@@ -242,6 +246,7 @@ func (t *table) admit(now time.Time, s *session, send ingest.Fragment, last even
 		Message:      send.ID,
 		ContentType:  send.Type,
 		Body:         bytes.Clone(send.Body),
+		Target:       send.Read,
 	}
 	if err := e.Validate(t.cfg.MaxBody); err != nil {
 		t.counts.refused.Add(1)

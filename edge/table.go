@@ -250,7 +250,7 @@ func (t *table) reported(now time.Time, r ingest.Report) {
 	messages := 0
 	for i := range r.Durable {
 		d := &r.Durable[i]
-		if d.Kind == events.KindMessage {
+		if d.Kind.Sent() {
 			messages++
 		}
 		s := t.sessions[d.Session]

@@ -353,6 +353,23 @@ func TestSubmittedEventSaysWhoAndWhere(t *testing.T) {
 	}
 }
 
+func TestSubmittedReadSaysWithWhomAndUpToWhere(t *testing.T) {
+	tl := newTale(t)
+	bob := tl.login(1, "bob/phone")
+	tl.packet(1, bob, &wire.Send{Number: 1, With: "alice", Message: events.MessageID{5}, Read: events.ID{7}})
+	e := tl.writer.submitted[0]
+	if e.Kind != events.KindReadUpTo || e.Conversation != "d:alice,bob" || e.Sender != "bob" || e.Device != "phone" || e.Session != bob ||
+		e.Number != 1 || e.Message != (events.MessageID{5}) || e.Target != (events.ID{7}) || len(e.Body)+len(e.ContentType) > 0 {
+		t.Errorf("submitted %+v", e)
+	}
+	tl.heard(1)
+	tl.appended()
+	tl.want(1, "it is answered as a message is", "ack 1")
+	if n := tl.table.load.waiting; n != 0 {
+		t.Errorf("%d sends count as waiting, and all are answered", n)
+	}
+}
+
 func TestRefusalsSayWhyAndBusyIsForNow(t *testing.T) {
 	tl := newTale(t)
 	alice := tl.login(1, "alice/phone")

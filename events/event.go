@@ -33,6 +33,9 @@ func (k Kind) String() string {
 	return fmt.Sprintf("kind %d", uint8(k))
 }
 
+// Sent reports whether events of the kind are what devices send, and stand in timelines.
+func (k Kind) Sent() bool { return k == KindMessage || k == KindReadUpTo }
+
 // The limits of a body, in bytes.
 const (
 	DefaultMaxBody = 16 << 10 // unless configured otherwise
@@ -104,11 +107,17 @@ func (e *Event) AppendJSON(b []byte) []byte { return fields.AppendJSON(b, e) }
 // Encode returns the event's encoding.
 func (e *Event) Encode() Raw { return fields.Append(nil, e) }
 
-// Validate reports whether a message may enter the log, given the largest body
-// allowed. The error wraps ErrInvalid and says what would be right.
+// Validate reports whether what a device has sent may enter the log, given the largest
+// body allowed: a message, or that a conversation was read. The error wraps ErrInvalid or
+// ErrTooLarge and says what would be right.
 func (e *Event) Validate(maxBody int) error {
-	if e.Kind != KindMessage {
-		return fmt.Errorf("%w: kind %v cannot be sent, want %v", ErrInvalid, e.Kind, KindMessage)
+	switch {
+	case !e.Kind.Sent():
+		return fmt.Errorf("%w: kind %v cannot be sent, want %v or %v", ErrInvalid, e.Kind, KindMessage, KindReadUpTo)
+	case (e.Target != ID{}) != (e.Kind == KindReadUpTo):
+		return fmt.Errorf("%w: a %v with target %v, want one with %v, and only there", ErrInvalid, e.Kind, e.Target, KindReadUpTo)
+	case e.Kind == KindReadUpTo && len(e.Body)+len(e.ContentType) > 0:
+		return fmt.Errorf("%w: a %v has %d bytes of body and content type, want none", ErrInvalid, e.Kind, len(e.Body)+len(e.ContentType))
 	}
 	if _, ok := e.Conversation.Peer(e.Sender); !ok {
 		return fmt.Errorf("%w: conversation %q is not one of %s's, want \"d:\" and two users in order", ErrInvalid, e.Conversation, e.Sender)

@@ -8,7 +8,7 @@ import (
 )
 
 // A Fragment is a piece of a send as it came from the client; most sends are one
-// fragment. Only the first of several names recipient, message and type.
+// fragment. Only the first of several has more than a body.
 type Fragment struct {
 	Number events.Number
 	Index  uint32 // 0 is the first
@@ -17,6 +17,8 @@ type Fragment struct {
 	ID     events.MessageID
 	Type   string
 	Body   []byte // may alias a packet: an Order copies what it keeps
+	With   events.User
+	Read   events.ID // the conversation with With was read up to here; zero: it is a message
 }
 
 // A Refusal is a send that will never be in the log. Its numbers are used up.

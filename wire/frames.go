@@ -104,9 +104,9 @@ func (f *Denied) Fields(v fields.Visitor) {
 	fields.Uint(v, 4, "retry_after_ms", &f.RetryAfter)
 }
 
-// A Send is one message, or one fragment of a message too large for a packet
-// (client to edge). A send of k fragments has k numbers in a row; the event will
-// carry the last of them.
+// A Send is one message, or one fragment of a message too large for a packet, or says
+// that a conversation was read (client to edge). A send of k fragments has k numbers in a
+// row; the event will carry the last of them.
 type Send struct {
 	Number    events.Number
 	Low       events.Number // the lowest number the client has no answer for
@@ -116,6 +116,10 @@ type Send struct {
 	Body      []byte // of this fragment
 	Fragment  uint32 // 0 is the first
 	Fragments uint32 // 0 and 1: the send is whole
+	// With stands in place of To, and without type and body: the conversation with that
+	// user was read, up to the event Read.
+	With events.User
+	Read events.ID
 }
 
 // Fields lists the frame's fields.
@@ -128,6 +132,8 @@ func (f *Send) Fields(v fields.Visitor) {
 	f.Body = v.Text(6, "body", f.Body)
 	fields.Uint(v, 7, "fragment", &f.Fragment)
 	fields.Uint(v, 8, "fragments", &f.Fragments)
+	fields.String(v, 9, "with", &f.With)
+	fields.ID(v, 10, "read", &f.Read)
 }
 
 // An Ack says what became of a session's sends (edge to client).

@@ -59,6 +59,7 @@ func samples() []sample {
 		{"send", session, []Frame{&Send{
 			Number: 9, Low: 3, To: "bob", Message: sampleID(3), Type: "text/markdown", Body: []byte("hello"), Fragment: 1, Fragments: 3,
 		}}},
+		{"send-read", session, []Frame{&Send{Number: 10, Low: 3, Message: sampleID(9), With: "bob", Read: sampleID(4)}}},
 		{"ack", session, []Frame{&Ack{
 			Through: 9, Offset: 15, Held: []byte{0b101},
 			Refused: []Refusal{{From: 4, To: 4, Reason: ReasonRecipient}, {From: 6, To: 8, Reason: ReasonTooLarge}},

@@ -142,5 +142,5 @@ func randomValue(r *rand.Rand, f protoreflect.FieldDescriptor, fresh protoreflec
 
 // ids are the names of bytes that are ids.
 var ids = map[protoreflect.Name]bool{
-	"attempt": true, "store": true, "session": true, "message": true, "id": true, "target": true,
+	"attempt": true, "store": true, "session": true, "message": true, "id": true, "target": true, "read": true,
 }
