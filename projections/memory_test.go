@@ -291,15 +291,14 @@ func recipients(rules uint32, e *events.Event) []events.User {
 	switch {
 	case !ok:
 		return nil
-	case rules == 2 && e.Kind == events.KindReaction: // as messages in rules 1
-	case e.Kind != events.KindMessage:
-		return nil
-	case rules == 2 && e.Sender == a:
+	case rules == 3 && e.Kind == events.KindMessage && e.Sender == a:
 		return []events.User{b}
-	case rules == 2:
+	case rules == 3 && e.Kind == events.KindMessage:
 		return []events.User{a}
+	case e.Kind == events.KindMessage, rules == 2 && e.Kind == events.KindReadUpTo, rules == 3 && e.Kind == events.KindReaction:
+		return slices.Compact([]events.User{a, b})
 	}
-	return slices.Compact([]events.User{a, b})
+	return nil
 }
 
 // replay is what the timelines must be: computed from log and checkpoints in the

@@ -34,8 +34,8 @@ type bustle struct {
 	seen       map[events.User][][]byte // by readers
 	late       []Stored                 // to land some time
 	acting     bool
-	reactions  bool // are sent, too
-	stopped    int  // projectors that met rules they do not have
+	others     []events.Kind // that are sent, too
+	stopped    int           // projectors that met rules they do not have
 }
 
 func newBustle(t *testing.T, seed uint64) *bustle {
@@ -117,8 +117,8 @@ func (b *bustle) act() {
 			b.journals[i] = b.open()
 		}
 		b.append(b.journals[i], b.message(6), b.message(6))
-		if b.reactions {
-			b.append(b.journals[i], b.sent(events.KindReaction, 6), b.message(6))
+		for _, k := range b.others {
+			b.append(b.journals[i], b.sent(k, 6), b.message(6))
 		}
 	case 2, 3:
 		b.round(b.projectors[b.r.IntN(len(b.projectors))])

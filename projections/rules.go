@@ -14,6 +14,7 @@ import (
 // projector writes by the newest that it has.
 var rules = []rule{
 	1: placeMessages,
+	2: placeSent,
 }
 
 // A rule places an event, for the users that mine accepts: a pure function. ok is false
@@ -43,6 +44,17 @@ type placed struct {
 func placeMessages(raw []byte, mine func(events.User) bool) (p placed, ok, odd bool, err error) {
 	id, kind, conversation, err := events.Raw(raw).Place()
 	if err != nil || kind != events.KindMessage {
+		return placed{}, false, false, err
+	}
+	p, ok, odd = between(id, raw, conversation, mine)
+	return p, ok, odd, nil
+}
+
+// placeSent is rules 2: so does that one of the two has read the conversation up to some
+// event. It tells the user's other devices, and the other user.
+func placeSent(raw []byte, mine func(events.User) bool) (p placed, ok, odd bool, err error) {
+	id, kind, conversation, err := events.Raw(raw).Place()
+	if err != nil || kind != events.KindMessage && kind != events.KindReadUpTo { // and no later kind, whatever Sent says then
 		return placed{}, false, false, err
 	}
 	p, ok, odd = between(id, raw, conversation, mine)

@@ -16,9 +16,10 @@ import (
 	"timberline/events"
 )
 
-// withRules2 gives the program a second version of the rules: reactions are placed as
-// messages were, and messages stand in the timeline of whom they are sent to only.
-func withRules2(t *testing.T) {
+// withRules3 gives the program a third version of the rules: reactions are placed as
+// messages were, what was read is not, and messages stand in the timeline of whom they are
+// sent to only.
+func withRules3(t *testing.T) {
 	rules = append(rules, func(raw []byte, mine func(events.User) bool) (placed, bool, bool, error) {
 		e, err := events.Raw(raw).Decode()
 		if err != nil || e.Kind != events.KindMessage && e.Kind != events.KindReaction {
@@ -30,14 +31,17 @@ func withRules2(t *testing.T) {
 		})
 		return p, ok, odd, nil
 	})
-	t.Cleanup(func() { rules = rules[:2] })
+	t.Cleanup(func() { rules = rules[:3] })
 }
 
 // older makes a projector one of a program that has rules 1 only.
-func older(p *Projector) *Projector {
-	p.cfg.rules = 1
+func older(p *Projector) *Projector { return of(1, p) }
+
+// of makes a projector one of a program whose newest rules are these.
+func of(rules uint32, p *Projector) *Projector {
+	p.cfg.rules = rules
 	for _, s := range p.shards {
-		s.rules = 1
+		s.rules = rules
 	}
 	return p
 }
@@ -62,25 +66,26 @@ func rulesOf(t *testing.T, m *memory, s Shard) map[uint32]int {
 
 // A newer program goes on from what an older one wrote, and that stops there.
 func TestEachCheckpointIsAppliedByItsOwnRules(t *testing.T) {
-	withRules2(t)
+	withRules3(t)
 	oneAtATime(t)
 	m := newMemory()
 	w := &scribe{t: t, m: m, r: rand.New(rand.NewPCG(1, 14))}
 	j := w.open()
-	old, now := older(newProjector(t, m.by(always), new(local.Bus), 2)), newProjector(t, m.by(always), new(local.Bus), 2)
+	old, next, now := older(newProjector(t, m.by(always), new(local.Bus), 2)), of(2, newProjector(t, m.by(always), new(local.Bus), 2)), newProjector(t, m.by(always), new(local.Bus), 2)
 	send := func(p *Projector) {
 		t.Helper()
 		for range 20 {
-			w.append(j, w.message(6), w.sent(events.KindReaction, 6), w.message(6), w.sent(events.KindReaction, 6))
+			w.append(j, w.message(6), w.sent(events.KindReaction, 6), w.sent(events.KindReadUpTo, 6), w.message(6), w.sent(events.KindReaction, 6))
 			if err := p.catchUp(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
 	send(old)
+	send(next)
 	send(now)
 	for s := range Shard(2) {
-		if n := rulesOf(t, m, s); n[1] < 10 || n[2] < 10 {
+		if n := rulesOf(t, m, s); n[1] < 10 || n[2] < 10 || n[3] < 10 {
 			t.Fatalf("shard %d has so many checkpoints of rules: %v", s, n)
 		}
 	}
@@ -91,8 +96,10 @@ func TestEachCheckpointIsAppliedByItsOwnRules(t *testing.T) {
 	before := fmt.Sprint(m.checkpoints)
 	ctx, stop := context.WithTimeout(t.Context(), 10*time.Second) // in which it would go on
 	defer stop()
-	if err := old.Run(ctx); !errors.Is(err, ErrRules) || !errors.Is(err, events.ErrFormat) {
-		t.Errorf("the older program ends with %v, want ErrRules", err)
+	for _, p := range []*Projector{old, next} {
+		if err := p.Run(ctx); !errors.Is(err, ErrRules) || !errors.Is(err, events.ErrFormat) {
+			t.Errorf("the program with rules %d ends with %v, want ErrRules", p.cfg.rules, err)
+		}
 	}
 	if err := older(newProjector(t, m.by(always), new(local.Bus), 2)).Run(ctx); !errors.Is(err, ErrRules) {
 		t.Errorf("the older program, started again, ends with %v, want ErrRules", err)
@@ -118,11 +125,11 @@ func (h hasty) Commit(ctx context.Context, s Shard, n CheckpointNumber, cp []byt
 // stopped where, while a program that has rules 1 only and one that has both work on the same
 // shards.
 func TestTwoVersionsOfTheRulesLeaveTimelinesWhole(t *testing.T) {
-	withRules2(t)
+	withRules3(t)
 	both, stopped := 0, 0
 	for seed := range seeds(150) {
 		b := newBustle(t, seed)
-		b.reactions = true
+		b.others = []events.Kind{events.KindReaction, events.KindReadUpTo}
 		all := b.projectors
 		b.projectors = nil
 		newer := false                     // programs have begun to work
@@ -154,7 +161,7 @@ func TestTwoVersionsOfTheRulesLeaveTimelinesWhole(t *testing.T) {
 		}
 		b.settle(fmt.Sprintf("seed %d", seed))
 		for s := range Shard(b.shards) {
-			if n := rulesOf(t, b.m, s); n[1] > 0 && n[2] > 0 {
+			if n := rulesOf(t, b.m, s); n[1] > 0 && n[3] > 0 {
 				both++
 			}
 		}
@@ -189,14 +196,15 @@ func TestTwoVersionsOfTheRulesLeaveTimelinesWhole(t *testing.T) {
 
 // Whose timeline an event stands in follows from the checkpoint that covers it.
 func TestPlacementsFollowTheRulesOfTheCheckpoint(t *testing.T) {
-	withRules2(t)
+	withRules3(t)
 	oneAtATime(t)
 	m := newMemory()
 	w := &scribe{t: t, m: m, r: rand.New(rand.NewPCG(1, 15))}
 	j := w.open()
 	var raws [][]byte
-	for _, p := range []*Projector{older(newProjector(t, m.by(always), new(local.Bus), 1)), newProjector(t, m.by(always), new(local.Bus), 1)} {
-		for _, k := range []events.Kind{events.KindMessage, events.KindReaction} {
+	for rules := range uint32(3) {
+		p := of(rules+1, newProjector(t, m.by(always), new(local.Bus), 1))
+		for _, k := range []events.Kind{events.KindMessage, events.KindReadUpTo, events.KindReaction} {
 			e := events.Event{ID: events.ID{1, byte(len(raws))}, Kind: k, Conversation: events.Direct("alice", "bob"), Sender: "alice", Device: "d", Number: 1}
 			raws = append(raws, e.Encode())
 			w.append(j, raws[len(raws)-1])
@@ -205,7 +213,7 @@ func TestPlacementsFollowTheRulesOfTheCheckpoint(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for i, want := range []string{"alice 1, bob 1", "", "bob 2", "alice 2, bob 3"} {
+	for i, want := range []string{"alice 1, bob 1", "", "", "alice 2, bob 2", "alice 3, bob 3", "", "bob 4", "", "alice 4, bob 5"} {
 		all, err := Placements(t.Context(), m.by(always), Meta{Shards: 1}, 1, events.Offset(i+1), raws[i])
 		var got []string
 		for _, p := range all {

@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"time"
 
+	"timberline/events"
 	"timberline/projections"
 )
 
@@ -15,6 +16,9 @@ var perDay = &projections.Projection{Name: "per-day", Version: 1, Apply: countDa
 // countDays counts every message of a checkpoint for each of its users.
 func countDays(given []projections.Given, t *projections.Table) error {
 	for _, g := range given {
+		if g.Event.Kind != events.KindMessage {
+			continue // such as that somebody has read a conversation
+		}
 		for _, u := range g.Users {
 			if err := count(t, projections.RowKey{User: u, Name: day(g)}); err != nil {
 				return err
@@ -28,6 +32,9 @@ func countDays(given []projections.Given, t *projections.Table) error {
 // start of the log beside the one that is read, and then switched to.
 var sentPerDay = &projections.Projection{Name: "per-day", Version: 2, Apply: func(given []projections.Given, t *projections.Table) error {
 	for _, g := range given {
+		if g.Event.Kind != events.KindMessage {
+			continue
+		}
 		for _, u := range g.Users {
 			name := day(g) + " received"
 			if u == g.Event.Sender {
