@@ -1,6 +1,7 @@
 package client
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"fmt"
@@ -253,10 +254,28 @@ func (c *Client) Send(ctx context.Context, to events.User, body []byte) (events.
 // SendTyped is Send for a body of another content type than
 // text/plain; charset=utf-8.
 func (c *Client) SendTyped(ctx context.Context, to events.User, contentType string, body []byte) (events.MessageID, error) {
-	s, err := newSendCall(to, contentType, body)
-	if err != nil {
+	if err := to.Validate(); err != nil {
 		return events.MessageID{}, err
 	}
+	return c.send(ctx, SavedSend{To: to, Type: contentType, Body: bytes.Clone(body)})
+}
+
+// MarkRead says that the user has read the conversation with another one, up to and with
+// an event: the newest that was looked at. It is kept, answered and repeated as a message
+// is, and stands in the timelines of both as an event of kind events.KindReadUpTo, whose
+// Target is the event. So the other one sees it, and so do the user's other devices.
+func (c *Client) MarkRead(ctx context.Context, with events.User, upto events.ID) (events.MessageID, error) {
+	if err := with.Validate(); err != nil {
+		return events.MessageID{}, err
+	}
+	if upto == (events.ID{}) {
+		return events.MessageID{}, fmt.Errorf("%w: mark read up to the event %v, want the id of one", events.ErrInvalid, upto)
+	}
+	return c.send(ctx, SavedSend{With: with, Read: upto})
+}
+
+func (c *Client) send(ctx context.Context, saved SavedSend) (events.MessageID, error) {
+	s := &sendCall{send: saved, reply: make(chan error, 1)}
 	select {
 	case c.sends <- s:
 	case <-ctx.Done():

@@ -12,6 +12,8 @@
 // by which an app that crashed halfway tells what it has already. An app that
 // stores messages and cursor in one transaction, and gives that cursor back from
 // its [Store], sees every entry exactly once.
+// An entry is a message, or tells how far somebody has read ([Client.MarkRead]):
+// see events.Event.Kind.
 //
 // # Durability
 //
@@ -28,7 +30,7 @@
 // (link, outbox, inbox) without a clock, lock or socket; one goroutine owns them.
 // Callbacks run on two others: OnMessage, OnReset and OnTrimmed on one, OnResult
 // and OnState on another, so neither a slow nor a stuck app stops heartbeats and
-// acknowledgements. OnMessage may call Send. OnResult and OnState must not call
+// acknowledgements. OnMessage may call Send and MarkRead. OnResult and OnState must not call
 // methods that wait, and no callback may call Close, because these wait for the
 // callback's own end.
 //

@@ -1,7 +1,6 @@
 package client
 
 import (
-	"bytes"
 	"encoding/binary"
 	"fmt"
 	"slices"
@@ -59,20 +58,10 @@ type notice struct {
 // maxStates bounds the states that wait for a slow app.
 const maxStates = 16
 
-// A sendCall is a Send under way.
+// A sendCall is a Send or MarkRead under way.
 type sendCall struct {
 	send  SavedSend
 	reply chan error // has room
-}
-
-func newSendCall(to events.User, contentType string, body []byte) (*sendCall, error) {
-	if err := to.Validate(); err != nil {
-		return nil, err
-	}
-	return &sendCall{
-		send:  SavedSend{To: to, Type: contentType, Body: bytes.Clone(body)},
-		reply: make(chan error, 1),
-	}, nil
 }
 
 func newLoop(c *Client, d *device) *loop {

@@ -70,7 +70,7 @@ func (o *outbox) load(s Saved) {
 func split(c wire.Codec, s *SavedSend) ([]wire.Send, error) {
 	return wire.Fragment(c, wire.Send{
 		Number: math.MaxInt64, Low: math.MaxInt64,
-		To: s.To, Message: s.Message, Type: s.Type, Body: s.Body,
+		To: s.To, Message: s.Message, Type: s.Type, Body: s.Body, With: s.With, Read: s.Read,
 	})
 }
 

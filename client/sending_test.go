@@ -2,6 +2,7 @@ package client
 
 import (
 	"errors"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -32,6 +33,42 @@ func TestSendsGoOutOnceTheSessionIsThere(t *testing.T) {
 		s.wantResults("acked through 3, whatever else comes", "stored", "stored", "stored")
 	})
 }
+
+// It survives a crash as a message does.
+func TestWhatWasReadIsSentAsMessagesAre(t *testing.T) {
+	tell(t, Options{}, func(s *story) {
+		s.welcome(1, 0)
+		if _, err := s.c.MarkRead(s.t.Context(), "bob", events.ID{7}); err != nil {
+			t.Fatal(err)
+		}
+		want := func(why string) {
+			t.Helper()
+			f := one[wire.Send](s)
+			want := wire.Send{Number: 1, Low: 1, Message: f.Message, With: "bob", Read: events.ID{7}}
+			if f.Message == (events.MessageID{}) || !reflect.DeepEqual(*f, want) {
+				t.Errorf("%s: send %+v, want %+v with an id", why, f, want)
+			}
+		}
+		want("said")
+		s.again(Options{})
+		s.welcome(2, 0)
+		s.say(&wire.Settled{Session: events.SessionID{1}})
+		want("started anew, and the first copy never arrived")
+		s.say(&wire.Ack{Through: 1})
+		s.wantResults("acked", "stored")
+		for what, err := range map[string]error{
+			"no user":  second(s.c.MarkRead(s.t.Context(), "", events.ID{7})),
+			"no event": second(s.c.MarkRead(s.t.Context(), "bob", events.ID{})),
+		} {
+			if !errors.Is(err, events.ErrInvalid) {
+				t.Errorf("%s: %v, want events.ErrInvalid", what, err)
+			}
+		}
+		s.wantSends("none of that")
+	})
+}
+
+func second[T any](_ T, err error) error { return err }
 
 func TestSendsAreRepeatedUntilAcked(t *testing.T) {
 	tell(t, Options{}, func(s *story) {

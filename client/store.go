@@ -53,6 +53,8 @@ type SavedSend struct {
 	Body    []byte
 	Number  events.Number // its last number in Saved.Session; 0: not sent
 	Answer  Answer
+	With    events.User // in place of To, see Client.MarkRead
+	Read    events.ID
 }
 
 // Fields lists the send's fields.
@@ -64,6 +66,8 @@ func (s *SavedSend) Fields(v fields.Visitor) {
 	fields.Bytes(v, 5, "body", &s.Body)
 	fields.Uint(v, 6, "number", &s.Number)
 	v.Embed(7, "answer", &s.Answer, s.Answer != Answer{})
+	fields.String(v, 8, "with", &s.With)
+	fields.ID(v, 9, "read", &s.Read)
 }
 
 // An Answer is what became of a send. Its zero value: not known yet.
