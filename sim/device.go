@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -28,6 +29,15 @@ type device struct {
 	outbox *outbox
 	reader *check.Reader
 	life   *life // nil: none was begun yet
+
+	shown atomic.Pointer[shown]
+	read  events.ID // it has said that it has read up to there
+}
+
+// shown is the last message that a device was shown from somebody else.
+type shown struct {
+	from events.User
+	id   events.ID
 }
 
 func newDevice(w *world, p *devicePlan, n int) *device {
@@ -139,9 +149,12 @@ func (d *device) until(ctx context.Context, at time.Duration) error {
 }
 
 func (d *device) do(ctx context.Context, c *chore) error {
-	if c.what == send {
+	switch c.what {
+	case send:
 		d.w.net.Note(fmt.Sprintf("%s %s", d, c))
 		return d.send(ctx, c)
+	case markRead:
+		return d.markRead(ctx)
 	}
 	d.w.note("%s %s", d, c)
 	switch c.what {
@@ -169,45 +182,60 @@ func (d *device) do(ctx context.Context, c *chore) error {
 	return nil
 }
 
-// send hands a message to the SDK. A send that fails because the process was
-// killed may have been kept or not: the history is told the truth.
+// send hands a message to the SDK.
 func (d *device) send(ctx context.Context, c *chore) error {
 	d.sent++
 	body := fmt.Appendf(nil, "%s %d ", d, d.sent)
 	body = append(body, bytes.Repeat([]byte("."), max(c.size-len(body), 0))...)
-	sending := d.reader.Send(c.to, body)
-	id, err := d.life.send(ctx, c.to, body)
+	kept, err := d.hand(ctx, d.reader.Send(c.to, body), func(ctx context.Context) (events.MessageID, error) {
+		return d.life.client.Send(ctx, c.to, body)
+	}, func(s *client.SavedSend) bool { return bytes.Equal(s.Body, body) })
+	switch {
+	case errors.Is(err, events.ErrTooLarge) && len(body) > maxBody:
+		return nil
+	case kept && (len(body) > maxBody || c.to == barred):
+		d.w.count(&d.w.outcome.Refusable)
+	}
+	return err
+}
+
+// markRead has the SDK say that the message shown last was read, if that is news.
+func (d *device) markRead(ctx context.Context) error {
+	last := d.shown.Load()
+	if last == nil || last.id.Compare(d.read) <= 0 {
+		return nil
+	}
+	d.w.net.Note(fmt.Sprintf("%s has read up to %s, from %s", d, last.id, last.from))
+	d.read = last.id
+	kept, err := d.hand(ctx, d.reader.MarkRead(last.from, last.id), func(ctx context.Context) (events.MessageID, error) {
+		return d.life.client.MarkRead(ctx, last.from, last.id)
+	}, func(s *client.SavedSend) bool { return s.Read == last.id })
+	if kept {
+		d.w.count(&d.w.outcome.Marks)
+	}
+	return err
+}
+
+// hand has the SDK take something to send. If that fails because the process was killed it
+// may have been kept or not: the history is told the truth, by what the device's life has left.
+func (d *device) hand(ctx context.Context, s check.Sending, call func(context.Context) (events.MessageID, error), is func(*client.SavedSend) bool) (kept bool, err error) {
+	id, err := d.life.unless(ctx, call)
 	switch {
 	case err == nil:
 	case d.life.over.Err() != nil:
-		var kept bool
-		if id, kept = d.kept(body); !kept {
-			return nil
+		saved, err := d.outbox.look()
+		i := slices.IndexFunc(saved.Sends, func(s client.SavedSend) bool { return is(&s) })
+		if err != nil || i < 0 {
+			return false, err
 		}
-	case errors.Is(err, events.ErrTooLarge) && len(body) > maxBody, errors.Is(err, client.ErrStore):
-		return nil
+		id = saved.Sends[i].Message
+	case errors.Is(err, client.ErrStore):
+		return false, nil
 	default:
-		return err
+		return false, err
 	}
-	sending.Kept(id)
-	if len(body) > maxBody || c.to == barred {
-		d.w.count(&d.w.outcome.Refusable)
-	}
-	return nil
-}
-
-// kept looks for a message in what the device's life has left.
-func (d *device) kept(body []byte) (id events.MessageID, ok bool) {
-	saved, err := d.outbox.look()
-	if err != nil {
-		d.w.fail(err)
-	}
-	for _, s := range saved.Sends {
-		if bytes.Equal(s.Body, body) {
-			return s.Message, true
-		}
-	}
-	return id, false
+	s.Kept(id)
+	return true, nil
 }
 
 // flush waits until everything that was sent is answered.

@@ -64,7 +64,11 @@ func (l *life) message(m client.Message) error {
 	if l.over.Err() != nil {
 		return errKilled
 	}
-	l.d.reader.Entry(m.Seq, &m.Event)
+	e := &m.Event
+	l.d.reader.Entry(m.Seq, e)
+	if e.Kind == events.KindMessage && e.Sender != l.d.plan.user {
+		l.d.shown.Store(&shown{e.Sender, e.ID})
+	}
 	return nil
 }
 
@@ -105,12 +109,12 @@ func (l *life) move() {
 	}
 }
 
-// send sends a message, unless the process is killed meanwhile.
-func (l *life) send(ctx context.Context, to events.User, body []byte) (events.MessageID, error) {
+// unless calls the SDK, unless the process is killed meanwhile.
+func (l *life) unless(ctx context.Context, call func(context.Context) (events.MessageID, error)) (events.MessageID, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(l.over, cancel)()
-	return l.client.Send(ctx, to, body)
+	return call(ctx)
 }
 
 // die kills the process: nothing of it leaves the device any more, nothing is

@@ -122,6 +122,7 @@ type what uint8
 
 const (
 	send      what = iota
+	markRead       // the device says what it has read
 	restart        // the app is closed, and opened again
 	die            // the process is killed, and started again
 	dieSaving      // the same, in the middle of a save
@@ -186,6 +187,7 @@ func newPlan(seed uint64) *plan {
 	for i := range p.devices {
 		p.devices[i].mishaps(r)
 	}
+	p.markRead(network.Source(seed, "what was read", 0))
 	p.share(network.Source(seed, "nodes", 0))
 	p.setClocks(network.Source(seed, "clocks", 0))
 	p.mistake(network.Source(seed, "mistakes", 0))
@@ -207,6 +209,16 @@ func newPlan(seed uint64) *plan {
 		slices.SortStableFunc(d.chores, func(a, b chore) int { return int(a.at - b.at) })
 	}
 	return p
+}
+
+// markRead has devices say what they have read, now and then.
+func (p *plan) markRead(r *rand.Rand) {
+	for i := range p.devices {
+		d := &p.devices[i]
+		for range r.IntN(8) {
+			d.chores = append(d.chores, chore{what: markRead, at: between(r, 0, chatFor)})
+		}
+	}
 }
 
 // share has two nodes share the store in most seeds, with clocks that differ.
@@ -370,11 +382,16 @@ func (d *devicePlan) mishaps(r *rand.Rand) {
 	}
 }
 
+// sends reports whether the device sends something.
+func (c chore) sends() bool { return c.what == send || c.what == markRead }
+
 // String says what a device goes through.
 func (c chore) String() string {
 	switch c.what {
 	case send:
 		return fmt.Sprintf("sends %d bytes to %s", c.size, c.to)
+	case markRead:
+		return "says what it has read"
 	case restart:
 		return fmt.Sprintf("is closed for %v", c.down)
 	case die:

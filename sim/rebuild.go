@@ -212,7 +212,7 @@ func (r *replay) give(n projections.CheckpointNumber, all []covered) error {
 		if err != nil {
 			return err
 		}
-		if e.Kind != events.KindMessage {
+		if !e.Kind.Sent() {
 			continue
 		}
 		a, b, _ := e.Conversation.Users()

@@ -89,7 +89,7 @@ var cuts = []func(*plan){
 	func(p *plan) { p.refused, p.lost, p.late, p.unread, p.saves = 0, 0, 0, 0, 0 },
 	func(p *plan) { p.hints, p.pushes = 0, 0 },
 	func(p *plan) { p.stops = nil },
-	func(p *plan) { p.keep(func(c chore) bool { return c.what == send }) },
+	func(p *plan) { p.keep(chore.sends) },
 }
 
 // apart has nodes share the store and nothing else.
@@ -138,7 +138,7 @@ func (p *plan) String() string {
 	sends, mishaps := 0, 0
 	for _, d := range p.devices {
 		for _, c := range d.chores {
-			if c.what == send {
+			if c.sends() {
 				sends++
 			} else {
 				mishaps++

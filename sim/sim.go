@@ -34,6 +34,7 @@ type Outcome struct {
 	Trimmed  int           // entries of timelines
 	Gone     int           // journals that were trimmed
 	Busy     int           // times that a client was told to wait: sends, syncs and logins
+	Marks    int           // times that a device said what it had read, and that was kept
 
 	Overtaken int // times that a projector found another ahead
 	Conflicts int // records that stood where another process had put one of its own before

@@ -16,10 +16,13 @@ var (
 )
 
 func TestSeedsKeepEveryPromise(t *testing.T) {
-	lost, moves, overtaken, conflicts, busy, rebuilt, trimmed, restores := 0, 0, 0, 0, 0, 0, 0, 0
+	lost, moves, overtaken, conflicts, busy, marks, rebuilt, trimmed, restores := 0, 0, 0, 0, 0, 0, 0, 0, 0
 	defer func() {
 		if *seeds >= 10 && busy == 0 {
 			t.Error("no client was told to wait: there was no overload")
+		}
+		if *seeds >= 10 && marks == 0 {
+			t.Error("no device has said what it had read")
 		}
 		if *seeds >= 10 && (overtaken == 0 || conflicts == 0) {
 			t.Errorf("a projector was overtaken %d times, a writer met another's record %d times: nodes do not get into each other's way", overtaken, conflicts)
@@ -53,13 +56,14 @@ func TestSeedsKeepEveryPromise(t *testing.T) {
 			lost += o.Lost
 			moves += o.Moves
 			busy += o.Busy
+			marks += o.Marks
 			overtaken += o.Overtaken
 			conflicts += o.Conflicts
 			rebuilt += o.Rebuilt
 			trimmed += o.Trimmed
 			restores += o.Restores
-			t.Logf("%v in the bubble, %v outside, %d steps; %d sent, %d acked, %d refused, %d delivered; %d bytes lost in crashes; %d sealed sessions, %d moves, %d replays; %d nodes killed, %d times a full disk, %d times busy, %d projectors overtaken, %d records in others' places; %d timelines rebuilt, %d entries and %d journals trimmed, %d restores",
-				o.Time, time.Since(begun), o.Trace.Len(), o.Report.Sent, o.Report.Acked, o.Report.Refused, o.Report.Delivered, o.Lost, o.Sessions, o.Moves, o.Replays, o.Kills, o.Full, o.Busy, o.Overtaken, o.Conflicts, o.Rebuilt, o.Trimmed, o.Gone, o.Restores)
+			t.Logf("%v in the bubble, %v outside, %d steps; %d sent, %d acked, %d refused, %d delivered; %d bytes lost in crashes; %d sealed sessions, %d moves, %d replays; %d nodes killed, %d times a full disk, %d times busy, %d times told what was read, %d projectors overtaken, %d records in others' places; %d timelines rebuilt, %d entries and %d journals trimmed, %d restores",
+				o.Time, time.Since(begun), o.Trace.Len(), o.Report.Sent, o.Report.Acked, o.Report.Refused, o.Report.Delivered, o.Lost, o.Sessions, o.Moves, o.Replays, o.Kills, o.Full, o.Busy, o.Marks, o.Overtaken, o.Conflicts, o.Rebuilt, o.Trimmed, o.Gone, o.Restores)
 		})
 	}
 }

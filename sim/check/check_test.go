@@ -61,6 +61,14 @@ func (s *story) event(from string, to events.User, text string) *events.Event {
 	return e
 }
 
+// read says that a device has read up to a text, which is acked.
+func (s *story) read(by string, with events.User, upto string) {
+	s.reader(by).MarkRead(with, s.events[upto].ID).Kept(messageID("read " + upto))
+	e := s.event(by, with, "read "+upto)
+	e.Kind, e.Target, e.Body = events.KindReadUpTo, s.events[upto].ID, nil
+	s.acked("read " + upto)
+}
+
 func (s *story) acked(texts ...string) {
 	for _, text := range texts {
 		s.h.Acked(messageID(text))
@@ -134,6 +142,22 @@ func TestCheckFindsWhatWasPlanted(t *testing.T) {
 			s.shows("alice/phone", 1, all...)
 			s.shows("bob/phone", 1, all...)
 		}, map[Kind]int{Foreign: 2}, 3},
+		{"a conversation that was read", func(s *story) {
+			s.read("bob/phone", "alice", "two")
+			s.shows("alice/phone", 1, "one", "two", "three", "read two")
+			s.shows("bob/phone", 1, "one", "two", "three", "read two")
+		}, nil, 4},
+		{"a conversation that was read, told to nobody else", func(s *story) {
+			s.read("bob/phone", "alice", "two")
+			s.shows("alice/phone", 1, all...)
+			s.shows("bob/phone", 1, "one", "two", "three", "read two")
+		}, map[Kind]int{Lost: 1}, 3},
+		{"a conversation that was read less far than is told", func(s *story) {
+			s.read("bob/phone", "alice", "two")
+			s.events["read two"].Target = s.events["one"].ID
+			s.shows("alice/phone", 1, "one", "two", "three", "read two")
+			s.shows("bob/phone", 1, "one", "two", "three", "read two")
+		}, map[Kind]int{Foreign: 2}, 4},
 		{"two messages with one id", func(s *story) {
 			s.events["two"].ID = s.events["one"].ID
 			s.shows("alice/phone", 1, all...)

@@ -136,8 +136,22 @@ func (r *Reader) Send(to events.User, body []byte) Sending {
 	h := r.h
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	return r.sending(message{to: to, body: h.hash(body)})
+}
+
+// MarkRead is Send where the device is about to say what it has read.
+func (r *Reader) MarkRead(with events.User, upto events.ID) Sending {
+	h := r.h
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return r.sending(message{to: with, body: h.hash(readUpTo(upto))})
+}
+
+// sending completes a message that the device is about to send. The caller holds mu.
+func (r *Reader) sending(m message) Sending {
+	h := r.h
 	r.sends++
-	m := message{sender: r, to: to, nth: r.sends, body: h.hash(body)}
+	m.sender, m.nth = r, r.sends
 	if r.store == h.store { // else it is yet to learn that its store was replaced
 		m.after = r.newest
 	}
@@ -247,17 +261,27 @@ func (h *History) show(r *Reader, stands *entry, seq events.Seq, shown entry) {
 }
 
 func (h *History) entry(e *events.Event) entry {
-	n := entry{message: -1, id: e.ID, body: h.hash(e.Body)}
+	n := entry{message: -1, id: e.ID, body: h.hash(says(e))}
 	rest := *e
 	rest.Body = nil
 	n.rest = h.hash(rest.Encode())
-	if e.Kind == events.KindMessage {
+	if e.Kind.Sent() {
 		h.message(e.Message)
 		n.message = h.byID[e.Message]
 	}
 	n.claim = h.claim(claim{e.Session, e.Sender, e.Device, e.Conversation})
 	return n
 }
+
+// says returns what its sender has put into an event.
+func says(e *events.Event) []byte {
+	if e.Kind == events.KindReadUpTo {
+		return readUpTo(e.Target)
+	}
+	return e.Body
+}
+
+func readUpTo(id events.ID) []byte { return append([]byte("has read up to "), id[:]...) }
 
 func (h *History) claim(c claim) int32 {
 	i, ok := h.byClaim[c]
