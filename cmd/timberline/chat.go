@@ -19,10 +19,11 @@ var chatCommand = &command{
 	summary: "talk to somebody",
 	about: `
 Type a message and press Enter. A message is marked … while it is on its way, ✓ once
-it is on stable storage, and ✗ with the reason if it never will be. What is on its
-way survives the end of this program and of the server: it goes out when you chat
-again. /quit or Ctrl-D ends, /help tells more. Without a terminal it reads lines from
-the standard input and ends with them.
+it is on stable storage, ● once the other one has read it, and ✗ with the reason if it
+never will be stored. What is on its way survives the end of this program and of the
+server: it goes out when you chat again. /quit or Ctrl-D ends, /help tells more. What
+comes counts as read once it is on the screen of a terminal. Without a terminal chat
+reads lines from the standard input and ends with them.
 
 A user can chat in several windows: each is a device of its own, with a file of its
 own for what is on its way, in the data folder.`,
@@ -84,7 +85,7 @@ type chat struct {
 func newChat(c *call, d *deviceConfig, id auth.Identity, peer events.User) *chat {
 	return &chat{c: c, me: id, peer: peer, server: d.server, state: guarded{
 		mine: make(map[events.MessageID]string), fates: make(map[events.MessageID]error),
-		marked: make(map[events.MessageID]bool),
+		marked: make(map[events.MessageID]bool), receipts: newReceipts(),
 	}}
 }
 
@@ -169,11 +170,15 @@ func (ch *chat) talk(ctx context.Context, cl *client.Client) error {
 					return err
 				}
 			case strings.HasPrefix(l.line, "/"):
-				ch.view.Note("/quit or Ctrl-D ends; a slash and a blank before a text with a slash; … on its way, ✓ stored, ✗ will never be stored")
+				ch.view.Note("/quit or Ctrl-D ends; a slash and a blank before a text with a slash; … on its way, ✓ stored, ● read, ✗ will never be stored")
 			case strings.TrimSpace(l.line) != "":
 				if err := ch.send(ctx, cl, l.line); err != nil {
 					return err
 				}
+			}
+		case upto := <-ch.state.receipts.marks:
+			if err := ch.markRead(ctx, cl, upto); err != nil {
+				return err
 			}
 		case <-ctx.Done():
 			return nil

@@ -23,12 +23,16 @@ type guarded struct {
 	earlier int                         // that are not among them
 	had     events.Seq                  // the last entry that was seen in an earlier chat
 	was     client.State                // as told last
+
+	receipts receipts
 }
 
 // said is one message of the past.
 type said struct {
 	seq  events.Seq
+	mark string
 	line string
+	own  events.MessageID // of one's own, in the conversation; else zero
 }
 
 func (g *guarded) pending() int {
@@ -50,7 +54,11 @@ func (ch *chat) begin(store *rewound, o client.Options) (*client.Client, error) 
 	}
 	g.had = store.had
 	for _, s := range store.pending {
-		ch.show(s.Message, ch.line(time.Now(), ch.me.User, s.To, printable(string(s.Body))))
+		if s.Read != (events.ID{}) {
+			g.receipts.quiet[s.Message] = true
+			continue
+		}
+		ch.show(s.Message, s.To, printable(string(s.Body)))
 	}
 	return cl, nil
 }
@@ -71,6 +79,7 @@ func (ch *chat) line(at time.Time, from, to events.User, text string) string {
 const (
 	markSending = "… "
 	markStored  = "✓ "
+	markRead    = "● "
 	markRefused = "✗ "
 	markOther   = "  "
 )
@@ -80,12 +89,16 @@ func (ch *chat) sent(id events.MessageID, text string) {
 	g := &ch.state
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	ch.show(id, ch.line(time.Now(), ch.me.User, ch.peer, printable(text)))
+	ch.show(id, ch.peer, printable(text))
 }
 
 // show shows a message of one's own. The caller holds mu.
-func (ch *chat) show(id events.MessageID, line string) {
+func (ch *chat) show(id events.MessageID, to events.User, text string) {
 	g := &ch.state
+	line := ch.line(time.Now(), ch.me.User, to, text)
+	if to == ch.peer {
+		g.receipts.unread[id] = unreadLine{line: line}
+	}
 	ch.view.Sending(id, markSending+line)
 	fate, told := g.fates[id]
 	delete(g.fates, id)
@@ -100,6 +113,7 @@ func (ch *chat) mark(id events.MessageID, fate error) {
 	line := ch.state.mine[id]
 	delete(ch.state.mine, id)
 	if fate != nil {
+		delete(ch.state.receipts.unread, id)
 		ch.view.Mark(id, fmt.Sprintf("%s%s (%v)", markRefused, line, fate))
 		return
 	}
@@ -107,6 +121,7 @@ func (ch *chat) mark(id events.MessageID, fate error) {
 		ch.state.marked[id] = true
 	}
 	ch.view.Mark(id, markStored+line)
+	ch.tellRead()
 }
 
 // result is told by the client what became of a send.
@@ -118,6 +133,10 @@ func (ch *chat) result(r client.Result) {
 		ch.mark(r.Message, r.Err)
 		return
 	}
+	if g.receipts.quiet[r.Message] {
+		delete(g.receipts.quiet, r.Message)
+		return
+	}
 	g.fates[r.Message] = r.Err
 }
 
@@ -127,13 +146,22 @@ func (ch *chat) message(m client.Message) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	e := &m.Event
+	here := e.Conversation == events.Direct(ch.me.User, ch.peer)
+	if here {
+		g.receipts.take(e, ch.me.User)
+		defer ch.tellRead()
+	}
 	peer, direct := e.Conversation.Peer(e.Sender)
 	if !direct || e.Kind != events.KindMessage {
 		return nil
 	}
-	mark := markOther
+	s := said{seq: m.Seq, mark: markOther, line: ch.line(e.ID.Time(), e.Sender, peer, text(e))}
 	if e.Sender == ch.me.User {
-		mark = markStored
+		s.mark = markStored
+		if here {
+			s.own = e.Message
+			g.receipts.wrote(e, s.line)
+		}
 		if e.Device == ch.me.Device && g.caught {
 			return nil // it was shown when it was typed
 		}
@@ -141,14 +169,25 @@ func (ch *chat) message(m client.Message) error {
 			return nil // its result is on its way, or has come
 		}
 	}
-	line := mark + ch.line(e.ID.Time(), e.Sender, peer, text(e))
 	switch {
 	case g.caught:
-		ch.view.Print(line)
-	case m.Seq > g.had || e.Conversation == events.Direct(ch.me.User, ch.peer):
-		ch.remember(said{m.Seq, line})
+		ch.print(s)
+	case m.Seq > g.had || here:
+		ch.remember(s)
 	}
 	return nil
+}
+
+// print shows a message that was not typed here.
+func (ch *chat) print(s said) {
+	switch {
+	case s.own == events.MessageID{}:
+		ch.view.Print(s.mark + s.line)
+	case ch.state.receipts.read(s.own):
+		ch.view.Print(markRead + s.line)
+	default:
+		ch.view.Place(s.own, s.mark+s.line)
+	}
 }
 
 // remember keeps a message of the past, until the past is over.
@@ -179,9 +218,10 @@ func (ch *chat) caughtUp() {
 			unread = true
 			ch.view.Note("new since you were here")
 		}
-		ch.view.Print(s.line)
+		ch.print(s)
 	}
 	g.history = nil
+	ch.tellRead()
 }
 
 // why says what is wrong with the connection, if anybody knows.

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -57,6 +58,110 @@ func TestMessageOfAnEarlierChatIsShownOnce(t *testing.T) {
 			t.Errorf("%s: it is shown %d times:\n%s", name, n, out)
 		}
 	}
+}
+
+// A view that is lookedAt is one that somebody looks at.
+type lookedAt struct {
+	*plainView
+	updates []string
+}
+
+func (*lookedAt) Interactive() bool { return true }
+
+func (v *lookedAt) Update(_ events.MessageID, line string) { v.updates = append(v.updates, line) }
+
+// What is on the screen counts as read, once for all that came; what the other one has read
+// is marked, once.
+func TestChatTellsWhatWasRead(t *testing.T) {
+	ch, out := newTestChat(t)
+	plain := ch.view.(*plainView)
+	view := &lookedAt{plainView: plain}
+	ch.view = view
+	n := byte(0)
+	entry := func(sender events.User, k events.Kind, upto byte, conversation events.Conversation) {
+		n++
+		e := events.Event{ID: events.ID{n}, Kind: k, Conversation: conversation, Sender: sender, Device: "phone", Message: events.MessageID{n}, Body: fmt.Append(nil, "text ", n)}
+		if k == events.KindReadUpTo {
+			e.Body, e.Target = nil, events.ID{upto}
+		}
+		if err := ch.message(client.Message{Seq: events.Seq(n), Event: e}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	here, there := events.Direct("alice", "bob"), events.Direct("alice", "carol")
+	marks := func(why string, want byte) {
+		t.Helper()
+		got := events.ID{}
+		select {
+		case got = <-ch.state.receipts.marks:
+		default:
+		}
+		if got != (events.ID{want}) {
+			t.Errorf("%s: it says to have read up to %v, want %d", why, got, want)
+		}
+	}
+	updated := func(why string, want ...string) {
+		t.Helper()
+		if len(view.updates) != len(want) {
+			t.Errorf("%s: it marks %q as read, want %q", why, view.updates, want)
+		}
+		for i, line := range view.updates {
+			if i < len(want) && (!strings.HasPrefix(line, markRead) || !strings.HasSuffix(line, want[i])) {
+				t.Errorf("%s: it marks %q as read, want %q", why, line, want[i])
+			}
+		}
+		view.updates = nil
+	}
+	entry("bob", events.KindMessage, 0, here)
+	entry("bob", events.KindMessage, 0, here)
+	entry("alice", events.KindReadUpTo, 1, here)
+	entry("alice", events.KindMessage, 0, here)
+	entry("bob", events.KindReadUpTo, 4, here)
+	entry("alice", events.KindMessage, 0, here)
+	marks("nothing is shown yet", 0)
+	updated("nothing is shown yet")
+	ch.caughtUp()
+	marks("the past is shown", 2)
+	updated("the past is shown")
+	for mark, text := range map[string]string{markOther: "bob: text 2", markRead: "alice: text 4", markStored: "alice: text 6"} {
+		if lines := strings.Split(out.String(), "\n"); !slices.ContainsFunc(lines, func(l string) bool { return strings.HasPrefix(l, mark) && strings.HasSuffix(l, text) }) {
+			t.Errorf("no line %s…%s in\n%s", mark, text, out)
+		}
+	}
+	entry("bob", events.KindMessage, 0, here)
+	entry("carol", events.KindMessage, 0, there)
+	entry("bob", events.KindMessage, 0, here)
+	marks("both at once, none of another conversation", 9)
+	entry("bob", events.KindMessage, 0, here)
+	entry("alice", events.KindReadUpTo, 10, here)
+	marks("another window", 10)
+	entry("bob", events.KindReadUpTo, 6, here)
+	updated("of the past", "alice: text 6")
+	entry("alice", events.KindMessage, 0, here)
+	entry("alice", events.KindMessage, 0, there)
+	entry("carol", events.KindReadUpTo, 14, there)
+	updated("another conversation")
+	entry("bob", events.KindReadUpTo, 13, here)
+	entry("bob", events.KindReadUpTo, 13, here)
+	updated("once", "alice: text 13")
+
+	typed := events.MessageID{100}
+	ch.sent(typed, "typed")
+	own := events.Event{ID: events.ID{100}, Kind: events.KindMessage, Conversation: here, Sender: "alice", Device: "chat", Message: typed} // pushed without its body
+	if err := ch.message(client.Message{Seq: 100, Event: own}); err != nil {
+		t.Fatal(err)
+	}
+	entry("bob", events.KindReadUpTo, 100, here)
+	updated("its result is still to come")
+	ch.result(client.Result{Message: typed})
+	updated("its result has come", "alice: typed")
+	if strings.Contains(out.String(), "read_up_to") || len(ch.state.receipts.unread) > 0 {
+		t.Errorf("%v are unread; it shows\n%s", ch.state.receipts.unread, out)
+	}
+	marks("nothing new", 0)
+	ch.view = plain
+	entry("bob", events.KindMessage, 0, here)
+	marks("nobody looks", 0)
 }
 
 func TestTextWithFlagsInItIsRefused(t *testing.T) {

@@ -442,6 +442,50 @@ func TestVersionThatNeverWasIsNotDropped(t *testing.T) {
 	}
 }
 
+// That a message was read is an event, so trace knows it from the log alone.
+func TestTraceTellsWhoHasReadAMessage(t *testing.T) {
+	p, flags := newServer(t)
+	sendAll(t, flags, "one", "two", "three")
+	id := func(text string) string {
+		id, _ := messageOf(t, p.Data, text)
+		return id
+	}
+	tl(t, with("send", flags, "--as", "bob", "--to", "carol", "to another")...).want(t, exitOK, "", "")
+	tl(t, with("send", flags, "--as", "bob", "--to", "carol", "--read", id("to another"))...).want(t, exitOK, "", "") // another conversation
+	tl(t, with("send", flags, "--as", "alice", "--to", "bob", "--read", id("three"))...).want(t, exitOK, "", "")      // not bob's word
+	o := tl(t, with("send", flags, "--as", "bob", "--device", "phone", "--to", "alice", "--read", strings.ToLower(id("two")))...).want(t, exitOK, "", "")
+	tl(t, with("send", flags, "--as", "bob", "--device", "tablet", "--to", "alice", "--read", id("two"))...).want(t, exitOK, "", "") // later
+	tlUntil(t, 1, "has read up to "+id("two"), with("inbox", flags, "--as", "alice", "--after", "5")...)
+
+	for running := true; ; running = false {
+		for text, read := range map[string]bool{"one": true, "two": true, "three": false} {
+			o := tl(t, "trace", "--data", p.Data, id(text)).want(t, exitOK, "", "")
+			if n := strings.Count(o.out, " read "); strings.Contains(o.out, ", on device phone, as seq 7 says\n") != read || n > 1 || n == 1 != read {
+				t.Errorf("%s was read: %v, while a server runs: %v:\n%s", text, read, running, o.out)
+			}
+		}
+		var r report
+		o := tl(t, "trace", "--data", p.Data, "--json", id("one")).want(t, exitOK, "", "")
+		if err := json.Unmarshal([]byte(o.out), &r); err != nil || len(r.Traced.Placed) != 2 {
+			t.Fatalf("%s: %v", o.out, err)
+		}
+		for _, at := range r.Traced.Placed {
+			if (at.Read != nil) != (at.User == "bob") || at.Read != nil && (at.Read.Device != "phone" || at.Read.Seq != 7) {
+				t.Errorf("of %s it says that it was read: %+v", at.User, at.Read)
+			}
+		}
+		if !running {
+			break
+		}
+		if err := p.end(os.Interrupt); err != nil {
+			t.Error(err)
+		}
+	}
+	tl(t, "trace", "--data", p.Data, strings.TrimSpace(o.out)).want(t, exitOK, "read_up_to ", "").want(t, exitOK, "  up to     "+id("two")+"\n", "")
+	tl(t, with("send", flags, "--as", "bob", "--to", "alice", "--read", "x")...).want(t, exitUsage, "", "is no id: want 26 characters")
+	tl(t, with("send", flags, "--as", "bob", "--to", "alice", "--read", id("two"), "hi")...).want(t, exitUsage, "", "--read leaves no room for a text")
+}
+
 // A server that runs knows how far a message has come to the devices that are connected.
 func TestTraceTellsHowFarAMessageHasComeToDevices(t *testing.T) {
 	p, flags := newServer(t)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"sync"
 	"unicode/utf8"
@@ -24,8 +25,8 @@ type screen struct {
 
 	mu            sync.Mutex
 	width, height int
-	rows          int // printed so far
-	sending       map[events.MessageID]shown
+	rows          int                        // printed so far
+	placed        map[events.MessageID]shown // what is still within reach
 
 	entered bool // Enter was pressed, and mu is held; of the goroutine that reads
 }
@@ -38,7 +39,7 @@ func newScreen(in, out *os.File, prompt string) (*screen, error) {
 	if err != nil {
 		return nil, fmt.Errorf("set up the terminal: %w", err)
 	}
-	s := &screen{in: in, before: before, prompt: prompt, sending: make(map[events.MessageID]shown)}
+	s := &screen{in: in, before: before, prompt: prompt, placed: make(map[events.MessageID]shown)}
 	s.t = term.NewTerminal(struct {
 		io.Reader
 		io.Writer
@@ -73,7 +74,7 @@ func (s *screen) measure() {
 		return
 	}
 	if w != s.width {
-		clear(s.sending)
+		clear(s.placed)
 	}
 	s.width, s.height = w, h
 	s.t.SetSize(w, h)
@@ -95,6 +96,14 @@ func (s *screen) print(line string) {
 	s.measure()
 	fmt.Fprintf(s.t, "%s\n", line)
 	s.rows += s.rowsOf(line)
+	maps.DeleteFunc(s.placed, func(_ events.MessageID, was shown) bool { return s.rows-was.row >= s.height-1 })
+}
+
+// place prints a line and keeps where it is.
+func (s *screen) place(id events.MessageID, line string) {
+	s.measure()
+	s.placed[id] = shown{s.rows, s.rowsOf(line)}
+	s.print(line)
 }
 
 // Note implements view.
@@ -103,12 +112,13 @@ func (s *screen) Note(format string, args ...any) {
 }
 
 // Sending implements view.
-func (s *screen) Sending(id events.MessageID, line string) {
+func (s *screen) Sending(id events.MessageID, line string) { s.Place(id, line) }
+
+// Place implements view.
+func (s *screen) Place(id events.MessageID, line string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.measure()
-	s.sending[id] = shown{s.rows, s.rowsOf(line)}
-	s.print(line)
+	s.place(id, line)
 }
 
 // Mark implements view. It puts the line in the place of the one that Sending has
@@ -116,19 +126,32 @@ func (s *screen) Sending(id events.MessageID, line string) {
 func (s *screen) Mark(id events.MessageID, line string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if !s.replace(id, line) {
+		s.place(id, line)
+	}
+}
+
+// Update implements view.
+func (s *screen) Update(id events.MessageID, line string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.replace(id, line)
+}
+
+// replace puts a line in the place of another, if it fits there and that is within reach.
+func (s *screen) replace(id events.MessageID, line string) bool {
 	s.measure()
-	was, ok := s.sending[id]
-	delete(s.sending, id)
+	was, ok := s.placed[id]
 	up := s.rows - was.row
 	if !ok || up >= s.height-1 || s.rowsOf(line) != was.rows {
-		s.print(line)
-		return
+		return false
 	}
 	there := fmt.Sprintf("\x1b[%dA\r%s\r", up, line)
 	if down := up - was.rows + 1; down > 0 {
 		there += fmt.Sprintf("\x1b[%dB", down)
 	}
 	io.WriteString(s.t, there) // at once: the prompt is put behind each write
+	return true
 }
 
 // Lines implements view. What was typed is taken off the screen: it is shown

@@ -21,7 +21,7 @@ var sendCommand = &command{
 	about: `
 Without a text every line of the standard input is a message. It prints the id of
 each message once the message is on stable storage, in the order sent, and fails if
-one of them is not.`,
+one of them is not. With --read it says, instead, that the conversation was read.`,
 	example: "timberline send --as alice --to bob 'see you at nine'",
 	run: func(ctx context.Context, c *call) error {
 		var d deviceConfig
@@ -29,9 +29,14 @@ one of them is not.`,
 		c.flags.StringVar(&d.device, "device", "", "`name` of the device (default: a new one)")
 		to := c.flags.String("to", "", "`user` to send to (required)")
 		timeout := c.flags.Duration("timeout", 10*time.Second, "how long to wait for the server while nothing is stored")
+		var read eventID
+		c.flags.Var(&read, "read", "send no text, but that --as has read what --to wrote, up to the event with this `id`")
 		asJSON := c.flags.Bool("json", false, "print a line of JSON for each message")
 		if err := c.parse(-1); err != nil {
 			return err
+		}
+		if read != (eventID{}) && len(c.args) > 0 {
+			return wrong("read", "leaves no room for a text, and there is %q", strings.Join(c.args, " "))
 		}
 		if err := checkPeer(*to); err != nil {
 			return err
@@ -46,15 +51,34 @@ one of them is not.`,
 		if err != nil {
 			return err
 		}
-		s := &sender{c: c, to: events.User(*to), json: *asJSON, timeout: *timeout, server: d.server}
+		s := &sender{c: c, to: events.User(*to), read: events.ID(read), json: *asJSON, timeout: *timeout, server: d.server}
 		return s.run(ctx, o)
 	},
+}
+
+// An eventID is an event's id given as a flag: zero if it was not.
+type eventID events.ID
+
+// String implements flag.Value.
+func (id *eventID) String() string {
+	if *id == (eventID{}) {
+		return ""
+	}
+	return events.ID(*id).String()
+}
+
+// Set implements flag.Value.
+func (id *eventID) Set(text string) error {
+	parsed, err := parseID(text)
+	*id = eventID(parsed)
+	return err
 }
 
 // A sender sends messages and prints what became of them.
 type sender struct {
 	c       *call
 	to      events.User
+	read    events.ID // to be said in place of messages; zero: nothing
 	json    bool
 	timeout time.Duration
 	server  string
@@ -156,7 +180,7 @@ func (s *sender) send(ctx context.Context, l line) error {
 	if l.err != nil {
 		return l.err
 	}
-	id, err := s.client.Send(ctx, s.to, []byte(l.line))
+	id, err := s.hand(ctx, l.line)
 	if errors.Is(err, client.ErrClosed) {
 		return explain(s.client, err, s.server)
 	}
@@ -166,6 +190,14 @@ func (s *sender) send(ctx context.Context, l line) error {
 	s.waiting = append(s.waiting, id)
 	s.sent++
 	return nil
+}
+
+// hand gives the client what is to be sent.
+func (s *sender) hand(ctx context.Context, text string) (events.MessageID, error) {
+	if s.read != (events.ID{}) {
+		return s.client.MarkRead(ctx, s.to, s.read)
+	}
+	return s.client.Send(ctx, s.to, []byte(text))
 }
 
 // withLimit says who decides how large a message may be. The client knows once it
@@ -230,7 +262,7 @@ type line struct {
 // lines returns the texts to send: the arguments, or the lines of the standard
 // input. The channel is closed after the last one.
 func (s *sender) lines(ctx context.Context) <-chan line {
-	if len(s.c.args) > 0 {
+	if len(s.c.args) > 0 || s.read != (events.ID{}) {
 		one := make(chan line, 1)
 		one <- line{line: strings.Join(s.c.args, " ")}
 		close(one)

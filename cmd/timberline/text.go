@@ -18,7 +18,11 @@ func describe(e *events.Event) string {
 // text returns a message's body as it can be shown in a line of a terminal,
 // whatever its author put into it.
 func text(e *events.Event) string {
-	if e.Kind != events.KindMessage {
+	switch e.Kind {
+	case events.KindMessage:
+	case events.KindReadUpTo:
+		return fmt.Sprintf("(has read up to %v)", e.Target)
+	default:
 		return fmt.Sprintf("(%v)", e.Kind)
 	}
 	if !utf8.Valid(e.Body) || e.ContentType != "" && !strings.HasPrefix(e.ContentType, "text/") {

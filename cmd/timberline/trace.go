@@ -21,7 +21,8 @@ var traceCommand = &command{
 	about: `
 MESSAGE is the id of an event, or the id that the client gave the message, as inbox --json
 and log print them ("id" and "message"). It tells in which record of the log the message
-stands, which checkpoints cover it, and at which seqs of whose timelines it is.
+stands, which checkpoints cover it, at which seqs of whose timelines it is, and whether
+whom it was sent to has read it: their app has said so, as chat does at a terminal.
 
 An event's id has a time in it, and is found at once; for a client's id the log is read
 from its beginning, or from --from on. Of pushes, which are hints, and of what a device
@@ -41,12 +42,9 @@ devices that are connected to it, and so does an edge, whose store is in tables.
 		if len(words) != 1 {
 			return &usageError{errors.New("want one message: its id, 26 characters")}
 		}
-		id, err := ulid.ParseStrict(strings.ToUpper(words[0]))
+		id, err := parseID(words[0])
 		if err != nil {
-			return &usageError{fmt.Errorf("%q is no id: want 26 characters, as inbox --json prints them", words[0])}
-		}
-		if id == (ulid.ULID{}) { // what has no message's id has this one
-			return &usageError{fmt.Errorf("%s is the id of no message", id)}
+			return &usageError{err}
 		}
 		do.ID, do.From = id.String(), from.Time
 		if err := w.check(); err != nil {
@@ -54,6 +52,18 @@ devices that are connected to it, and so does an edge, whose store is in tables.
 		}
 		return w.run(ctx, "trace", &do, nil)
 	},
+}
+
+// parseID reads the id of an event, or of a message.
+func parseID(text string) (ulid.ULID, error) {
+	id, err := ulid.ParseStrict(strings.ToUpper(text))
+	switch {
+	case err != nil:
+		return id, fmt.Errorf("%q is no id: want 26 characters, as inbox --json prints them", text)
+	case id == ulid.ULID{}: // what has no message's id has this one
+		return id, fmt.Errorf("%s is the id of no message", id)
+	}
+	return id, nil
 }
 
 // A traceWork says which message is looked for.
@@ -69,6 +79,7 @@ type traced struct {
 	ID           string   `json:"id"`
 	Message      string   `json:"message"`
 	Kind         string   `json:"kind"`
+	Target       string   `json:"target,omitempty"` // of a read_up_to
 	Conversation string   `json:"conversation,omitempty"`
 	Sender       string   `json:"sender"`
 	Device       string   `json:"device"`
@@ -89,8 +100,17 @@ type placed struct {
 	Checkpoint uint64 `json:"checkpoint,omitempty,string"`
 	Seq        uint64 `json:"seq,omitempty,string"`
 	Trimmed    bool   `json:"trimmed,omitempty"`
+	Read       *read  `json:"read,omitempty"` // nil: the user has not said so
 	// Devices are those connected to the server that was asked; nil: none was.
 	Devices []reached `json:"devices,omitzero"`
+}
+
+// A read is the first entry by which its user has read the conversation as far as the
+// message, or further.
+type read struct {
+	At     string `json:"at"` // as traced.Appended
+	Device string `json:"device"`
+	Seq    uint64 `json:"seq,string"`
 }
 
 // A reached is how far a message has come to a device.
@@ -125,6 +145,9 @@ type servedStore struct {
 func (t *traced) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s %s, which its client calls %s\n", t.Kind, t.ID, t.Message)
+	if t.Target != "" {
+		fmt.Fprintf(&b, "  up to     %s\n", t.Target)
+	}
 	fmt.Fprintf(&b, "  sent      by %s, device %s, session %s, as number %d\n", t.Sender, t.Device, t.Session, t.Number)
 	fmt.Fprintf(&b, "  appended  %s, journal %s, record %d, event %d", t.Appended, t.Journal, t.Offset, t.Index)
 	for _, p := range t.Placed {
@@ -137,6 +160,9 @@ func (t *traced) String() string {
 			fmt.Fprintf(&b, "\n  %-9s covered by checkpoint %d of shard %d; not written into the timeline yet", p.User, p.Checkpoint, p.Shard)
 		default:
 			fmt.Fprintf(&b, "\n  %-9s seq %d, by checkpoint %d of shard %d", p.User, p.Seq, p.Checkpoint, p.Shard)
+		}
+		if p.Read != nil {
+			fmt.Fprintf(&b, "\n  %-9s read %s, on device %s, as seq %d says", "", p.Read.At, p.Read.Device, p.Read.Seq)
 		}
 		for _, d := range p.Devices {
 			fmt.Fprintf(&b, "\n  %-9s %s", "", d)
@@ -237,16 +263,52 @@ func (w *traceWork) tell(ctx context.Context, s wholeStore, number uint64, at ev
 		Sender: string(e.Sender), Device: string(e.Device), Session: e.Session.String(), Number: uint64(e.Number),
 		Appended: e.ID.Time().UTC().Format(momentLayout), Journal: string(events.JournalNumbered(number)), Offset: uint64(at), Index: i,
 	}
+	if e.Target != (events.ID{}) {
+		t.Target = e.Target.String()
+	}
 	for _, p := range all {
+		read, err := w.read(ctx, s, p, e)
+		if err != nil {
+			return err
+		}
 		devices, err := w.devices(ctx, p)
 		if err != nil {
 			return err
 		}
-		t.Placed = append(t.Placed, placed{string(p.Timeline.User), uint32(p.Shard), uint32(p.Timeline.Version), uint64(p.Checkpoint), uint64(p.Seq), p.Trimmed, devices})
+		t.Placed = append(t.Placed, placed{string(p.Timeline.User), uint32(p.Shard), uint32(p.Timeline.Version), uint64(p.Checkpoint), uint64(p.Seq), p.Trimmed, read, devices})
 	}
 	tell(report{Traced: t})
 	return nil
 }
+
+// read looks in the timeline of whom a message was sent to, behind the message, for the
+// first entry by which they have read as far.
+func (w *traceWork) read(ctx context.Context, s wholeStore, p projections.Placement, e *events.Event) (*read, error) {
+	u := p.Timeline.User
+	if e.Kind != events.KindMessage || u == e.Sender || p.Seq == 0 && !p.Trimmed {
+		return nil, nil
+	}
+	r := projections.NewReader(s, s.Meta())
+	run, err := r.Head(ctx, u)
+	for after := max(p.Seq, run.First-1); err == nil && after < run.Head; after += events.Seq(len(run.Events)) {
+		if run, err = r.Read(ctx, u, after, 0, readAtATime); len(run.Events) == 0 {
+			break
+		}
+		for i, raw := range run.Events {
+			said, err := events.Raw(raw).Decode()
+			if err != nil {
+				return nil, fmt.Errorf("timeline of %s, entry %d: %w", u, run.From+events.Seq(i), err)
+			}
+			if said.Kind == events.KindReadUpTo && said.Sender == u && said.Conversation == e.Conversation && said.Target.Compare(e.ID) >= 0 {
+				return &read{said.ID.Time().UTC().Format(momentLayout), string(said.Device), uint64(run.From) + uint64(i)}, nil
+			}
+		}
+	}
+	return nil, err
+}
+
+// readAtATime is how many bytes of a timeline are read at a time.
+const readAtATime = 1 << 20
 
 // devices tells how far it has come to the devices of one of its users.
 func (w *traceWork) devices(ctx context.Context, p projections.Placement) ([]reached, error) {

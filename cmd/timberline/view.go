@@ -20,6 +20,10 @@ type view interface {
 	// Sending shows a message that is on its way, and Mark what became of it.
 	Sending(id events.MessageID, line string)
 	Mark(id events.MessageID, line string)
+	// Place shows a line that Update may put another one in the place of, as it may after
+	// Mark, if it is still there.
+	Place(id events.MessageID, line string)
+	Update(id events.MessageID, line string)
 	// Lines returns what is typed, until ctx ends.
 	Lines(ctx context.Context) <-chan line
 	// Interactive reports whether there is somebody at a terminal.
@@ -58,6 +62,8 @@ func (p *plainView) Note(format string, args ...any) {
 
 func (p *plainView) Sending(events.MessageID, string)      {}
 func (p *plainView) Mark(_ events.MessageID, line string)  { p.Print(line) }
+func (p *plainView) Place(_ events.MessageID, line string) { p.Print(line) }
+func (p *plainView) Update(events.MessageID, string)       {}
 func (p *plainView) Interactive() bool                     { return false }
 func (p *plainView) Close() error                          { return nil }
 func (p *plainView) Lines(ctx context.Context) <-chan line { return readLines(ctx, p.c) }
