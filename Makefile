@@ -19,11 +19,11 @@ MINUTES  ?= 2
 KILLS    ?= 100
 OUTAGE   ?= 60s
 
-.PHONY: test servers format vet lint race allocations leaks sim planted fuzz soak chaos outage replay-kills bench
+.PHONY: test servers format vet lint race allocations leaks rounds sim planted fuzz soak chaos outage replay-kills bench
 
-test: servers format vet lint race allocations leaks
+test: servers format vet lint race allocations
+	$(MAKE) -j2 planted leaks rounds # each uses one processor
 	$(MAKE) sim SEEDS=500 FROM=1
-	$(MAKE) planted
 	$(MAKE) fuzz FUZZTIME=1s
 
 servers:
@@ -51,6 +51,10 @@ allocations:
 leaks:
 	go test -run Leak ./edge -edge.churn=10000
 	go test -run Leak ./client
+
+# Under the race detector tests with seeds take a fifth of them: here are all.
+rounds:
+	go test ./projections
 
 # A seed uses one processor: two halves run side by side. An interrupt reaches the one in
 # the foreground only; it ends the other, too.

@@ -641,7 +641,7 @@ func TestRowOfAUserOfAnotherShardIsRefused(t *testing.T) {
 		return nil
 	}}
 	refused := 0
-	for seed := range uint64(20) {
+	for seed := range seeds(20) {
 		b := used(t, seed, 300)
 		for s := range Shard(b.shards) {
 			steps := 0

@@ -101,7 +101,7 @@ func TestCheckpointsAreReadAsTheyWereWritten(t *testing.T) {
 func TestItemsAreReadAsTheyWereWritten(t *testing.T) {
 	r := rand.New(rand.NewPCG(2, 2))
 	all := []Item{fullItem()}
-	for range 300 {
+	for range seeds(300) {
 		all = append(all, randomItem(r))
 	}
 	for _, want := range all {

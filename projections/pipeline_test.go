@@ -199,7 +199,7 @@ func TestNothingIsOnItsWayWhenAReplayHasEnded(t *testing.T) {
 
 // What a replay says is durable is, and so is what it keeps to go on from.
 func TestReplayTellsOfWhatIsPut(t *testing.T) {
-	for seed := range uint64(20) {
+	for seed := range seeds(20) {
 		synctest.Test(t, func(t *testing.T) {
 			r := rand.New(rand.NewPCG(seed, 17))
 			m := newMemory()

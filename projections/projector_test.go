@@ -150,7 +150,7 @@ func TestEndedJournalsLeaveThePositions(t *testing.T) {
 // Whatever fails, and whatever lands in spite of its failure, the timelines come
 // out exact.
 func TestTimelinesAreExactUnderFaults(t *testing.T) {
-	for seed := range uint64(200) {
+	for seed := range seeds(200) {
 		r := rand.New(rand.NewPCG(seed, 2))
 		m := newMemory()
 		w := &scribe{t: t, m: m, r: r}
@@ -198,7 +198,7 @@ func TestTimelinesAreExactUnderFaults(t *testing.T) {
 // Two projectors work on one shard, each stopped before any of its reads and
 // writes while the other goes on; writes may land after their projector went on.
 func TestTwoProjectorsOnOneShardAreHarmless(t *testing.T) {
-	for seed := range uint64(60) {
+	for seed := range seeds(60) {
 		synctest.Test(t, func(t *testing.T) { twoProjectors(t, seed) })
 		if t.Failed() {
 			t.Fatalf("seed %d", seed)
@@ -267,7 +267,7 @@ func twoProjectors(t *testing.T, seed uint64) {
 // both's for a while, some nobody's.
 func TestShardsThatChangeHandsStayExact(t *testing.T) {
 	const shards = 5
-	for seed := range uint64(40) {
+	for seed := range seeds(40) {
 		r := rand.New(rand.NewPCG(seed, 3))
 		m := newMemory()
 		w := &scribe{t: t, m: m, r: r}

@@ -98,7 +98,7 @@ func (m *memory) shardItems(s Shard, shards uint32) (n int) {
 }
 
 func TestReplayPutsTheSameItems(t *testing.T) {
-	for seed := range uint64(100) {
+	for seed := range seeds(100) {
 		r := rand.New(rand.NewPCG(seed, 5))
 		m := newMemory()
 		shards := uint32(1 + r.IntN(3))

@@ -7,7 +7,7 @@ import (
 )
 
 func TestEventsAreFoundInTheTimelinesOfTheirRecipients(t *testing.T) {
-	for seed := range uint64(20) {
+	for seed := range seeds(20) {
 		b := newBustle(t, seed)
 		for range 200 {
 			b.act()

@@ -26,7 +26,7 @@ import (
 // What "make replay-kills" makes more of than make test has time for.
 var (
 	workKills    = flag.Int("kills", 8, "how often work on a whole store is killed in its middle")
-	workMessages = flag.Int("messages", 40_000, "how many messages the store has at first")
+	workMessages = flag.Int("messages", 10_000, "how many messages the store has at first")
 )
 
 // Rebuild, switch, drop, verify, repair, trim, backup and restore are killed at a random
