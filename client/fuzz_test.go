@@ -129,6 +129,9 @@ func (m *madServer) results() {
 
 func (m *madServer) send() {
 	s := SavedSend{Message: m.d.messageID(), To: "bob", Body: make([]byte, m.Pick(64)<<(m.Pick(36)/6))}
+	if len(s.Body) == 1 {
+		s.Read, s.With, s.To, s.Body = events.ID{m.Next()}, s.To, "", nil
+	}
 	if err := m.d.out.add(s); err == nil {
 		m.sends++
 	} else if !errors.Is(err, events.ErrTooLarge) {

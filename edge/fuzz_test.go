@@ -235,7 +235,7 @@ func (c *chaos) put(conn int, at netip.AddrPort, packet []byte) {
 // admitted notes what was submitted.
 func (c *chaos) admitted() {
 	for _, e := range c.scribe.fresh {
-		if e.Kind != events.KindMessage {
+		if !e.Kind.Sent() {
 			continue
 		}
 		if c.owed[e.Session] == nil {
@@ -408,6 +408,9 @@ func (c *chaos) send(next events.Number) wire.Frame {
 	case 6, 7, 8:
 		f.Fragments = uint32(2 + c.Pick(wire.MaxFragments-1))
 		f.Fragment = uint32(c.Pick(int(f.Fragments)))
+	case 9:
+		f.Read, f.With, f.To = events.ID{c.Next()}, f.To, f.With
+		f.Body = f.Body[:min(len(f.Body), c.Pick(2))]
 	}
 	f.Low = f.Number - min(f.Number, events.Number(c.Pick(20)))
 	return f
@@ -633,7 +636,7 @@ func (w *scribe) Submit(j events.Journal, e events.Event) error {
 	switch now, _ := w.Position(); {
 	case j != now || w.closed[ownerOf(&e)]:
 		return ingest.ErrJournalLost
-	case e.Kind == events.KindMessage && (w.busy || w.stopped):
+	case e.Kind.Sent() && (w.busy || w.stopped):
 		return events.ErrBusy
 	}
 	w.submitted, w.fresh = append(w.submitted, e), append(w.fresh, e)

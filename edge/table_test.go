@@ -50,7 +50,7 @@ type ledger struct {
 
 func (l *ledger) Position() (events.Journal, events.Offset) { return "j:1", l.offset }
 func (l *ledger) Submit(_ events.Journal, e events.Event) error {
-	if l.busy != nil && e.Kind == events.KindMessage {
+	if l.busy != nil && e.Kind.Sent() {
 		return l.busy
 	}
 	l.submitted = append(l.submitted, e)
