@@ -263,7 +263,8 @@ func (c *Client) SendTyped(ctx context.Context, to events.User, contentType stri
 // MarkRead says that the user has read the conversation with another one, up to and with
 // an event: the newest that was looked at. It is kept, answered and repeated as a message
 // is, and stands in the timelines of both as an event of kind events.KindReadUpTo, whose
-// Target is the event. So the other one sees it, and so do the user's other devices.
+// Target is the event. So the other one sees it, and so do the user's other devices; see
+// events.Event.ReadUpTo.
 func (c *Client) MarkRead(ctx context.Context, with events.User, upto events.ID) (events.MessageID, error) {
 	if err := with.Validate(); err != nil {
 		return events.MessageID{}, err

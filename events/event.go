@@ -36,6 +36,16 @@ func (k Kind) String() string {
 // Sent reports whether events of the kind are what devices send, and stand in timelines.
 func (k Kind) Sent() bool { return k == KindMessage || k == KindReadUpTo }
 
+// ReadUpTo returns the event up to which its sender has read the conversation, zero if the
+// event says nothing of that. Its target is a client's word: what came after the event
+// itself nobody can have read.
+func (e *Event) ReadUpTo() ID {
+	if e.Kind != KindReadUpTo || e.Target.Compare(e.ID) > 0 {
+		return ID{}
+	}
+	return e.Target
+}
+
 // The limits of a body, in bytes.
 const (
 	DefaultMaxBody = 16 << 10 // unless configured otherwise

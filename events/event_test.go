@@ -165,6 +165,21 @@ func TestKindsHaveNames(t *testing.T) {
 	}
 }
 
+func TestReadIsOnlyWhatCameBefore(t *testing.T) {
+	for _, test := range []struct {
+		event Event
+		want  ID
+	}{
+		{Event{ID: ID{5}, Kind: KindReadUpTo, Target: ID{4}}, ID{4}},
+		{Event{ID: ID{5}, Kind: KindReadUpTo, Target: ID{6}}, ID{}},
+		{Event{ID: ID{5}, Kind: KindEdited, Target: ID{4}}, ID{}},
+	} {
+		if got := test.event.ReadUpTo(); got != test.want {
+			t.Errorf("%+v has read up to %v, want %v", test.event, got, test.want)
+		}
+	}
+}
+
 func TestOnlyValidMessagesEnterTheLog(t *testing.T) {
 	const maxBody = 100
 	for _, test := range []struct {

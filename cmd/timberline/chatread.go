@@ -33,9 +33,9 @@ func (r *receipts) take(e *events.Event, me events.User) {
 	newest, id := &r.came, e.ID
 	switch mine := e.Sender == me; {
 	case e.Kind == events.KindReadUpTo && mine:
-		newest, id = &r.mine, e.Target
+		newest, id = &r.mine, e.ReadUpTo()
 	case e.Kind == events.KindReadUpTo:
-		newest, id = &r.theirs, e.Target
+		newest, id = &r.theirs, e.ReadUpTo()
 	case e.Kind != events.KindMessage || mine:
 		return
 	}

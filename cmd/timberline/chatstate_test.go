@@ -151,6 +151,9 @@ func TestChatTellsWhatWasRead(t *testing.T) {
 	if err := ch.message(client.Message{Seq: 100, Event: own}); err != nil {
 		t.Fatal(err)
 	}
+	entry("bob", events.KindReadUpTo, 200, here)
+	n = 100
+	updated("of what is to come")
 	entry("bob", events.KindReadUpTo, 100, here)
 	updated("its result is still to come")
 	ch.result(client.Result{Message: typed})

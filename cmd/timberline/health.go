@@ -13,8 +13,9 @@ var healthCommand = &command{
 	name:    "health",
 	summary: "ask a process of this machine whether it serves",
 	about: `
-It asks /readyz of the process's --monitor, and fails if that does not answer "ok". It is for
-what watches over containers: there is no curl in ours.`,
+It asks /readyz of the process's --monitor (serve and others say where it is, and take another
+address), and fails if that does not answer "ok". It is for what watches over containers:
+there is no curl in our image.`,
 	example: "timberline health --monitor 127.0.0.1:9100",
 	run: func(ctx context.Context, c *call) error {
 		monitor := c.flags.String("monitor", "", "`address` (host:port) that the process was given by --monitor")

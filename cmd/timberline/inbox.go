@@ -22,7 +22,7 @@ of its own, so the user's other devices are not disturbed. With --json a line is
 
 With --as-of it prints the timeline as it was at a time: what was appended by then. A time
 is ` + momentHelp + `.`,
-	example: "timberline inbox --as bob --after 100 --follow --json",
+	example: "timberline inbox --as bob --follow --json",
 	run: func(ctx context.Context, c *call) error {
 		var d deviceConfig
 		d.define(c)

@@ -26,7 +26,7 @@ appended. A time is ` + momentHelp + `.
 If records are missing in the middle of a journal, or cannot be read, what is behind them is
 printed all the same; then the command fails, and says which. It reads a copy, too, that was
 not restored yet.`,
-	example: "timberline log --conversation alice,bob --from 36h --to 2026-01-31T15:04",
+	example: "timberline log --conversation alice,bob --from 36h --to 12h",
 	run: func(ctx context.Context, c *call) error {
 		var w worker
 		var do logWork

@@ -483,6 +483,7 @@ func TestTraceTellsWhoHasReadAMessage(t *testing.T) {
 	}
 	tl(t, "trace", "--data", p.Data, strings.TrimSpace(o.out)).want(t, exitOK, "read_up_to ", "").want(t, exitOK, "  up to     "+id("two")+"\n", "")
 	tl(t, with("send", flags, "--as", "bob", "--to", "alice", "--read", "x")...).want(t, exitUsage, "", "is no id: want 26 characters")
+	tl(t, with("send", flags, "--as", "bob", "--to", "alice", "--read", "6NBBD3M7CMJ882RMK652NQJ0S5")...).want(t, exitUsage, "", "would be of 9")
 	tl(t, with("send", flags, "--as", "bob", "--to", "alice", "--read", id("two"), "hi")...).want(t, exitUsage, "", "--read leaves no room for a text")
 }
 

@@ -30,7 +30,7 @@ one of them is not. With --read it says, instead, that the conversation was read
 		to := c.flags.String("to", "", "`user` to send to (required)")
 		timeout := c.flags.Duration("timeout", 10*time.Second, "how long to wait for the server while nothing is stored")
 		var read eventID
-		c.flags.Var(&read, "read", "send no text, but that --as has read what --to wrote, up to the event with this `id`")
+		c.flags.Var(&read, "read", "send no text, but that --as has read what --to wrote, up to the event with this `id`: that of inbox --json, not the one that send prints")
 		asJSON := c.flags.Bool("json", false, "print a line of JSON for each message")
 		if err := c.parse(-1); err != nil {
 			return err
@@ -70,6 +70,9 @@ func (id *eventID) String() string {
 // Set implements flag.Value.
 func (id *eventID) Set(text string) error {
 	parsed, err := parseID(text)
+	if at := parsed.Timestamp(); err == nil && time.Until(at) > 24*time.Hour { // whatever clocks say
+		return fmt.Errorf("the id of an event has its time in it, and this one would be of %s: want what inbox --json has as \"id\" of an event", at.UTC().Format(time.RFC3339))
+	}
 	*id = eventID(parsed)
 	return err
 }

@@ -41,7 +41,7 @@ signed itself, and those of the keys in the --token files. All these files, and 
 list of revocations, are read again when they change. It listens on the loopback
 unless told otherwise. SIGINT and SIGTERM stop it cleanly; nothing that was
 acknowledged is lost however it ends.`,
-	example: "timberline serve --data ./timberline-data --listen 127.0.0.1:4747,[::1]:4747",
+	example: "timberline serve --data ./timberline-data --listen '127.0.0.1:4747,[::1]:4747'",
 	run: func(ctx context.Context, c *call) error {
 		cfg := config{roles: allRoles}
 		cfg.define(c.flags)

@@ -299,7 +299,7 @@ func (w *traceWork) read(ctx context.Context, s wholeStore, p projections.Placem
 			if err != nil {
 				return nil, fmt.Errorf("timeline of %s, entry %d: %w", u, run.From+events.Seq(i), err)
 			}
-			if said.Kind == events.KindReadUpTo && said.Sender == u && said.Conversation == e.Conversation && said.Target.Compare(e.ID) >= 0 {
+			if said.Sender == u && said.Conversation == e.Conversation && said.ReadUpTo().Compare(e.ID) >= 0 {
 				return &read{said.ID.Time().UTC().Format(momentLayout), string(said.Device), uint64(run.From) + uint64(i)}, nil
 			}
 		}

@@ -14,9 +14,9 @@ var trimCommand = &command{
 	about: `
 Of each timeline the oldest entries go: --keep says how many stay at least, --older-than how
 old what goes is at least; with both, both hold. What goes are whole items, each what a user
-was given at a time: a few entries, or hundreds where many came at once. The newest item of
-a timeline stays in any case. A device that comes back with a cursor below what is left is told from where on
-it can read. Journals that have ended, before that time if one is given, and of whose
+was given at a time: a few entries, or hundreds where many came at once. That something was
+read is an entry as a message is. The newest item of a timeline stays in any case. A device
+that comes back with a cursor below what is left is told from where on it can read. Journals that have ended, before that time if one is given, and of whose
 messages no timeline has any more, are removed from the log.
 
 What was trimmed is gone: no rebuild brings it back, and verify does not look for it. It
