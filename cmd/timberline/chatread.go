@@ -12,6 +12,7 @@ type receipts struct {
 	came   events.ID                       // the newest message of the other one
 	mine   events.ID                       // up to which one has said to have read
 	theirs events.ID                       // up to which the other one has
+	shown  events.ID                       // up to there all that is unread was gone through
 	unread map[events.MessageID]unreadLine // of one's own: those that are shown, or will be
 
 	marks chan events.ID            // up to which is to be said next: has room for one
@@ -64,16 +65,19 @@ func (r *receipts) read(id events.MessageID) bool {
 }
 
 // tellRead shows what the other one has read, and has it said what one has read oneself who
-// sits at a terminal. The caller holds mu.
-func (ch *chat) tellRead() {
+// sits at a terminal. Of one's own messages there is news of that one, or of none but those
+// that were read meanwhile: they are many if the other one never says so. The caller holds mu.
+func (ch *chat) tellRead(news events.MessageID) {
 	g := &ch.state
 	r := &g.receipts
 	if !g.caught {
 		return
 	}
-	for id, l := range r.unread {
-		if _, sending := g.mine[id]; !sending && r.read(id) {
-			ch.view.Update(id, markRead+l.line)
+	ch.markIfRead(news)
+	if r.theirs != r.shown {
+		r.shown = r.theirs
+		for id := range r.unread {
+			ch.markIfRead(id)
 		}
 	}
 	if r.came.Compare(r.mine) > 0 && ch.view.Interactive() {
@@ -83,6 +87,14 @@ func (ch *chat) tellRead() {
 		default:
 		}
 		r.marks <- r.came
+	}
+}
+
+// markIfRead marks a message of one's own if the other one has read it. The caller holds mu.
+func (ch *chat) markIfRead(id events.MessageID) {
+	l := ch.state.receipts.unread[id]
+	if _, sending := ch.state.mine[id]; !sending && ch.state.receipts.read(id) {
+		ch.view.Update(id, markRead+l.line)
 	}
 }
 

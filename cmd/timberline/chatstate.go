@@ -121,7 +121,7 @@ func (ch *chat) mark(id events.MessageID, fate error) {
 		ch.state.marked[id] = true
 	}
 	ch.view.Mark(id, markStored+line)
-	ch.tellRead()
+	ch.tellRead(id)
 }
 
 // result is told by the client what became of a send.
@@ -149,7 +149,7 @@ func (ch *chat) message(m client.Message) error {
 	here := e.Conversation == events.Direct(ch.me.User, ch.peer)
 	if here {
 		g.receipts.take(e, ch.me.User)
-		defer ch.tellRead()
+		defer ch.tellRead(e.Message)
 	}
 	peer, direct := e.Conversation.Peer(e.Sender)
 	if !direct || e.Kind != events.KindMessage {
@@ -221,7 +221,7 @@ func (ch *chat) caughtUp() {
 		ch.print(s)
 	}
 	g.history = nil
-	ch.tellRead()
+	ch.tellRead(events.MessageID{})
 }
 
 // why says what is wrong with the connection, if anybody knows.

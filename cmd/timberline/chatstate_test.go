@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"timberline/client"
 	"timberline/edge/auth"
@@ -165,6 +166,25 @@ func TestChatTellsWhatWasRead(t *testing.T) {
 	ch.view = plain
 	entry("bob", events.KindMessage, 0, here)
 	marks("nobody looks", 0)
+}
+
+// What is piped into a chat may be long, and the other one's app may never say what was read.
+func TestChatIsFastWhateverIsUnread(t *testing.T) {
+	ch, _ := newTestChat(t)
+	ch.caughtUp()
+	began := time.Now()
+	for n := range 20_000 {
+		id := events.MessageID{1, byte(n >> 8), byte(n)}
+		ch.sent(id, "hi")
+		e := events.Event{ID: events.ID(id), Kind: events.KindMessage, Conversation: events.Direct("alice", "bob"), Sender: "alice", Device: "chat", Message: id}
+		if err := ch.message(client.Message{Seq: events.Seq(n + 1), Event: e}); err != nil {
+			t.Fatal(err)
+		}
+		ch.result(client.Result{Message: id})
+		if took := time.Since(began); took > 5*time.Second {
+			t.Fatalf("%d messages took %v", n, took)
+		}
+	}
 }
 
 func TestTextWithFlagsInItIsRefused(t *testing.T) {
