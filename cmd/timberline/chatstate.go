@@ -54,13 +54,22 @@ func (ch *chat) begin(store *rewound, o client.Options) (*client.Client, error) 
 	}
 	g.had = store.had
 	for _, s := range store.pending {
-		if s.Read != (events.ID{}) {
-			g.receipts.quiet[s.Message] = true
-			continue
-		}
-		ch.show(s.Message, s.To, printable(string(s.Body)))
+		ch.resume(s)
 	}
 	return cl, nil
+}
+
+// resume takes in what an earlier chat has left on its way. The caller holds mu.
+func (ch *chat) resume(s client.SavedSend) {
+	if s.Read == (events.ID{}) {
+		ch.show(s.Message, s.To, printable(string(s.Body)))
+		return
+	}
+	r := &ch.state.receipts
+	r.quiet[s.Message] = true
+	if s.With == ch.peer && s.Read.Compare(r.mine) > 0 {
+		r.mine = s.Read
+	}
 }
 
 // line returns a message as it is shown, without its mark.

@@ -168,6 +168,24 @@ func TestChatTellsWhatWasRead(t *testing.T) {
 	marks("nobody looks", 0)
 }
 
+// What an earlier chat has said, and is still on its way, is not said again.
+func TestChatSaysOnceWhatWasRead(t *testing.T) {
+	for with, want := range map[events.User]int{"bob": 0, "carol": 1} {
+		ch, _ := newTestChat(t)
+		ch.view = &lookedAt{plainView: ch.view.(*plainView)}
+		id := events.ID{5}
+		ch.resume(client.SavedSend{Message: events.MessageID{1}, With: with, Read: id})
+		e := events.Event{ID: id, Kind: events.KindMessage, Conversation: events.Direct("alice", "bob"), Sender: "bob", Message: events.MessageID{2}}
+		if err := ch.message(client.Message{Seq: 1, Event: e}); err != nil {
+			t.Fatal(err)
+		}
+		ch.caughtUp()
+		if n := len(ch.state.receipts.marks); n != want {
+			t.Errorf("of bob it says %d times what was read, want %d, as it was said of %s", n, want, with)
+		}
+	}
+}
+
 // What is piped into a chat may be long, and the other one's app may never say what was read.
 func TestChatIsFastWhateverIsUnread(t *testing.T) {
 	ch, _ := newTestChat(t)
