@@ -9,9 +9,10 @@ import (
 	"maps"
 	"os"
 	"sync"
-	"unicode/utf8"
+	"unicode"
 
 	"golang.org/x/term"
+	"golang.org/x/text/width"
 
 	"timberline/events"
 )
@@ -80,9 +81,29 @@ func (s *screen) measure() {
 	s.t.SetSize(w, h)
 }
 
-// rowsOf returns the rows that a line takes.
+// rowsOf returns the rows that a line takes. A character that does not fit into a row any
+// more begins the next.
 func (s *screen) rowsOf(line string) int {
-	return max(1, (utf8.RuneCountInString(line)+s.width-1)/s.width)
+	rows, col := 1, 0
+	for _, r := range line {
+		cells := cellsOf(r)
+		if col+cells > s.width {
+			rows, col = rows+1, 0
+		}
+		col += cells
+	}
+	return rows
+}
+
+// cellsOf returns how wide a character is: East Asian ones and emoji take two cells.
+func cellsOf(r rune) int {
+	if unicode.In(r, unicode.Mn, unicode.Me, unicode.Cf) {
+		return 0 // it is put upon the one before it
+	}
+	if k := width.LookupRune(r).Kind(); k == width.EastAsianWide || k == width.EastAsianFullwidth {
+		return 2
+	}
+	return 1
 }
 
 // Print implements view.

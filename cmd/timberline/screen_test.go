@@ -203,6 +203,28 @@ func (x *terminal) press(keys string) {
 	}
 }
 
+// What is put in the place of a line would else be written over another one.
+func TestRowsAreThoseThatTheTerminalFills(t *testing.T) {
+	for line, want := range map[string]int{
+		"":                                  1,
+		strings.Repeat("x", 40):             1,
+		strings.Repeat("x", 41):             2,
+		strings.Repeat("日", 20):             1,
+		strings.Repeat("日", 21):             2,
+		"x" + strings.Repeat("日", 20):       2,
+		"x" + strings.Repeat("日", 39) + "x": 3, // a cell at the end of a row stays empty
+		strings.Repeat("😀", 41):             3,
+		strings.Repeat("e\u0301", 40):       1,
+		"● " + strings.Repeat("é", 38):      1,
+		strings.Repeat("ﾊ", 40):             1,
+		"👩" + string(joiner) + "🚀":          1,
+	} {
+		if n := (&screen{width: 40}).rowsOf(line); n != want {
+			t.Errorf("%q: %d rows, want %d", line, n, want)
+		}
+	}
+}
+
 func TestTwoTalkInTerminalsWhileTheServerIsKilledBeneathThem(t *testing.T) {
 	server, flags := newServer(t, "--heartbeat", "1s") // so that a chat without sends notices the end of its server
 	alice := inTerminal(t, with("chat", flags, "--as", "alice", "--to", "bob")...)
