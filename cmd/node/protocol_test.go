@@ -273,6 +273,21 @@ func TestPythonClientLogsInSendsReceivesAndSyncs(t *testing.T) {
 	}
 }
 
+// It is no message, but has its seq.
+func TestPythonClientPrintsMessagesOnly(t *testing.T) {
+	addr, stop := serve(t, vfs.NewMem())
+	defer stop()
+	got := python(t, "-c", fmt.Sprintf(`
+from client import Client, run
+bob = Client(%d, "bob/py")
+bob.deliver({"with": "alice", "message": "00000000000000000000000003", "read": "00000000000000000000000004"})
+run(bob, ["alice", "hi"])
+`, addr.Port()))
+	if d := cmp.Diff([]string{"2 bob: hi"}, got); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
+	}
+}
+
 func TestPythonClientReceivesPushes(t *testing.T) {
 	addr, stop := serve(t, vfs.NewMem())
 	defer stop()

@@ -138,13 +138,15 @@ class Client:
         if len(parts) == count:
             event = dict(protobuf(b"".join(parts[i] for i in range(count))))
             text = event.get(11, b"").decode(errors="replace")
-            self.entry(seq, {"sender": event[4].decode(), "message": text_of(event.get(9, bytes(16))), "text": text})
+            kind = "message" if event.get(2) == 1 else "another"
+            self.entry(seq, {"kind": kind, "sender": event[4].decode(), "message": text_of(event.get(9, bytes(16))), "text": text})
             del self.parts[seq]
 
     def entry(self, seq, event):
         self.unseen.discard(event.get("message"))
         body = base64.b64decode(event.get("body", "")).decode(errors="replace")
-        self.entries.setdefault(seq, (event.get("sender", ""), event.get("text", body)))
+        said = (event.get("sender", ""), event.get("text", body))
+        self.entries.setdefault(seq, said if event.get("kind") == "message" else None)  # others have a seq all the same
 
     def send(self, to, text):
         """Sends a message of less than a packet; returns when it is durable."""
@@ -203,8 +205,9 @@ def run(client, rest):
     for text in rest[1:]:
         client.send(rest[0], text)
     client.sync()
-    for seq, (sender, text) in sorted(client.entries.items()):
-        print(f"{seq} {sender}: {text}")
+    for seq, said in sorted(client.entries.items()):
+        if said:
+            print(f"{seq} {said[0]}: {said[1]}")
     client.close()
 
 
