@@ -166,6 +166,8 @@ func TestRefusalsSayWhyInBothCodecsAndModes(t *testing.T) {
 			{"recipient", wire.Send{With: "no such name!", Read: events.ID{1}}},
 			{"not_allowed", wire.Send{With: "eve", Read: events.ID{1}}},
 			{"malformed", wire.Send{To: "bob", With: "bob", Read: events.ID{1}}},
+			{"malformed", wire.Send{To: "bob", With: "bob"}},
+			{"malformed", wire.Send{To: "bob", Read: events.ID{1}}},
 			{"malformed", wire.Send{With: "bob", Read: events.ID{1}, Body: []byte("hi")}},
 			{"malformed", wire.Send{With: "bob", Read: events.ID{1}, Type: "x/y"}},
 		} {

@@ -3,6 +3,7 @@ package edge
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -225,8 +226,12 @@ func (t *table) send(now time.Time, s *session, f *wire.Send) {
 // admit checks a whole send whose turn it is and gives it to the Writer.
 func (t *table) admit(now time.Time, s *session, send ingest.Fragment, last events.Number) error {
 	kind, to := events.KindMessage, send.To
-	if to == "" && send.Read != (events.ID{}) {
+	switch {
+	case to == "" && send.Read != (events.ID{}):
 		kind, to = events.KindReadUpTo, send.With
+	case to != "" && send.With != "":
+		t.counts.refused.Add(1)
+		return fmt.Errorf("%w: a send to %q and with %q, want one of them", events.ErrInvalid, to, send.With)
 	}
 	if to.Validate() != nil {
 		t.counts.refused.Add(1)

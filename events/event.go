@@ -37,10 +37,10 @@ func (k Kind) String() string {
 func (k Kind) Sent() bool { return k == KindMessage || k == KindReadUpTo }
 
 // ReadUpTo returns the event up to which its sender has read the conversation, zero if the
-// event says nothing of that. Its target is a client's word: what came after the event
-// itself nobody can have read.
+// event says nothing of that. Its target is a client's word, which nobody has held against
+// the log: what is not below the event itself can have been shown to nobody (R4).
 func (e *Event) ReadUpTo() ID {
-	if e.Kind != KindReadUpTo || e.Target.Compare(e.ID) > 0 {
+	if e.Kind != KindReadUpTo || e.Target.Compare(e.ID) >= 0 {
 		return ID{}
 	}
 	return e.Target

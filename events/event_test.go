@@ -172,6 +172,7 @@ func TestReadIsOnlyWhatCameBefore(t *testing.T) {
 	}{
 		{Event{ID: ID{5}, Kind: KindReadUpTo, Target: ID{4}}, ID{4}},
 		{Event{ID: ID{5}, Kind: KindReadUpTo, Target: ID{6}}, ID{}},
+		{Event{ID: ID{5}, Kind: KindReadUpTo, Target: ID{5}}, ID{}},
 		{Event{ID: ID{5}, Kind: KindEdited, Target: ID{4}}, ID{}},
 	} {
 		if got := test.event.ReadUpTo(); got != test.want {

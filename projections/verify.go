@@ -45,6 +45,7 @@ type Part string
 // The parts.
 const (
 	InSource    Part = "source"    // log and checkpoints: a backup
+	InVersion   Part = "version"   // log and checkpoints of another version of the program: that one
 	InFiles     Part = "files"     // of the engine: a backup; whatever else they have is found, too
 	InTimelines Part = "timelines" // they are made again from log and checkpoints
 )
@@ -93,6 +94,9 @@ func (r *verifier) found(f Finding) {
 func (r *verifier) unreadable(in Part, where, expected string, err error) error {
 	if !damaged(err) {
 		return err
+	}
+	if in == InSource && errors.Is(err, events.ErrFormat) {
+		in = InVersion
 	}
 	r.found(Finding{In: in, Where: where, Expected: expected, Found: err.Error()})
 	return nil

@@ -208,6 +208,19 @@ var damages = map[string]damage{
 	},
 }
 
+// What a newer program has written is no damage: that program reads it.
+func TestVerificationTellsANewerVersionFromDamage(t *testing.T) {
+	b := newBustle(t, 1)
+	b.settle("before")
+	n := CheckpointNumber(len(b.m.checkpoints[0]) + 1)
+	cp := Checkpoint{Rules: newestRules() + 1, Version: b.versions(0).Live, Full: 1}
+	b.m.checkpoints[0] = append(b.m.checkpoints[0], cp.Encode(0, n))
+	all, _ := verify(t, b.m, b.shards, false)
+	if !slices.ContainsFunc(all, func(f Finding) bool { return f.In == InVersion }) || slices.ContainsFunc(all, func(f Finding) bool { return f.In == InSource }) {
+		t.Errorf("found %+v, want what another version wrote, and no damage", all)
+	}
+}
+
 func TestVerificationFindsWhateverIsDamaged(t *testing.T) {
 	for what, do := range damages {
 		for seed := range seeds(40) {

@@ -163,6 +163,15 @@ func TestChatTellsWhatWasRead(t *testing.T) {
 		t.Errorf("%v are unread; it shows\n%s", ch.state.receipts.unread, out)
 	}
 	marks("nothing new", 0)
+	for _, sender := range []events.User{"alice", "bob"} {
+		entry(sender, events.KindReadUpTo, 200, here) // which is no event's id
+	}
+	entry("alice", events.KindMessage, 0, here)
+	if lines := strings.Split(strings.TrimSpace(out.String()), "\n"); !strings.HasPrefix(lines[len(lines)-1], markStored) {
+		t.Errorf("what comes behind it is shown as %q", lines[len(lines)-1])
+	}
+	entry("bob", events.KindMessage, 0, here)
+	marks("what comes behind it", n)
 	ch.view = plain
 	entry("bob", events.KindMessage, 0, here)
 	marks("nobody looks", 0)

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/oklog/ulid/v2"
 
 	"timberline/bus/local"
 	"timberline/client"
@@ -453,14 +454,19 @@ func TestTraceTellsWhoHasReadAMessage(t *testing.T) {
 	tl(t, with("send", flags, "--as", "bob", "--to", "carol", "to another")...).want(t, exitOK, "", "")
 	tl(t, with("send", flags, "--as", "bob", "--to", "carol", "--read", id("to another"))...).want(t, exitOK, "", "") // another conversation
 	tl(t, with("send", flags, "--as", "alice", "--to", "bob", "--read", id("three"))...).want(t, exitOK, "", "")      // not bob's word
+	later := ulid.ULID{}
+	if err := later.SetTime(ulid.Timestamp(time.Now().Add(time.Hour))); err != nil {
+		t.Fatal(err)
+	}
+	tl(t, with("send", flags, "--as", "bob", "--to", "alice", "--read", later.String())...).want(t, exitOK, "", "") // no event has that id
 	o := tl(t, with("send", flags, "--as", "bob", "--device", "phone", "--to", "alice", "--read", strings.ToLower(id("two")))...).want(t, exitOK, "", "")
 	tl(t, with("send", flags, "--as", "bob", "--device", "tablet", "--to", "alice", "--read", id("two"))...).want(t, exitOK, "", "") // later
-	tlUntil(t, 1, "has read up to "+id("two"), with("inbox", flags, "--as", "alice", "--after", "5")...)
+	tlUntil(t, 1, "has read up to "+id("two"), with("inbox", flags, "--as", "alice", "--after", "6")...)
 
 	for running := true; ; running = false {
 		for text, read := range map[string]bool{"one": true, "two": true, "three": false} {
 			o := tl(t, "trace", "--data", p.Data, id(text)).want(t, exitOK, "", "")
-			if n := strings.Count(o.out, " read "); strings.Contains(o.out, ", on device phone, as seq 7 says\n") != read || n > 1 || n == 1 != read {
+			if n := strings.Count(o.out, " read "); strings.Contains(o.out, ", on device phone, as seq 8 says\n") != read || n > 1 || n == 1 != read {
 				t.Errorf("%s was read: %v, while a server runs: %v:\n%s", text, read, running, o.out)
 			}
 		}
@@ -470,7 +476,7 @@ func TestTraceTellsWhoHasReadAMessage(t *testing.T) {
 			t.Fatalf("%s: %v", o.out, err)
 		}
 		for _, at := range r.Traced.Placed {
-			if (at.Read != nil) != (at.User == "bob") || at.Read != nil && (at.Read.Device != "phone" || at.Read.Seq != 7) {
+			if (at.Read != nil) != (at.User == "bob") || at.Read != nil && (at.Read.Device != "phone" || at.Read.Seq != 8) {
 				t.Errorf("of %s it says that it was read: %+v", at.User, at.Read)
 			}
 		}

@@ -48,7 +48,7 @@ the checkpoints say. What they do not say is never written, and a damaged file s
 }
 
 // A differences counts what a verification has found and not repaired, by what mends it.
-type differences struct{ files, source, timelines uint64 }
+type differences struct{ files, source, version, timelines uint64 }
 
 func (d *differences) add(f *found) {
 	switch f.In {
@@ -56,6 +56,8 @@ func (d *differences) add(f *found) {
 		d.timelines++
 	case projections.InFiles:
 		d.files++
+	case projections.InVersion:
+		d.version++
 	default:
 		d.source++
 	}
@@ -68,6 +70,8 @@ func (d *differences) err(repaired bool) error {
 	switch {
 	case d.source > 0:
 		todo = "log and checkpoints come back from a backup only: docs/operations.md, Backup and restore"
+	case d.version > 0:
+		todo = "run the version of the program that wrote it: log and checkpoints may be whole"
 	case d.files > 0:
 		todo = "log and checkpoints can be read: restore a backup, or have all timelines made again on a copy of the folder: docs/operations.md, Damaged files"
 	case d.timelines == 0:
@@ -77,7 +81,7 @@ func (d *differences) err(repaired bool) error {
 	default:
 		todo = "for timelines run timberline verify --repair"
 	}
-	return fmt.Errorf("%s left; %s", counted(d.files+d.source+d.timelines, "difference is", "differences are"), todo)
+	return fmt.Errorf("%s left; %s", counted(d.files+d.source+d.version+d.timelines, "difference is", "differences are"), todo)
 }
 
 // A verifyWork is what verify does to a store.

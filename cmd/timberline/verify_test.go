@@ -8,7 +8,7 @@ import (
 
 func TestVerificationSaysWhatToDoNext(t *testing.T) {
 	timeline, log := &found{In: projections.InTimelines}, &found{In: projections.InSource}
-	file := &found{In: projections.InFiles}
+	file, version := &found{In: projections.InFiles}, &found{In: projections.InVersion}
 	for _, test := range []struct {
 		found    []*found
 		repaired bool
@@ -18,6 +18,8 @@ func TestVerificationSaysWhatToDoNext(t *testing.T) {
 		{[]*found{timeline, timeline}, true, "2 differences are left; for what timelines lack after --repair run timberline rebuild"},
 		{[]*found{log}, true, "1 difference is left; log and checkpoints come back from a backup only: docs/operations.md, Backup and restore"},
 		{[]*found{log, file, timeline}, false, "3 differences are left; log and checkpoints come back from a backup only: docs/operations.md, Backup and restore"},
+		{[]*found{version, timeline}, false, "2 differences are left; run the version of the program that wrote it: log and checkpoints may be whole"},
+		{[]*found{version, log}, false, "2 differences are left; log and checkpoints come back from a backup only: docs/operations.md, Backup and restore"},
 		{[]*found{file, timeline}, true, "2 differences are left; log and checkpoints can be read: restore a backup, or have all timelines made again on a copy of the folder: docs/operations.md, Damaged files"},
 	} {
 		var d differences
