@@ -9,6 +9,7 @@ import (
 	"maps"
 	"os"
 	"sync"
+	"sync/atomic"
 	"unicode"
 
 	"golang.org/x/term"
@@ -29,7 +30,9 @@ type screen struct {
 	rows          int                        // printed so far
 	placed        map[events.MessageID]shown // what is still within reach
 
-	entered bool // Enter was pressed, and mu is held; of the goroutine that reads
+	typed   atomic.Int64 // the most cells that what stands behind the prompt may fill
+	longest int64        // that any line has had; of the goroutine that reads
+	entered bool         // Enter was pressed, and mu is held; of the goroutine that reads
 }
 
 // shown is where a line is.
@@ -164,7 +167,7 @@ func (s *screen) replace(id events.MessageID, line string) bool {
 	s.measure()
 	was, ok := s.placed[id]
 	up := s.rows - was.row
-	if !ok || up >= s.height-1 || s.rowsOf(line) != was.rows {
+	if !ok || up > s.reach() || s.rowsOf(line) != was.rows {
 		return false
 	}
 	there := fmt.Sprintf("\x1b[%dA\r%s\r", up, line)
@@ -210,11 +213,32 @@ type screenReader struct{ s *screen }
 func (r screenReader) Read(b []byte) (int, error) {
 	r.s.release()
 	n, err := r.s.in.Read(b)
+	r.s.count(b[:n])
 	if bytes.ContainsAny(b[:n], "\r\n") {
 		r.s.mu.Lock()
 		r.s.entered = true
 	}
 	return n, err
+}
+
+// count keeps account of what was typed. A character has no more cells than bytes, and what
+// is taken back still counts; an escape sequence may bring an earlier line.
+func (s *screen) count(keys []byte) {
+	n := s.typed.Load() + int64(len(keys))
+	if bytes.IndexByte(keys, 0x1b) >= 0 {
+		n += s.longest
+	}
+	if end := bytes.LastIndexAny(keys, "\r\n"); end >= 0 {
+		s.longest = max(s.longest, n)
+		n = int64(len(keys) - end - 1)
+	}
+	s.typed.Store(n)
+}
+
+// reach returns how many rows up a line may be to be changed: those above the prompt and
+// what was typed behind it, which may take several.
+func (s *screen) reach() int {
+	return s.height - 1 - (len(s.prompt)+int(s.typed.Load()))/s.width
 }
 
 // release lets others print again.

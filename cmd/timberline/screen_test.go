@@ -117,7 +117,7 @@ func number(digits []byte) int {
 func (x *terminal) control(what byte, n int) {
 	switch what {
 	case 'A':
-		x.row = max(0, x.row-n)
+		x.row = max(0, len(x.rows)-terminalRows, x.row-n)
 	case 'B':
 		x.row += n
 	case 'C':
@@ -221,6 +221,30 @@ func TestRowsAreThoseThatTheTerminalFills(t *testing.T) {
 	} {
 		if n := (&screen{width: 40}).rowsOf(line); n != want {
 			t.Errorf("%q: %d rows, want %d", line, n, want)
+		}
+	}
+}
+
+// What is out of reach, as a long line that is being typed has pushed it there, stays as it is.
+func TestMarksStayInTheirRowsAboveALongLine(t *testing.T) {
+	server, flags := newServer(t)
+	alice := inTerminal(t, with("chat", flags, "--as", "alice", "--to", "bob")...)
+	alice.awaits("connected to " + server.Listen[0])
+	const messages = terminalRows - 2 // and the line above, and the prompt
+	for i := range messages {
+		alice.press(fmt.Sprintf("message %d.\r", i))
+		alice.awaits(fmt.Sprintf("✓ TIME alice: message %d.", i))
+	}
+	alice.press(strings.Repeat("a long line ", 20))
+	bob := inTerminal(t, with("chat", flags, "--as", "bob", "--to", "alice")...)
+	bob.awaits(fmt.Sprintf("message %d.", messages-1))
+	alice.awaits(fmt.Sprintf("● TIME alice: message %d.", messages-1))
+	alice.press("\r")
+	alice.awaits("● TIME alice: a long line")
+	lines := strings.Split(alice.screen(), "\n")
+	for i := range messages {
+		if line := lines[i+1]; !strings.HasSuffix(line, fmt.Sprintf(" TIME alice: message %d.", i)) {
+			t.Fatalf("row %d is %q, want message %d:\n%s", i+1, line, i, alice.screen())
 		}
 	}
 }
