@@ -19,6 +19,7 @@ type demoDevice struct {
 	queue  []int // the messages to send, in order
 	reader *check.Reader
 	client *client.Client
+	away   bool // has lost its connection
 }
 
 // demoOutbox bounds the sends of a device under way.
@@ -34,7 +35,7 @@ func (d *demoDevice) open() error {
 		return err
 	}
 	d.reader = reader
-	o.Store, o.OnResult, o.OutboxLimit = outbox, d.result, demoOutbox
+	o.Store, o.OnResult, o.OnState, o.OutboxLimit = outbox, d.result, d.state, demoOutbox
 	if d.client, err = client.Dial(d.run.edges[0].proxy.Addr().String(), o); err != nil {
 		return errors.Join(err, outbox.Close())
 	}
@@ -74,6 +75,18 @@ func (d *demoDevice) result(r client.Result) {
 		d.run.history.Unknown(r.Message)
 	}
 	d.run.tally.fail(fmt.Errorf("message %v of %s: %w", r.Message, d.user, r.Err))
+}
+
+// state is told by the client how its connection is.
+func (d *demoDevice) state(s client.State) {
+	switch away := s == client.StateOffline; {
+	case away && !d.away:
+		d.away = true
+		d.run.tally.count(func(c *counts) { c.away++ })
+	case s == client.StateOnline && d.away:
+		d.away = false
+		d.run.tally.count(func(c *counts) { c.away-- })
+	}
 }
 
 // complete waits until the device has its whole timeline.

@@ -122,5 +122,9 @@ func (r *demoRun) readBack(ctx context.Context) error {
 
 // progress tells how far it has come.
 func (r *demoRun) progress(c counts) string {
-	return fmt.Sprintf("%d of %d sent, %d acked; %d entries read; %d of %d kills", c.sent, len(r.messages), c.acked, c.read, c.kills, r.kills)
+	s := fmt.Sprintf("%d of %d sent, %d acked; %d entries read; %d of %d kills", c.sent, len(r.messages), c.acked, c.read, c.kills, r.kills)
+	if c.away > 0 { // for up to half a minute, after several in vain
+		s += fmt.Sprintf("; %s to connect again", counted(c.away, "device waits", "devices wait"))
+	}
+	return s
 }

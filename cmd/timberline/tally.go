@@ -15,6 +15,7 @@ type tally struct {
 
 type counts struct {
 	sent, acked, read int
+	away              int // devices of a demo that have lost their connection
 	kills             int
 	serverKills       int // among them; of a soak, as what follows
 	roleKills             // among those
