@@ -21,7 +21,9 @@ OUTAGE   ?= 60s
 
 .PHONY: test servers format vet lint race allocations leaks rounds sim planted fuzz soak chaos outage replay-kills bench
 
-test: servers format vet lint race allocations
+test: format
+	$(MAKE) -j2 servers vet lint # what is fetched leaves the processors alone
+	$(MAKE) race allocations
 	$(MAKE) -j2 planted leaks rounds # each uses one processor
 	$(MAKE) sim SEEDS=500 FROM=1
 	$(MAKE) fuzz FUZZTIME=1s
@@ -38,10 +40,10 @@ vet:
 lint:
 	go tool -modfile=tools/go.mod staticcheck ./...
 
-# Tests of processes wait for most of their time, so that more of them than there are
-# processors run at a time.
+# Tests of processes wait for most of their time, so that more of them, and of packages, than
+# there are processors run at a time.
 race:
-	go test -race -timeout 15m -parallel 4 ./...
+	go test -race -timeout 15m -p 3 -parallel 4 ./...
 
 # Under the race detector more is allocated: what must not allocate is held to that without it.
 allocations:
@@ -52,9 +54,9 @@ leaks:
 	go test -run Leak ./edge -edge.churn=10000
 	go test -run Leak ./client
 
-# Under the race detector tests with seeds take a fifth of them: here are all.
+# Under the race detector tests do less of what they do at random: here is all of it.
 rounds:
-	go test ./projections
+	go test ./projections ./store/pebble
 
 # A seed uses one processor: two halves run side by side. An interrupt reaches the one in
 # the foreground only; it ends the other, too.
@@ -71,15 +73,14 @@ planted:
 	go vet -tags plantedbugs ./...
 	go test -tags plantedbugs -timeout 30m ./sim -run PlantedBugs
 
-# Every target of every package, one after the other. The go command may fail a target
+# Every target of every package, two at a time. The go command may fail a target
 # because its time was over in the middle of something (go.dev/issue/75804): no finding.
 fuzz:
-	@grep -rEo --include='*_test.go' '^func Fuzz[A-Za-z0-9_]+' . | sort | while IFS=: read -r file target; do \
-		echo "fuzz $${file%/*} $${target#func }"; \
-		said=$$(go test -run '^$$' -fuzz "^$${target#func }$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x -parallel 2 "$${file%/*}" 2>&1) && ok=1 || ok=; \
-		echo "$$said"; \
-		[ -n "$$ok" ] || [[ $$said == *"context deadline exceeded"* && $$said != *"Failing input"* && $$said != *_test.go:* ]] || exit 1; \
-	done
+	@grep -rEo --include='*_test.go' '^func Fuzz[A-Za-z0-9_]+' . | sort | sed 's/:func /:/' | \
+		xargs -P 2 -I {} $(SHELL) -c 'target={}; file=$${target%%:*}; target=$${target##*:}; \
+		said=$$(go test -run "^$$" -fuzz "^$$target$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x -parallel 1 "$${file%/*}" 2>&1) && ok=1 || ok=; \
+		printf "%s\n" "fuzz $${file%/*} $$target" "$$said"; \
+		[ -n "$$ok" ] || [[ $$said == *"context deadline exceeded"* && $$said != *"Failing input"* && $$said != *_test.go:* ]] || exit 255'
 
 # make test has a short one, as a test of cmd/timberline.
 soak:

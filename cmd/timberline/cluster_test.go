@@ -80,6 +80,7 @@ func follow(t *testing.T, flags []string, user string) <-chan string {
 
 // Nobody asks for messages meanwhile: they are pushed.
 func TestMessageGoesThroughManyProcesses(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	a, b := c.edge(t, "--heartbeat", "1h"), c.edge(t, "--heartbeat", "1h")
 	c.start(t, projectorRole)

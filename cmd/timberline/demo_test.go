@@ -14,6 +14,7 @@ import (
 )
 
 func TestDemoKeepsEveryPromiseUnderLossAndKills(t *testing.T) {
+	t.Parallel()
 	o := runAlone(t, "demo", "--kills", "4", "--loss", "0.1", "--messages", "600", "--codec", "both", "--json").want(t, exitOK, "", "acked")
 	got := map[string]float64{}
 	if err := json.Unmarshal([]byte(o.out), &got); err != nil || got["seconds"] <= 0 {

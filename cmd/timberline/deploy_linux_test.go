@@ -149,6 +149,7 @@ func (o *oneOrMore) UnmarshalJSON(b []byte) error {
 // all of them; and each role does with DynamoDB what its policy allows, all of it and
 // nothing else.
 func TestComposedClusterCarriesMessagesWithTheLeastRights(t *testing.T) {
+	t.Parallel()
 	record := &rightsRecorder{server: servers.DynamoDB(t).URL(), does: make(map[string]map[string]bool)}
 	l := newLaptop(t)
 	l.amqp = servers.RabbitMQ(t).URL()

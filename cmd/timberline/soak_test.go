@@ -37,6 +37,7 @@ func soaked(t *testing.T, flags ...string) (got soakReport) {
 }
 
 func TestSoakKeepsEveryPromiseUnderKills(t *testing.T) {
+	t.Parallel()
 	got := soaked(t, "--minutes", "0.4", "--every", "1s", "--rate", "100")
 	if got.Kills < 5 || got.ServerKills < 1 || got.Kills == got.ServerKills {
 		t.Errorf("%d kills, %d of the server: want 5 at least, of both", got.Kills, got.ServerKills)

@@ -52,7 +52,7 @@ func restored(t *testing.T, fs vfs.FS, dir, how string, acked [crashWriters]int)
 // the middle leaves no copy, or a whole one that is marked.
 func TestBackupIsWholeWheneverItIsMade(t *testing.T) {
 	copies := 0
-	for seed := range uint64(2) {
+	for seed := range uint64(rounds) {
 		r := mathrand.New(mathrand.NewPCG(seed, 3))
 		var acked [crashWriters]atomic.Int64
 		load := func() (n [crashWriters]int) {

@@ -18,7 +18,7 @@ import (
 	"timberline/events"
 )
 
-var crashSeeds = flag.Int("pebble.crashes", 2, "how many `seeds` of crashes to run, of about 100 crashes each")
+var crashSeeds = flag.Int("pebble.crashes", rounds, "how many `seeds` of crashes to run, of about 100 crashes each")
 
 // What is done in one life of a store.
 const (

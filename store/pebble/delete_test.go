@@ -41,6 +41,9 @@ func TestManyItemsAreDeletedInBatches(t *testing.T) {
 // What is deleted of one user is nothing to who reads of another: it was, so that a drop took
 // the square of its time.
 func TestDeletionsOfManyUsersDoNotAddUp(t *testing.T) {
+	if raceEnabled {
+		t.Skip("it takes the time: see make rounds")
+	}
 	s, err := Open("data", Options{FS: vfs.NewMem()})
 	if err != nil {
 		t.Fatal(err)
