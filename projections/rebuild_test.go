@@ -14,10 +14,10 @@ import (
 	"timberline/events"
 )
 
-// seeds returns how many seeds to run: a fifth where each takes five times as long.
+// seeds returns how many seeds to run: a tenth where each takes five times as long.
 func seeds(n uint64) uint64 {
 	if raceEnabled {
-		return n / 5
+		return n / 10
 	}
 	return n
 }

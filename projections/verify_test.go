@@ -271,7 +271,7 @@ func verifyOver(t *testing.T, b *bustle) ([]Finding, VerifyProgress) {
 // give.
 func TestVerificationBesideProjectorsFindsNothing(t *testing.T) {
 	due := uint64(0)
-	for seed := range seeds(300) {
+	for seed := range seeds(600) {
 		b := newBustle(t, seed)
 		for range 100 {
 			b.act()
