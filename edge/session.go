@@ -225,35 +225,8 @@ func (t *table) send(now time.Time, s *session, f *wire.Send) {
 
 // admit checks a whole send whose turn it is and gives it to the Writer.
 func (t *table) admit(now time.Time, s *session, send ingest.Fragment, last events.Number) error {
-	kind, to := events.KindMessage, send.To
-	switch {
-	case to == "" && send.Read != (events.ID{}):
-		kind, to = events.KindReadUpTo, send.With
-	case to != "" && send.With != "":
-		t.counts.refused.Add(1)
-		return fmt.Errorf("%w: a send to %q and with %q, want one of them", events.ErrInvalid, to, send.With)
-	}
-	if to.Validate() != nil {
-		t.counts.refused.Add(1)
-		return errRecipient
-	}
-	if !t.cfg.Policy.MayWrite(s.owner.User, to) {
-		t.counts.refused.Add(1)
-		return errNotAllowed
-	}
-	e := events.Event{
-		Kind:         kind,
-		Conversation: events.Direct(s.owner.User, to),
-		Sender:       s.owner.User,
-		Device:       s.owner.Device,
-		Session:      s.owner.Session,
-		Number:       last,
-		Message:      send.ID,
-		ContentType:  send.Type,
-		Body:         bytes.Clone(send.Body),
-		Target:       send.Read,
-	}
-	if err := e.Validate(t.cfg.MaxBody); err != nil {
+	e, err := t.event(s, send, last)
+	if err != nil {
 		t.counts.refused.Add(1)
 		return err
 	}
@@ -266,6 +239,36 @@ func (t *table) admit(now time.Time, s *session, send ingest.Fragment, last even
 	t.load.submitted(now)
 	s.waits++
 	return nil
+}
+
+// event returns what a send says, if the session's user may say that.
+func (t *table) event(s *session, send ingest.Fragment, last events.Number) (e events.Event, err error) {
+	kind, to := events.KindMessage, send.To
+	switch {
+	case to == "" && send.Read != (events.ID{}):
+		kind, to = events.KindReadUpTo, send.With
+	case to != "" && send.With != "":
+		return e, fmt.Errorf("%w: a send to %q and with %q, want one of them", events.ErrInvalid, to, send.With)
+	}
+	if to.Validate() != nil {
+		return e, errRecipient
+	}
+	if !t.cfg.Policy.MayWrite(s.owner.User, to) {
+		return e, errNotAllowed
+	}
+	e = events.Event{
+		Kind:         kind,
+		Conversation: events.Direct(s.owner.User, to),
+		Sender:       s.owner.User,
+		Device:       s.owner.Device,
+		Session:      s.owner.Session,
+		Number:       last,
+		Message:      send.ID,
+		ContentType:  send.Type,
+		Body:         bytes.Clone(send.Body),
+		Target:       send.Read,
+	}
+	return e, e.Validate(t.cfg.MaxBody)
 }
 
 // ping takes in a heartbeat.

@@ -13,8 +13,8 @@ import (
 // names the version by which it is applied, so all stay: a release adds one at most. A
 // projector writes by the newest that it has.
 var rules = []rule{
-	1: placeMessages,
-	2: placeSent,
+	1: place(events.KindMessage),
+	2: place(events.KindMessage, events.KindReadUpTo), // it tells the other user, and the user's other devices
 }
 
 // A rule places an event, for the users that mine accepts: a pure function. ok is false
@@ -39,26 +39,17 @@ type placed struct {
 	atA, atB int // the places of the two in the order of a cover
 }
 
-// placeMessages is rules 1: a message stands in the timelines of the users of its direct
-// conversation, its sender among them; nothing else stands anywhere.
-func placeMessages(raw []byte, mine func(events.User) bool) (p placed, ok, odd bool, err error) {
-	id, kind, conversation, err := events.Raw(raw).Place()
-	if err != nil || kind != events.KindMessage {
-		return placed{}, false, false, err
+// place is rules by which events of some kinds stand in the timelines of the users of their
+// direct conversation, the sender among them, and nothing else stands anywhere.
+func place(kinds ...events.Kind) rule {
+	return func(raw []byte, mine func(events.User) bool) (p placed, ok, odd bool, err error) {
+		id, kind, conversation, err := events.Raw(raw).Place()
+		if err != nil || !slices.Contains(kinds, kind) {
+			return placed{}, false, false, err
+		}
+		p, ok, odd = between(id, raw, conversation, mine)
+		return p, ok, odd, nil
 	}
-	p, ok, odd = between(id, raw, conversation, mine)
-	return p, ok, odd, nil
-}
-
-// placeSent is rules 2: so does that one of the two has read the conversation up to some
-// event. It tells the user's other devices, and the other user.
-func placeSent(raw []byte, mine func(events.User) bool) (p placed, ok, odd bool, err error) {
-	id, kind, conversation, err := events.Raw(raw).Place()
-	if err != nil || kind != events.KindMessage && kind != events.KindReadUpTo { // and no later kind, whatever Sent says then
-		return placed{}, false, false, err
-	}
-	p, ok, odd = between(id, raw, conversation, mine)
-	return p, ok, odd, nil
 }
 
 // between places an event in the timelines of both users of a direct conversation.
