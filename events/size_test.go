@@ -25,7 +25,7 @@ func TestMessagesOfTheCorpusAreSmall(t *testing.T) {
 		t.Fatal(err)
 	}
 	var raws [][]byte
-	size, at := 0, events.Offset(0)
+	size, text, at := 0, 0, events.Offset(0)
 	for i, m := range messages {
 		day = day.Add(time.Second)
 		e := events.Event{
@@ -33,7 +33,7 @@ func TestMessagesOfTheCorpusAreSmall(t *testing.T) {
 			Device: "phone", Session: events.SessionID([]byte(fmt.Sprintf("edge%12d", i))), Number: events.Number(i + 1),
 			Message: events.NewMessageID(), Body: []byte(m.Text),
 		}
-		raws = append(raws, e.Encode())
+		raws, text = append(raws, e.Encode()), text+len(m.Text)
 		if len(raws) == perRecord {
 			at++
 			size += len(events.NewRecord("j:1", at, raws))
@@ -44,7 +44,7 @@ func TestMessagesOfTheCorpusAreSmall(t *testing.T) {
 		t.Fatalf("%d messages do not fill records of %d", len(messages), perRecord)
 	}
 	average := float64(size) / float64(len(messages))
-	t.Logf("%d messages in %d records: %.1f bytes each", len(messages), at, average)
+	t.Logf("%d messages in %d records: %.1f bytes each, %.1f of them text", len(messages), at, average, float64(text)/float64(len(messages)))
 	if average > most {
 		t.Errorf("a message costs %.1f bytes, want at most %d", average, most)
 	}
