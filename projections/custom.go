@@ -127,18 +127,23 @@ func (s *step) Fields(f fields.Visitor) {
 // stepCheckpoints bounds the checkpoints of a step.
 const stepCheckpoints = 64
 
-// Run applies the checkpoints that follow on what was applied before, until there are no
-// more, and returns the last one. After an error it goes on when it is called again: every
+// Run applies the checkpoints that follow on what was applied before, up to the last one that
+// there is when it is called (in a shard where much happens there is always one more), and
+// returns the last one applied. After an error it goes on when it is called again: every
 // event counts once. The error wraps ErrDropped if somebody has dropped the version.
 func (f *Follower) Run(ctx context.Context) (CheckpointNumber, error) {
 	if err := f.Projection.Validate(); err != nil {
 		return 0, err
 	}
+	last, _, err := f.Store.LastCheckpoint(ctx, f.Shard, events.Strong)
+	if err != nil {
+		return 0, err
+	}
 	w := walk{store: f.Store, shard: f.Shard, mine: usersOf(f.Shard, f.Meta.Shards)}
 	begun := false
 	for {
-		k, s, err := f.next(ctx)
-		if err != nil || s.upto == s.done {
+		k, s, err := f.next(ctx, last)
+		if err != nil || s.done >= last {
 			return s.done, err
 		}
 		if !begun || w.n != s.done {
@@ -158,9 +163,9 @@ func (f *Follower) Run(ctx context.Context) (CheckpointNumber, error) {
 	}
 }
 
-// next returns the step that is to be done, as it is stored under number k. It is empty if
-// there is no more.
-func (f *Follower) next(ctx context.Context) (k CheckpointNumber, s step, err error) {
+// next returns the step that is to be done next to get to checkpoint last, as it is stored
+// under number k.
+func (f *Follower) next(ctx context.Context, last CheckpointNumber) (k CheckpointNumber, s step, err error) {
 	_, l, err := readLive(ctx, f.Store, f.Projection.Name)
 	if err == nil {
 		err = f.Projection.stays(&l)
@@ -169,12 +174,8 @@ func (f *Follower) next(ctx context.Context) (k CheckpointNumber, s step, err er
 		return 0, s, err
 	}
 	k, s, err = f.stands(ctx)
-	if err != nil || s.upto > s.done {
-		return k, s, err // begun, perhaps by another
-	}
-	last, _, err := f.Store.LastCheckpoint(ctx, f.Shard, events.Strong)
-	if err != nil || last <= s.done {
-		return k, s, err
+	if err != nil || s.upto > s.done || s.done >= last {
+		return k, s, err // begun, perhaps by another, or there already
 	}
 	if planted.Is(planted.StepUnstored) {
 		return k, step{s.done, min(last, s.done+stepCheckpoints)}, nil

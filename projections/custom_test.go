@@ -16,6 +16,7 @@ import (
 
 	gocmp "github.com/google/go-cmp/cmp"
 
+	"timberline/bus/local"
 	"timberline/events"
 )
 
@@ -506,6 +507,45 @@ func TestFollowGoesOnWithWhatComes(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// In one shard there is another checkpoint whenever somebody asks: the others have their turn all
+// the same.
+func TestNoShardKeepsAFollowerFromTheOthers(t *testing.T) {
+	b := newBustle(t, 3)
+	b.shards = 2
+	projector := newProjector(t, b.m.by(always), new(local.Bus), b.shards)
+	more := func() {
+		b.append(b.journals[0], b.message(1)) // of u0
+		if err := projector.catchUp(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	more()
+	shard := ShardOf(events.User("u0").Slot(), b.shards)
+	asked := 0
+	s := b.m.by(func(what string) (bool, error) {
+		if what == "last checkpoint" {
+			if asked++; asked == 1000 {
+				t.Fatalf("%d checkpoints of one shard, and no end", len(b.m.checkpoints[shard]))
+			}
+			more()
+		}
+		return true, nil
+	})
+	ctx, stop := context.WithCancel(t.Context())
+	had := make(map[Shard]CheckpointNumber)
+	err := Follow(ctx, *b.follower(s, counting(1, 0), 0), time.Second, func(s Shard, n CheckpointNumber, err error) {
+		if err != nil {
+			t.Error(err)
+		}
+		if had[s] = n; len(had) == int(b.shards) {
+			stop()
+		}
+	})
+	if err != nil || had[shard] == 0 {
+		t.Errorf("followed %v, %v", had, err)
+	}
 }
 
 // Follow tries again what the store cannot do, even if Apply says nothing of it, and ends
