@@ -10,8 +10,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 	engine "github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"timberline/events/fields"
+	"timberline/store/dynamo"
 )
 
 // A kept is a data folder of a server that has stopped, with messages 0 to 9 from alice
@@ -169,3 +175,48 @@ func TestLogCommandNamesADamagedRecord(t *testing.T) {
 		}
 	}
 }
+
+// On tables, too: what a process meets that is damaged, or that another version has written, it
+// names, and says what to do.
+func TestWhatCannotBeReadOnTablesSaysWhatToDo(t *testing.T) {
+	flags, o := migrateFlags(t)
+	tl(t, append([]string{"migrate", "up", "--shards", "1"}, flags...)...).want(t, exitOK, "applied: 3", "")
+	s, err := dynamo.Open(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	fillTables(t, s, 4)
+	db := dynamodb.NewFromConfig(o.AWS)
+	put := func(table string, attributes map[string]types.AttributeValue) {
+		t.Helper()
+		if _, err := db.PutItem(t.Context(), &dynamodb.PutItemInput{TableName: aws.String(o.Prefix + "-" + table), Item: attributes}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	key := func(text string) types.AttributeValue { return &types.AttributeValueMemberS{Value: text} }
+	number := func(n string) types.AttributeValue { return &types.AttributeValueMemberN{Value: n} }
+	value := func(b []byte) types.AttributeValue { return &types.AttributeValueMemberB{Value: b} }
+	wantAdvice := func(place, advice, cmd string, flags ...string) {
+		t.Helper()
+		tl(t, with(cmd, flags)...).want(t, exitFailed, "", place).want(t, exitFailed, "", advice)
+	}
+	restore := "come back from a backup (docs/operations.md, Backup and restore), timelines by timberline verify --repair --store dynamodb --dynamodb-prefix " + o.Prefix
+	use := "use the version of timberline that wrote it, or a newer one"
+
+	put("log", map[string]types.AttributeValue{"journal": key("j:1"), "offset": number("2"), "record": value([]byte("damaged"))})
+	wantAdvice("stored data is damaged: record 2 of journal j:1", restore, "rebuild", flags...)
+	third := map[string]types.AttributeValue{"shard": number("0"), "n": number("3"), "checkpoint": value([]byte("damaged"))}
+	put("checkpoints", third)
+	wantAdvice("stored data is damaged: checkpoint 3 of shard 0", restore, "projector", flags[2:]...)
+	third["checkpoint"] = value(fields.Seal(9, []byte("c\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x03"), nothingStored{}))
+	put("checkpoints", third)
+	wantAdvice("checkpoint 3 of shard 0: of another version", use, "projector", flags[2:]...)
+	put("meta", map[string]types.AttributeValue{"what": key("store"), "number": number("0"), "value": value(fields.Seal(9, []byte("store 0"), nothingStored{}))})
+	wantAdvice("the description of the store: of another version", use, "verify", flags...)
+}
+
+// nothingStored is a message without fields.
+type nothingStored struct{}
+
+func (nothingStored) Fields(fields.Visitor) {}

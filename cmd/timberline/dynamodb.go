@@ -16,6 +16,7 @@ import (
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"timberline/events"
 	"timberline/store/dynamo"
 )
 
@@ -115,10 +116,15 @@ func (d *dynamoFlags) flags() string {
 	return s
 }
 
-// advise says what to do about a DynamoDB that was not to be reached.
+// advise says what to do about a DynamoDB that was not to be reached, and about what is stored
+// there and cannot be read.
 func (d *dynamoFlags) advise(err error) error {
 	var unsent *smithyhttp.RequestSendError
 	switch {
+	case errors.Is(err, events.ErrFormat):
+		return fmt.Errorf("%w: use the version of timberline that wrote it, or a newer one", err)
+	case errors.Is(err, events.ErrCorrupt):
+		return fmt.Errorf("%w: log, journals and checkpoints come back from a backup (docs/operations.md, Backup and restore), timelines by timberline verify --repair %s", err, d.flags())
 	case !errors.As(err, &unsent):
 		return err
 	case d.endpoint != "":

@@ -144,7 +144,7 @@ func (s *storage) openDynamo(ctx context.Context, logger *slog.Logger, metrics p
 	}
 	return &backend{
 		wholeStore: store, meta: store.Meta(), leases: store, stream: dynamo.NewStream(store),
-		clock: func() error { return clockError(store) }, close: store.Close, advise: func(err error) error { return err },
+		clock: func() error { return clockError(store) }, close: store.Close, advise: s.dynamo.advise,
 	}, nil
 }
 

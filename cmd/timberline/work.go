@@ -123,7 +123,7 @@ func (w *worker) runAnywhere(ctx context.Context, name string, do work, tell fun
 		if err != nil {
 			return err
 		}
-		return errors.Join(do.do(ctx, s, tell), s.Close())
+		return w.dynamoFlags.advise(errors.Join(do.do(ctx, s, tell), s.Close()))
 	}
 	order, err := json.Marshal(do)
 	if err != nil {
