@@ -349,7 +349,10 @@ func (t *Trim) spare(ctx context.Context, s Shard, old, had map[uint64]bool, pac
 		return err
 	}
 	trimmed := make(map[events.User]CheckpointNumber) // up to that one
-	return w.run(ctx, func(n CheckpointNumber, c *cover) error {
+	err = w.run(ctx, func(n CheckpointNumber, c *cover) error {
+		if n > last { // of journals that were read to their end there is nothing more
+			return errEnough
+		}
 		unknown := without(c.order, trimmed)
 		marks, err := readMarks(ctx, t.Store, unknown)
 		if err != nil {
@@ -366,4 +369,8 @@ func (t *Trim) spare(ctx context.Context, s Shard, old, had map[uint64]bool, pac
 		}
 		return pace.did(ctx, 1)
 	})
+	if errors.Is(err, errEnough) {
+		return nil
+	}
+	return err
 }

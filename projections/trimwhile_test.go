@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"timberline/bus/local"
 	"timberline/events"
 )
 
@@ -140,6 +141,40 @@ func TestTrimmingJournalsReadsOnlyWhatIsRemoved(t *testing.T) {
 	}
 	if most := int(b.shards) * len(b.m.rows); reads > most || all < 4*most {
 		t.Errorf("%d reads where nothing is to be removed, of %d records in %d journals", reads, all, len(b.m.rows))
+	}
+}
+
+// A growing is a view that has one checkpoint more whenever checkpoints are read.
+type growing struct {
+	*view
+	grow func()
+}
+
+func (g growing) ReadCheckpoints(ctx context.Context, s Shard, from CheckpointNumber, size int) ([][]byte, error) {
+	g.grow()
+	return g.view.ReadCheckpoints(ctx, s, from, size)
+}
+
+// Who trims journals is through with the checkpoints that there were, however slowly he goes.
+func TestTrimmingJournalsEndsThoughCheckpointsComeAsFast(t *testing.T) {
+	b := newBustle(t, 3)
+	b.shards = 1
+	projector := newProjector(t, b.m.by(always), new(local.Bus), b.shards)
+	grown := 0
+	s := growing{b.m.by(always), func() {
+		if grown++; grown == 1000 {
+			t.Fatal("a thousand checkpoints, and no end")
+		}
+		for range 3 { // as many as are read at a time
+			b.append(b.journals[0], b.message(1))
+			if err := projector.catchUp(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}}
+	s.grow()
+	if _, err := (&Trim{Store: s, Meta: Meta{Shards: 1}, Keep: 1}).TrimJournals(t.Context()); err != nil {
+		t.Error(err)
 	}
 }
 
