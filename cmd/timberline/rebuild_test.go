@@ -35,6 +35,48 @@ func TestTimeLeft(t *testing.T) {
 	}
 }
 
+func TestBarIsFullWhenAllIsDone(t *testing.T) {
+	for _, c := range []struct {
+		done, all uint64
+		want      string
+	}{
+		{0, 3, "[--------------------]"},
+		{1, 3, "[######--------------]"},
+		{99, 100, "[###################-]"},
+		{3, 3, "[####################]"},
+		{4, 3, "[####################]"}, // more has come meanwhile
+		{0, 0, "[####################]"},
+	} {
+		if got := progressBar(c.done, c.all); got != c.want {
+			t.Errorf("%d of %d: %s, want %s", c.done, c.all, got, c.want)
+		}
+	}
+}
+
+// However often it is told, and however long it is: the bar stays in one row of a terminal.
+func TestProgressStaysInARowOfItsTerminal(t *testing.T) {
+	dir := t.TempDir()
+	if err := fillOld(t.Context(), storePath(dir), 8000); err != nil {
+		t.Fatal(err)
+	}
+	x := inTerminal(t, "rebuild", "--data", dir, "--rate", "4000")
+	if err := x.cmd.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	within(t, "it says what it has made", func() bool { return strings.Contains(x.screen(), "version 1 is read from") })
+	bars := 0
+	for row := range strings.Lines(x.screen()) {
+		if strings.HasPrefix(row, "shard 0: [") {
+			bars++
+		} else if strings.Contains(row, "events a second") || strings.Contains(row, "checkpoint 0 of") {
+			bars += 2
+		}
+	}
+	if bars != 1 {
+		t.Errorf("the screen shows, want one bar:\n%s", x.screen())
+	}
+}
+
 func TestRebuildRefusesRatesThatAreNone(t *testing.T) {
 	for _, rate := range []string{"-1", "NaN", "Inf"} {
 		tl(t, "rebuild", "--rate", rate).want(t, exitUsage, "", "want events per second")
@@ -69,7 +111,7 @@ func TestStatusTellsOfARebuildThatWasInterrupted(t *testing.T) {
 		want string
 	}{
 		{rebuildWork{Status: true}, "; the next rebuild makes 1"},
-		{rebuildWork{Rate: 1}, "shard 0: checkpoint 0 of "}, // at once, however slowly it goes on
+		{rebuildWork{Rate: 1}, "0 events, checkpoint 0 of "}, // at once, however slowly it goes on
 		{rebuildWork{Status: true}, "; 1 is begun, up to checkpoint 0: the next rebuild goes on there, --drop 1 gives it up"},
 		{rebuildWork{}, "version 1 is read"},
 		{rebuildWork{Status: true}, "; --back leads to 0; the next rebuild makes 2"},

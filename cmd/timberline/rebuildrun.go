@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"timberline/events"
@@ -272,9 +273,19 @@ func (w *rebuildWork) tellOf(r *projections.Replay, tell func(report)) *rebuilt 
 			return
 		}
 		left := timeLeft(time.Since(p.began), uint64(at.Checkpoint-begun.Checkpoint), uint64(max(at.Last, at.Checkpoint)-at.Checkpoint))
-		tell(report{Progress: fmt.Sprintf("shard %d: checkpoint %d of %d, %s, %.0f a second, %s left", r.Shard, at.Checkpoint, at.Last, counted(at.Events, "event", "events"), p.perSecond(at.Events), left)})
+		tell(report{Progress: fmt.Sprintf("shard %d: %s %s left, %.0f events a second, %s, checkpoint %d of %d", r.Shard, progressBar(uint64(at.Checkpoint), uint64(at.Last)), left, p.perSecond(at.Events), counted(at.Events, "event", "events"), at.Checkpoint, at.Last)})
 	}
 	return done
+}
+
+// progressBar draws how much of all is done.
+func progressBar(done, all uint64) string {
+	const cells = 20
+	full := cells
+	if done < all {
+		full = int(cells * float64(done) / float64(all))
+	}
+	return "[" + strings.Repeat("#", full) + strings.Repeat("-", cells-full) + "]"
 }
 
 // timeLeft returns how long the rest takes if it goes on as it did, "?" as long as nothing

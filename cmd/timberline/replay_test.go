@@ -417,7 +417,7 @@ func TestBenchReplayComesOutExact(t *testing.T) {
 
 func TestBenchRebuildTellsWhatSendersNotice(t *testing.T) {
 	o := runAlone(t, "bench", "rebuild", "--messages", "3000", "--users", "50", "--rounds", "1", "--duration", "1s", "--sessions", "4", "--rate", "200",
-		"--rebuild-rate", "6000", "--json").want(t, exitOK, "", "shard 0: checkpoint ") // how far it gets is the machine's matter
+		"--rebuild-rate", "6000", "--json").want(t, exitOK, "", "shard 0: [") // how far it gets is the machine's matter
 	var r rebuildReport
 	if err := json.Unmarshal([]byte(o.out), &r); err != nil || r.Without.P99 <= 0 || r.With.P99 <= 0 || r.Ratio != r.With.P99/r.Without.P99 {
 		t.Errorf("%s: %v", o.out, err)

@@ -221,7 +221,11 @@ func (w *worker) print(r report) error {
 	if r.Progress != "" {
 		f, isFile := w.c.stderr.(*os.File)
 		if w.narrow = isFile && term.IsTerminal(int(f.Fd())); w.narrow {
-			fmt.Fprintf(w.c.stderr, "\r\x1b[K%s", r.Progress)
+			line := r.Progress
+			if width, _, err := term.GetSize(int(f.Fd())); err == nil && len(line) >= width && width > 0 {
+				line = line[:width-1] // what goes on in the next row could not be written over
+			}
+			fmt.Fprintf(w.c.stderr, "\r\x1b[K%s", line)
 		} else {
 			fmt.Fprintln(w.c.stderr, r.Progress)
 		}
