@@ -237,16 +237,18 @@ func TestVerificationFindsWhateverIsDamaged(t *testing.T) {
 			if all, p := verify(t, b.m, b.shards, true); len(all) > 0 || p.Items == 0 || p.Records == 0 || p.Events == 0 {
 				t.Fatalf("%s, seed %d: nothing is damaged yet, and found is %v; %+v", what, seed, all, p)
 			}
-			whole := maps.Clone(b.m.items)
-			for u, items := range whole {
-				whole[u] = slices.Clone(items)
-			}
+			whole := b.m.copyOfItems()
 			where, repairable := do(b)
 			all, _ := verify(t, b.m, b.shards, false)
 			if !slices.ContainsFunc(all, func(f Finding) bool { return strings.Contains(f.Where, where) && !f.Repaired }) {
 				t.Fatalf("%s, seed %d: found is %v, want something at %q", what, seed, all, where)
 			}
-			if !repairable {
+			if !repairable { // the log does not prove what should stand there: nothing is written
+				damaged := b.m.copyOfItems()
+				all, _ = verifyOver(t, b)
+				if len(all) == 0 || slices.ContainsFunc(all, func(f Finding) bool { return f.Repaired }) || !reflect.DeepEqual(damaged, b.m.items) {
+					t.Fatalf("%s, seed %d: repaired, though nothing proves what should be there: %v", what, seed, all)
+				}
 				continue
 			}
 			if all, _ = verifyOver(t, b); slices.ContainsFunc(all, func(f Finding) bool { return !f.Repaired }) {
@@ -257,6 +259,15 @@ func TestVerificationFindsWhateverIsDamaged(t *testing.T) {
 			}
 		}
 	}
+}
+
+// copyOfItems returns all timelines as they are now.
+func (m *memory) copyOfItems() map[Timeline][]Stored {
+	all := maps.Clone(m.items)
+	for t, items := range all {
+		all[t] = slices.Clone(items)
+	}
+	return all
 }
 
 // verifyOver repairs in a memory that takes other bytes in place of damaged ones.
