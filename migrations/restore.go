@@ -33,6 +33,9 @@ type Restorable interface {
 	projections.Whole
 	Meta() projections.Meta
 
+	// CutRows removes the rows for which cut says so, of the spaces whose names begin with
+	// a text.
+	CutRows(ctx context.Context, prefix string, cut func(projections.Row) (bool, error)) error
 	// BeginRestore gives the store that id, durably, and with it the phase Emptying, or
 	// leaves it in that of a restore that was interrupted. It returns the phase.
 	BeginRestore(ctx context.Context, id events.StoreID) (Phase, error)
@@ -202,6 +205,9 @@ func (r *restore) empty(ctx context.Context) error {
 		r.tell("a restore was interrupted: this one goes on with its timelines")
 		return nil
 	}
+	if err := r.cutMarks(ctx); err != nil {
+		return err
+	}
 	if err := r.EmptyTimelines(ctx); err != nil {
 		return err
 	}
@@ -214,6 +220,31 @@ func (r *restore) empty(ctx context.Context) error {
 	r.tell("the timelines are empty, and the rows of other projections")
 	r.phase, r.fresh = Filling, true
 	return nil
+}
+
+// cutMarks takes away what says that a timeline begins at an item that comes from no
+// checkpoint which the store has: what was trimmed was trimmed behind its moment.
+func (r *restore) cutMarks(ctx context.Context) error {
+	last := make([]projections.CheckpointNumber, r.Meta().Shards)
+	for s := range last {
+		n, _, err := r.LastCheckpoint(ctx, projections.Shard(s), events.Strong)
+		if err != nil {
+			return err
+		}
+		last[s] = n
+	}
+	marks := 0
+	err := r.CutRows(ctx, projections.Marks, func(row projections.Row) (bool, error) {
+		ahead, err := projections.MarkAhead(&row, last)
+		if ahead {
+			marks++
+		}
+		return ahead, err
+	})
+	if err == nil && marks > 0 {
+		r.tell("%d timelines were trimmed later than what the store has: of them all is there again that the log has", marks)
+	}
+	return err
 }
 
 // fill makes the timelines again, a shard after the other.

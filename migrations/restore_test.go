@@ -598,3 +598,80 @@ func TestNothingLeadsBackToAVersionThatARestoreHasEmptied(t *testing.T) {
 	live(t, s, r, h, 4)
 	wantOnce(t, s, h)
 }
+
+// Where timelines begin may come from a later moment than the log. Whoever was trimmed
+// behind what the log has reads all of that again: a timeline that says it begins behind
+// its end could be read by nobody.
+func testTrimmedLater(t *testing.T, seed uint64, shards uint32, newPlace func() place, begun map[bool]int) {
+	r := rand.New(rand.NewPCG(seed, 23))
+	h := &history{records: make(map[uint64][]events.Record)}
+	origin := must[store](t, "open")(embedded(shards).open())
+	live(t, origin, r, h, 12)
+	take(t, origin, h)
+	trim := projections.Trim{Store: origin, Meta: origin.Meta(), Keep: uint64(1 + r.IntN(20))}
+	must[projections.TrimProgress](t, "trim")(trim.Run(t.Context()))
+	var marks []projections.Row
+	begins := make(map[events.User]events.Seq)
+	for _, u := range users {
+		marks = append(marks, must[[]projections.Row](t, "marks")(origin.ReadRows(t.Context(), projections.Marks+string(u), "", everything))...)
+		begins[u] = must[events.Run](t, "head")(projections.NewReader(origin, origin.Meta()).Head(t.Context(), u)).First
+	}
+	if err := origin.Close(); err != nil {
+		t.Fatal(err)
+	}
+
+	p := newPlace()
+	s := must[store](t, "open")(p.open())
+	backup(t, s, h, r)
+	if err := errors.Join(s.PutRows(t.Context(), marks), s.Close()); err != nil {
+		t.Fatal(err)
+	}
+	restore(t, p, r, 8, new(seen))
+	s = must[store](t, "open")(p.open())
+	defer s.Close()
+	for u, items := range h.items {
+		last, _, err := s.LastCheckpoint(t.Context(), projections.ShardOf(u.Slot(), shards), events.Strong)
+		if err != nil {
+			t.Fatal(err)
+		}
+		first, head := events.Seq(1), events.Seq(0)
+		for _, stored := range items {
+			item := must[projections.Item](t, "item")(stored.Decode())
+			if item.Checkpoint > last {
+				break
+			}
+			if head = stored.Last; item.First == begins[u] {
+				first = item.First
+			}
+		}
+		begun[first == begins[u]]++
+		run := must[events.Run](t, "read")(projections.NewReader(s, s.Meta()).Read(t.Context(), u, first-1, 0, everything))
+		if run.First != first || run.Head != head || len(run.Events) != int(head-first)+1 {
+			t.Errorf("the timeline of %s goes from %d to %d and has %d entries in a row, want from %d to %d: it was trimmed below %d", u, run.First, run.Head, len(run.Events), first, head, begins[u])
+		}
+	}
+	live(t, s, r, h, 6)
+	for _, u := range users {
+		run := must[events.Run](t, "head")(projections.NewReader(s, s.Meta()).Head(t.Context(), u))
+		run = must[events.Run](t, "read")(projections.NewReader(s, s.Meta()).Read(t.Context(), u, run.First-1, 0, everything))
+		if len(run.Events) != int(run.Head-run.First)+1 {
+			t.Errorf("later the timeline of %s goes from %d to %d and has %d entries in a row", u, run.First, run.Head, len(run.Events))
+		}
+	}
+	if t.Failed() {
+		t.Fatalf("seed %d", seed)
+	}
+}
+
+func TestTimelinesThatWereTrimmedLaterThanTheLogAreReadAgain(t *testing.T) {
+	begun := make(map[bool]int)
+	for seed := range uint64(15) {
+		shards := uint32(1 + seed%3)
+		testTrimmedLater(t, seed, shards, func() place { return embedded(shards) }, begun)
+	}
+	t.Logf("%d timelines begin where they were trimmed, %d do not", begun[true], begun[false])
+	if begun[true] < 20 || begun[false] < 5 {
+		t.Error("that proves little")
+	}
+	testTrimmedLater(t, 99, 2, func() place { return distributed(t, "trimmed-later", 2) }, begun)
+}

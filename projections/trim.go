@@ -5,6 +5,7 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"timberline/events"
@@ -44,8 +45,23 @@ func (m *mark) behind(t tail) tail {
 	return t
 }
 
+// Marks is how the spaces of rows begin that say where timelines begin.
+const Marks = "trim/"
+
 // marksOf names the space of a user's mark.
-func marksOf(u events.User) string { return "trim/" + string(u) }
+func marksOf(u events.User) string { return Marks + string(u) }
+
+// MarkAhead reports whether a row of Marks says that a timeline begins at an item of a
+// checkpoint behind the last one of its shard, of which each shard's is given: the row is
+// of a later moment than log and checkpoints are.
+func MarkAhead(row *Row, last []CheckpointNumber) (bool, error) {
+	var m mark
+	if err := unsealRow(row, &m); err != nil {
+		return false, err
+	}
+	u := events.User(strings.TrimPrefix(row.Space, Marks))
+	return m.checkpoint > last[ShardOf(u.Slot(), uint32(len(last)))], nil
+}
 
 const markKey = "first"
 

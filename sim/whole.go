@@ -130,6 +130,11 @@ func (w *whole) EmptyTimelines(ctx context.Context) error {
 	})
 }
 
+// CutRows implements migrations.Restorable.
+func (w *whole) CutRows(ctx context.Context, prefix string, cut func(projections.Row) (bool, error)) error {
+	return w.doing("cut rows of "+prefix, func() error { return w.p.boot.store.CutRows(ctx, prefix, cut) })
+}
+
 // Meta implements migrations.Restorable.
 func (w *whole) Meta() projections.Meta { return w.p.boot.store.Meta() }
 

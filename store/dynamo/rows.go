@@ -138,15 +138,36 @@ func (s *Store) putRow(ctx context.Context, r projections.Row) error {
 
 // DeleteRows implements projections.Rows. It goes through the whole table.
 func (s *Store) DeleteRows(ctx context.Context, prefix string) error {
+	return s.deleteRows(ctx, prefix, func(item) (bool, error) { return true, nil })
+}
+
+// CutRows implements migrations.Restorable. It goes through the whole table.
+func (s *Store) CutRows(ctx context.Context, prefix string, cut func(projections.Row) (bool, error)) error {
+	return s.deleteRows(ctx, prefix, func(i item) (bool, error) {
+		row, err := decodeRow(i)
+		if err != nil {
+			return false, err
+		}
+		return cut(row)
+	})
+}
+
+func (s *Store) deleteRows(ctx context.Context, prefix string, which func(item) (bool, error)) error {
 	in := &dynamodb.ScanInput{
 		FilterExpression:          aws.String("begins_with(#s, :s)"),
 		ExpressionAttributeNames:  map[string]string{"#s": rowsTable.partition.name},
 		ExpressionAttributeValues: item{":s": &types.AttributeValueMemberS{Value: prefix}},
 	}
 	err := s.scanTable(ctx, rowsTable, in, func(items []item) (more bool, err error) {
-		keys := make([]item, len(items))
-		for i := range items {
-			keys[i] = rowsTable.keyOf(items[i])
+		var keys []item
+		for _, i := range items {
+			is, err := which(i)
+			if err != nil {
+				return false, err
+			}
+			if is {
+				keys = append(keys, rowsTable.keyOf(i))
+			}
 		}
 		return true, s.deleteAll(ctx, rowsTable, keys)
 	})

@@ -162,3 +162,32 @@ func (s *Store) DeleteRows(_ context.Context, prefix string) error {
 	}
 	return nil
 }
+
+// CutRows implements migrations.Restorable: all in one batch.
+func (s *Store) CutRows(_ context.Context, prefix string, cut func(projections.Row) (bool, error)) error {
+	from := append([]byte{'p'}, prefix...)
+	b := s.db.NewBatch()
+	var failed error
+	err := s.scan(from, after(from), func(key, value []byte) bool {
+		row, err := rowOf(key, value)
+		is := false
+		if err == nil {
+			is, err = cut(row)
+		}
+		if err == nil && is {
+			err = b.Delete(key, nil)
+		}
+		failed = err
+		return err == nil
+	})
+	switch err = errors.Join(err, failed); {
+	case err != nil || b.Empty():
+		err = errors.Join(err, b.Close())
+	default:
+		err = s.write(b)
+	}
+	if err != nil {
+		return fmt.Errorf("cut rows of %s…: %w", prefix, err)
+	}
+	return nil
+}
