@@ -33,7 +33,7 @@ func (r *storedRecord) Fields(v fields.Visitor) {
 	if !r.Applied.IsZero() {
 		at = uint64(max(r.Applied.UnixMilli(), 0))
 	}
-	if fields.Uint(v, 2, "applied", &at); at != 0 {
+	if fields.Uint(v, 2, "applied", &at); int64(at) > 0 {
 		r.Applied = time.UnixMilli(int64(at)).UTC()
 	}
 	fields.String(v, 3, "program", &r.Program)

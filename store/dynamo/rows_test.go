@@ -11,6 +11,27 @@ import (
 	"timberline/projections"
 )
 
+// anyItem returns an item with attributes of those names and texts, each of the type that
+// three bits say, or none.
+func anyItem(kinds uint16, names, texts []string) item {
+	i := make(item)
+	for at, name := range names {
+		switch kinds >> (3 * at) & 7 {
+		case 1:
+			i[name] = &types.AttributeValueMemberN{Value: texts[at]}
+		case 2:
+			i[name] = &types.AttributeValueMemberS{Value: texts[at]}
+		case 3:
+			i[name] = &types.AttributeValueMemberB{Value: []byte(texts[at])}
+		case 4:
+			i[name] = &types.AttributeValueMemberNULL{Value: true}
+		case 5:
+			i[name] = nil
+		}
+	}
+	return i
+}
+
 // FuzzRowItem reads whatever an item of the table of rows may be: attributes of any type, or
 // none. It is damage, or what a row is written as.
 func FuzzRowItem(f *testing.F) {
@@ -18,22 +39,7 @@ func FuzzRowItem(f *testing.F) {
 	f.Add(uint16(0), "s", "k", "1", []byte(nil))
 	f.Add(uint16(0o0221), "s", "k", "-1", []byte("x"))
 	f.Fuzz(func(t *testing.T, kinds uint16, space, key, n string, data []byte) {
-		i := make(item)
-		for at, name := range []string{checkpointAttribute, rowsTable.partition.name, rowsTable.sort.name, rowsTable.value} {
-			text := []string{n, space, key, string(data)}[at]
-			switch kinds >> (3 * at) & 7 {
-			case 1:
-				i[name] = &types.AttributeValueMemberN{Value: text}
-			case 2:
-				i[name] = &types.AttributeValueMemberS{Value: text}
-			case 3:
-				i[name] = &types.AttributeValueMemberB{Value: []byte(text)}
-			case 4:
-				i[name] = &types.AttributeValueMemberNULL{Value: true}
-			case 5:
-				i[name] = nil
-			}
-		}
+		i := anyItem(kinds, []string{checkpointAttribute, rowsTable.partition.name, rowsTable.sort.name, rowsTable.value}, []string{n, space, key, string(data)})
 		row, err := decodeRow(i)
 		if err != nil {
 			if !errors.Is(err, events.ErrCorrupt) {
