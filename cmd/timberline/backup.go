@@ -20,8 +20,9 @@ var backupCommand = &command{
 FOLDER, which does not exist yet or has what an interrupted backup has left, in one that does, becomes a data folder with the store as it is at one
 moment: what was acknowledged before is in it. Files that do not change are linked, so on
 the same disk it takes a moment, and little room at first; copy it to another disk then.
-Keys are not in it: keep token.key, server.key, edge.secret and revoked apart. It is not read
-while it is made: damage is copied, too. timberline verify --data FOLDER reads all of it.
+Keys are not in it: keep token.key and server.key (and token.key.old and server.key.old, which
+are there during a rotation), edge.secret and revoked apart. It is not read while it is
+made: damage is copied, too. timberline verify --data FOLDER reads all of it.
 
 To restore, put the keys beside the store in the copy, run
 

@@ -3,6 +3,7 @@ package main
 import (
 	"crypto/rand"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	"go.yaml.in/yaml/v2"
 
 	"timberline/bus/rabbit"
+	"timberline/edge/auth"
 	"timberline/events"
 	"timberline/projections"
 	"timberline/projections/relay"
@@ -90,6 +92,25 @@ func TestOperationsPageTellsOfMetricsOfManyMachines(t *testing.T) {
 	for _, name := range regexp.MustCompile(`timberline_\w+`).FindAllString(string(page), -1) {
 		if !slices.Contains(names, name) {
 			t.Errorf("docs/operations.md: there is no metric %s", name)
+		}
+	}
+}
+
+// What the page copies beside a backup is all that a restored server needs, also in the middle
+// of a rotation.
+func TestOperationsPageCopiesAllKeys(t *testing.T) {
+	page, err := os.ReadFile("../../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var copied []string
+	for _, pattern := range regexp.MustCompile(`timberline-data/(\S*\*\S*)`).FindAllStringSubmatch(string(page), -1) {
+		copied = append(copied, pattern[1])
+	}
+	key, serverKey := keyPath(""), serverKeyPath("")
+	for _, file := range []string{key, auth.OldPath(key), serverKey, auth.OldPath(serverKey), secretPath("")} {
+		if !slices.ContainsFunc(copied, func(pattern string) bool { ok, _ := filepath.Match(pattern, file); return ok }) {
+			t.Errorf("docs/operations.md copies %q, and not %s", copied, file)
 		}
 	}
 }
