@@ -86,6 +86,8 @@ func (w *rebuildWork) turn(ctx context.Context, s wholeStore, all []projections.
 	err := w.each(all, func(shard projections.Shard, v *projections.Versions) error {
 		_, leads := v.Back()
 		switch {
+		case v.Since == 0 && w.Forward:
+			return fmt.Errorf("shard %d: no --back has led away from a version newer than %d", shard, v.Live)
 		case v.Since == 0:
 			return fmt.Errorf("shard %d: no version was read before %d", shard, v.Live)
 		case !done(v) && !leads:

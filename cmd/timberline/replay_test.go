@@ -397,6 +397,7 @@ func TestReplayCommandsSayWhatIsWrong(t *testing.T) {
 	tl(t, "rebuild", "--data", p.Data, "--shard", "1").want(t, exitFailed, "", "there is no shard 1: the store has only shard 0")
 	tl(t, "rebuild", "--data", p.Data, "--user", "nobody").want(t, exitOK, "timeline of nobody: no message", "")
 	tl(t, "rebuild", "--data", p.Data, "--back").want(t, exitFailed, "", "no version was read before 0")
+	tl(t, "rebuild", "--data", p.Data, "--forward").want(t, exitFailed, "", "shard 0: no --back has led away from a version newer than 0")
 	tl(t, "rebuild", "--data", p.Data, "--drop", "0").want(t, exitFailed, "", "live: have another one read first, by timberline rebuild, which makes one\n")
 	tl(t, "rebuild", "--data", p.Data).want(t, exitOK, "0 events, 0 items", "")
 	tl(t, "rebuild", "--data", p.Data, "--drop", "1").want(t, exitFailed, "", "or timberline rebuild --back, which leads back to version 0\n")
