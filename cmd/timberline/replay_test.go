@@ -494,6 +494,36 @@ func TestTraceTellsWhoHasReadAMessage(t *testing.T) {
 	tl(t, with("send", flags, "--as", "bob", "--to", "alice", "--read", id("two"), "hi")...).want(t, exitUsage, "", "--read leaves no room for a text")
 }
 
+// Not all events are sent by a device: those that a server writes have no client's id, and
+// none or not all of what a send has.
+func TestTraceLeavesOutWhatAnEventDoesNotHave(t *testing.T) {
+	session := events.Event{Kind: events.KindSessionClosed, Sender: "alice", Device: "phone", Session: events.SessionID{1}}
+	for _, test := range []struct {
+		e    events.Event
+		want string
+	}{
+		{session, "session_closed 00000000000000000000000000\n  of        alice, device phone, session 01000000000000000000000000\n  appended  "},
+		{events.Event{Kind: events.KindJournalEnded}, "journal_ended 00000000000000000000000000\n  appended  "},
+	} {
+		raw := test.e.Encode()
+		tell := func(r report) {
+			if got := r.Traced.String(); !strings.HasPrefix(got, test.want) {
+				t.Errorf("it tells\n%s\nwant\n%s", got, test.want)
+			}
+		}
+		s, err := pebble.Open("data", pebble.Options{FS: vfs.NewMem()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := new(traceWork).tell(t.Context(), s, 1, 1, 0, raw, &test.e, tell); err != nil {
+			t.Error(err)
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // A server that runs knows how far a message has come to the devices that are connected.
 func TestTraceTellsHowFarAMessageHasComeToDevices(t *testing.T) {
 	p, flags := newServer(t)

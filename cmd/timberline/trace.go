@@ -144,11 +144,20 @@ type servedStore struct {
 // String is the trace for people.
 func (t *traced) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s %s, which its client calls %s\n", t.Kind, t.ID, t.Message)
+	fmt.Fprintf(&b, "%s %s", t.Kind, t.ID)
+	if t.Message != (events.MessageID{}).String() {
+		fmt.Fprintf(&b, ", which its client calls %s", t.Message)
+	}
+	b.WriteByte('\n')
 	if t.Target != "" {
 		fmt.Fprintf(&b, "  up to     %s\n", t.Target)
 	}
-	fmt.Fprintf(&b, "  sent      by %s, device %s, session %s, as number %d\n", t.Sender, t.Device, t.Session, t.Number)
+	switch {
+	case t.Number > 0:
+		fmt.Fprintf(&b, "  sent      by %s, device %s, session %s, as number %d\n", t.Sender, t.Device, t.Session, t.Number)
+	case t.Sender != "": // of whose session a server has written it
+		fmt.Fprintf(&b, "  of        %s, device %s, session %s\n", t.Sender, t.Device, t.Session)
+	}
 	fmt.Fprintf(&b, "  appended  %s, journal %s, record %d, event %d", t.Appended, t.Journal, t.Offset, t.Index)
 	for _, p := range t.Placed {
 		switch {
