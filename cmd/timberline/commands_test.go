@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"timberline/events"
 )
 
 func TestTokenLetsADeviceInWithoutTheKey(t *testing.T) {
@@ -167,6 +169,22 @@ func TestTerminalsAreSafeFromMessages(t *testing.T) {
 	} {
 		if got := printable(text); got != want {
 			t.Errorf("printable(%q) = %q, want %q", text, got, want)
+		}
+	}
+}
+
+func TestBodyThatIsNoTextIsNotShown(t *testing.T) {
+	for _, test := range []struct{ contentType, body, want string }{
+		{"", "hi", "hi"},
+		{"text/markdown", "hi", "hi"},
+		{"image/png", "hi", "(2 bytes of image/png)"},
+		{"image/png", "\xff", "(1 byte of image/png)"},
+		{"", "\xff\xfe\xfd\xfc", "(4 bytes, not UTF-8)"},
+		{"text/plain; charset=latin1", "\xfc", "(1 byte of text/plain; charset=latin1, not UTF-8)"},
+	} {
+		e := events.Event{Kind: events.KindMessage, ContentType: test.contentType, Body: []byte(test.body)}
+		if got := text(&e); got != test.want {
+			t.Errorf("%q of %q is shown as %q, want %q", test.body, test.contentType, got, test.want)
 		}
 	}
 }

@@ -25,10 +25,18 @@ func text(e *events.Event) string {
 	default:
 		return fmt.Sprintf("(%v)", e.Kind)
 	}
-	if !utf8.Valid(e.Body) || e.ContentType != "" && !strings.HasPrefix(e.ContentType, "text/") {
-		return fmt.Sprintf("(%d bytes of %s)", len(e.Body), printable(e.ContentType))
+	isText := e.ContentType == "" || strings.HasPrefix(e.ContentType, "text/")
+	if isText && utf8.Valid(e.Body) {
+		return printable(string(e.Body))
 	}
-	return printable(string(e.Body))
+	what := counted(len(e.Body), "byte", "bytes")
+	if e.ContentType != "" {
+		what += " of " + printable(e.ContentType)
+	}
+	if isText {
+		what += ", not UTF-8"
+	}
+	return "(" + what + ")"
 }
 
 // counted returns a number with the word that goes with it.
