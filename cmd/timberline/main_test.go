@@ -252,6 +252,8 @@ func TestWrongCommandLinesSayWhatIsWrong(t *testing.T) {
 		{"revoke --token eyJh.eyJz.c2ln", "--token is of no use: it is a token itself"},
 		{"chat --as alice", "--to is missing"},
 		{"chat --to bob", "--as is missing"},
+		{"send hi --as alice --to bob", "--as stands in the text: flags come first"},
+		{"send --read 01M8AS3JG3000EH4BDYK4HP58M --as alice hi --to bob", "--to stands in the text: flags come first"},
 		{"send --as alice --to bob! hi", "--to is \"bob!\""},
 		{"send --as alice --to bob --timeout 0 hi", "--timeout is 0s"},
 		{"send --as alice --to bob --codec xml hi", "--codec is \"xml\", want protobuf or json"},

@@ -35,6 +35,9 @@ one of them is not. With --read it says, instead, that the conversation was read
 		if err := c.parse(-1); err != nil {
 			return err
 		}
+		if err := c.noFlagsBehind(); err != nil {
+			return err
+		}
 		if read != (eventID{}) && len(c.args) > 0 {
 			return wrong("read", "leaves no room for a text, and there is %q", strings.Join(c.args, " "))
 		}
@@ -43,9 +46,6 @@ one of them is not. With --read it says, instead, that the conversation was read
 		}
 		if *timeout <= 0 {
 			return wrong("timeout", "is %v, want more than 0", *timeout)
-		}
-		if err := c.noFlagsBehind(); err != nil {
-			return err
 		}
 		o, _, err := d.options(passing("send"))
 		if err != nil {
