@@ -1,11 +1,13 @@
 package main
 
 import (
+	"bufio"
 	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"slices"
 	"strings"
 	"time"
@@ -59,7 +61,10 @@ func (c *call) parse(max int) error {
 		ff.WithConfigFileFlag("config"),
 		ff.WithConfigFileParser(c.readConfig),
 	)
+	var unopened *fs.PathError
 	switch {
+	case errors.As(err, &unopened):
+		return wrong("config", "cannot be read: %v", err)
 	case errors.Is(err, flag.ErrHelp):
 		c.help()
 		return errHelp
@@ -138,15 +143,29 @@ func (c *call) noFlagsBehind() error {
 // the server knows is none of the others' business.
 func (c *call) readConfig(r io.Reader, set func(name, value string) error) error {
 	server := serverFlags()
-	return ff.PlainParser(r, func(name, value string) error {
+	take := func(name, value string) error {
 		if c.flags.Lookup(name) == nil && server.Lookup(name) != nil {
 			return nil
 		}
 		if name == "config" {
-			return errors.New("config file: \"config\" cannot be set in a file")
+			return errors.New("\"config\" cannot be set in a file")
 		}
 		return set(name, value)
-	})
+	}
+	at := func(line int, err error) error {
+		return wrong("config", "is %s, line %d: %v", c.flags.Lookup("config").Value, line, err)
+	}
+	lines := bufio.NewScanner(r)
+	n := 1
+	for ; lines.Scan(); n++ {
+		if err := ff.PlainParser(strings.NewReader(lines.Text()), take); err != nil {
+			return at(n, err)
+		}
+	}
+	if err := lines.Err(); err != nil {
+		return at(n, err)
+	}
+	return nil
 }
 
 // help prints what there is to know about the command.

@@ -243,10 +243,11 @@ func TestConfigurationComesFromFlagsEnvironmentAndFile(t *testing.T) {
 func TestWrongConfigurationNamesTheField(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "config")
 	for _, test := range []struct{ content, want string }{
-		{"hartbeat 20s\n", "hartbeat"},
-		{"heartbeat soon\n", "heartbeat"},
+		{"hartbeat 20s\n", "timberline serve: --config is " + file + ", line 1: config file flag \"hartbeat\" not defined"},
+		{"# of all\n\nheartbeat soon\n", "--config is " + file + ", line 3: error setting flag \"heartbeat\" from config file: want a time"},
+		{"max-body 5\n" + strings.Repeat("a", 1<<17), "--config is " + file + ", line 2: "},
 		{"heartbeat 2h\n", "--heartbeat is 2h0m0s"},
-		{"config other\n", "config"},
+		{"config other\n", "line 1: \"config\" cannot be set in a file"},
 	} {
 		if err := os.WriteFile(file, []byte(test.content), 0o600); err != nil {
 			t.Fatal(err)
