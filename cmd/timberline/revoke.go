@@ -59,7 +59,7 @@ func (v *revocation) define(c *call) {
 	c.flags.StringVar(&v.file, "revocations", "", "`file` of the list (default: that of the server that runs, or else revoked, in the data folder)")
 	c.flags.StringVar(&v.user, "user", "", "`name` of the user whose tokens count no more")
 	c.flags.StringVar(&v.device, "device", "", "only those for the user's device of this `name`")
-	c.flags.StringVar(&v.before, "before", "", "only those made before this `time` (2026-01-31T12:00:00Z, or now)")
+	c.flags.StringVar(&v.before, "before", "", "only those made before this `time` (2026-01-31T12:00:00Z, or now: with those of the whole second, as tokens know no parts of one)")
 	c.flags.StringVar(&v.token, "token", "", "`id` of the one token that counts no more, or the token itself")
 	c.flags.BoolVar(&v.list, "list", false, "print the list")
 	c.flags.BoolVar(&v.json, "json", false, "print JSON, a line for each revocation")
