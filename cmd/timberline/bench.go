@@ -103,7 +103,7 @@ func (b *benchConfig) define(c *call) {
 	c.flags.Float64Var(&b.rate, "rate", 0, "`sends` a second in all, in an open loop; 0: a closed loop")
 	c.flags.StringVar(&b.codec, "codec", "protobuf", "`encoding` of the packets: protobuf or json")
 	c.flags.BoolVar(&b.plain, "plain", false, "do not seal packets")
-	c.flags.StringVar(&b.receivers, "receivers", "offline", "whether `they` are logged in: online or offline")
+	c.flags.StringVar(&b.receivers, "receivers", "offline", "`state` of who receives: online (logged in) or offline")
 	c.flags.Float64Var(&b.faults.Loss, "loss", 0, "`part` of the packets that are lost, in each direction")
 	c.flags.Float64Var(&b.faults.Duplicate, "duplicate", 0, "`part` of the packets that arrive twice")
 	c.flags.Float64Var(&b.faults.Reorder, "reorder", 0, "`part` of the packets that later ones overtake")

@@ -52,7 +52,7 @@ const trimEvery = 24 * time.Hour
 
 func (r *retention) define(fs *flag.FlagSet) {
 	fs.Uint64Var(&r.keep, "trim-keep", 0, "trim the store now and then: `entries` of each timeline that stay at least; 0: the number does not matter. See timberline trim")
-	fs.DurationVar(&r.olderThan, "trim-older-than", 0, "trim the store now and then: only entries that are as `old`, 2160h is 90 days; 0: the age does not matter")
+	fs.DurationVar(&r.olderThan, "trim-older-than", 0, "trim the store now and then: only entries that are older than this `duration`, 2160h is 90 days; 0: the age does not matter")
 	fs.DurationVar(&r.every, "trim-every", trimEvery, "how often the store is trimmed, if it is: 1s or more. It reads all timelines")
 }
 

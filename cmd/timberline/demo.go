@@ -36,7 +36,7 @@ order. Progress goes to the standard error.`,
 		file := c.flags.String("corpus", "", "`file` of real chat (default: a sample)")
 		c.flags.IntVar(&d.users, "users", 300, fmt.Sprintf("`number` of users that nicks fold onto: %d to %d", corpus.MinUsers, maxDemoUsers))
 		messages := c.flags.Int("messages", 0, "`number` of messages; the corpus is repeated as needed (default: the corpus once)")
-		c.flags.IntVar(&d.kills, "kills", 3, "how `often` the server is killed and started again")
+		c.flags.IntVar(&d.kills, "kills", 3, "`number` of times that the server is killed and started again")
 		defineFaults(c, &d.faults)
 		c.flags.StringVar(&d.codec, "codec", "protobuf", "`encoding` of the packets: protobuf, json, or both: every second user speaks json")
 		c.flags.Uint64Var(&d.seed, "seed", 1, "`seed` of the network's faults")

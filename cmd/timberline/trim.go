@@ -29,7 +29,7 @@ A server or projector does it by itself: serve --trim-keep 1000 --trim-older-tha
 		var do trimWork
 		w.define(c)
 		c.flags.Uint64Var(&do.Keep, "keep", 0, "`entries` of each timeline that stay at least")
-		c.flags.DurationVar(&do.OlderThan, "older-than", 0, "only entries that are as `old`: 2160h is 90 days")
+		c.flags.DurationVar(&do.OlderThan, "older-than", 0, "only entries that are older than this `duration`: 2160h is 90 days")
 		c.flags.BoolVar(&do.KeepLog, "keep-log", false, "trim timelines only, and leave the log as it is")
 		if err := c.parse(0); err != nil {
 			return err
