@@ -141,26 +141,12 @@ func (b *SavedBegin) Fields(v fields.Visitor) {
 
 // Fields lists the kinds of changes.
 func (c *Change) Fields(v fields.Visitor) {
-	embed(v, 1, "send", &c.Send)
+	fields.Embed(v, 1, "send", &c.Send)
 	fields.Uint(v, 2, "done", &c.Done)
-	embed(v, 3, "answer", &c.Answer)
-	embed(v, 4, "session", &c.Session)
+	fields.Embed(v, 3, "answer", &c.Answer)
+	fields.Embed(v, 4, "session", &c.Session)
 	fields.Uint(v, 5, "offset", &c.Offset)
-	embed(v, 6, "cursor", &c.Cursor)
-}
-
-// embed visits a message that may be missing.
-func embed[T any, P interface {
-	*T
-	fields.Message
-}](v fields.Visitor, num int, name string, p **T) {
-	m := *p
-	if m == nil {
-		m = new(T)
-	}
-	if v.Embed(num, name, P(m), *p != nil) {
-		*p = m
-	}
+	fields.Embed(v, 6, "cursor", &c.Cursor)
 }
 
 // Apply takes the step that a change describes.

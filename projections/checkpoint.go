@@ -132,13 +132,7 @@ func (i *Item) Fields(v fields.Visitor) {
 // Fields lists the message's fields.
 func (e *Entry) Fields(v fields.Visitor) {
 	fields.Bytes(v, 1, "event", &e.Event)
-	ref := e.Ref
-	if ref == nil {
-		ref = new(Ref)
-	}
-	if v.Embed(2, "ref", ref, e.Ref != nil) {
-		e.Ref = ref
-	}
+	fields.Embed(v, 2, "ref", &e.Ref)
 }
 
 // Fields lists the message's fields.
@@ -161,7 +155,8 @@ func (i *Item) encodeIn(t Timeline, r *room) Stored {
 		size += len(i.Entries[k].Event) + 8
 	}
 	at := r.make(size)
-	r.bytes = fields.AppendSealed(r.bytes, FormatVersion, itemPlace(t.User, i.Last()), i)
+	r.item, r.place = *i, appendItemPlace(r.place[:0], t.User, i.Last())
+	r.bytes = fields.AppendSealed(r.bytes, FormatVersion, r.place, &r.item)
 	return Stored{Timeline: t, Last: i.Last(), Data: slices.Clip(r.bytes[at:])}
 }
 
@@ -169,7 +164,9 @@ func (i *Item) encodeIn(t Timeline, r *room) Stored {
 // takes longer than to write it.
 type room struct {
 	bytes []byte
-	each  int // bytes allocated at a time, at least
+	each  int    // bytes allocated at a time, at least
+	item  Item   // of which the last bytes were made
+	place []byte // of that item
 }
 
 // make makes sure that there is room for so many bytes, and returns where.
@@ -198,8 +195,11 @@ func (s Stored) Decode() (Item, error) {
 func checkpointOf(data []byte) CheckpointNumber { return CheckpointNumber(fields.PeekUint(data, 2)) }
 
 func itemPlace(u events.User, last events.Seq) []byte {
-	place := append(make([]byte, 0, 80), 't') // a name has at most 64 bytes
-	return binary.BigEndian.AppendUint64(append(place, u...), uint64(last))
+	return appendItemPlace(make([]byte, 0, 80), u, last) // a name has at most 64 bytes
+}
+
+func appendItemPlace(b []byte, u events.User, last events.Seq) []byte {
+	return binary.BigEndian.AppendUint64(append(append(b, 't'), u...), uint64(last))
 }
 
 // FormatVersion is the version of checkpoints and items as written. Every later

@@ -84,6 +84,23 @@ func Bool(v Visitor, num int, name string, p *bool) {
 	*p = v.Bool(num, name, *p)
 }
 
+// Embed visits a message that may be missing.
+func Embed[T any, P interface {
+	*T
+	Message
+}](v Visitor, num int, name string, p **T) {
+	m := *p
+	if m == nil {
+		if _, writes := v.(*protoWriter); writes {
+			return // the same as below, without a message to allocate
+		}
+		m = new(T)
+	}
+	if v.Embed(num, name, P(m), *p != nil) {
+		*p = m
+	}
+}
+
 // List visits a repeated message.
 func List[T any, P interface {
 	*T

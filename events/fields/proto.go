@@ -148,21 +148,23 @@ func (w *protoWriter) Unknown(x []byte) []byte {
 	return x
 }
 
-// A protoField is one field as found in the input.
+// A protoField is one field as found in the input. It says by numbers where in the message
+// it is: the garbage collector has nothing to follow.
 type protoField struct {
-	num  protowire.Number
-	typ  protowire.Type
-	val  uint64 // of a varint
-	data []byte // of a length-delimited field
-	all  []byte // tag and value
-	seen bool
+	num      protowire.Number
+	typ      protowire.Type
+	seen     bool
+	val      uint64 // of a varint
+	tag      int    // where it begins
+	from, to int    // its bytes, if it is length-delimited; to is where it ends in any case
 }
 
 // A protoReader first splits a message into its fields, then answers the
 // visits. Nested messages use the same slice as a stack.
 type protoReader struct {
 	fields []protoField
-	base   int // first field of the message being read
+	base   int    // first field of the message being read
+	data   []byte // that message
 	err    error
 	depth  int
 }
@@ -172,8 +174,8 @@ type protoReader struct {
 const maxDepth = 8
 
 // maxKept bounds the room that a reader keeps for the next message, in fields: a
-// full record has fewer.
-const maxKept = 1024
+// full record has half as many.
+const maxKept = 5120
 
 // reset makes the reader ready for another message.
 func (r *protoReader) reset() {
@@ -195,45 +197,49 @@ func (r *protoReader) message(data []byte, m Message) {
 		r.fail("nested more than %d deep", maxDepth)
 		return
 	}
-	base, end := r.base, len(r.fields)
-	r.base = end
-	for len(data) > 0 && r.err == nil {
-		data = r.split(data)
+	base, end, outer := r.base, len(r.fields), r.data
+	r.base, r.data = end, data
+	for at := 0; at < len(data) && r.err == nil; {
+		at = r.split(at)
 	}
 	if r.err == nil {
 		m.Fields(r)
 	}
-	clear(r.fields[end:]) // a reader that is used again must not hold on to data
-	r.fields, r.base = r.fields[:end], base
+	r.fields, r.base, r.data = r.fields[:end], base, outer
 	r.depth--
 }
 
-// split takes one field off data.
-func (r *protoReader) split(data []byte) (rest []byte) {
-	f := protoField{}
-	num, typ, n := protowire.ConsumeTag(data)
+// split takes the field that begins at a place off the message, and returns where the next
+// one does.
+func (r *protoReader) split(at int) (next int) {
+	num, typ, n := protowire.ConsumeTag(r.data[at:])
 	if n < 0 {
 		r.fail("bad tag")
-		return nil
+		return at
 	}
-	f.num, f.typ = num, typ
-	size := 0
+	f := protoField{num: num, typ: typ, tag: at}
+	value, size := r.data[at+n:], 0
 	switch typ {
 	case protowire.VarintType:
-		f.val, size = protowire.ConsumeVarint(data[n:])
+		f.val, size = protowire.ConsumeVarint(value)
 	case protowire.BytesType:
-		f.data, size = protowire.ConsumeBytes(data[n:])
+		var b []byte
+		b, size = protowire.ConsumeBytes(value)
+		f.from = at + n + size - len(b)
 	default:
-		size = protowire.ConsumeFieldValue(num, typ, data[n:])
+		size = protowire.ConsumeFieldValue(num, typ, value)
 	}
 	if size < 0 {
 		r.fail("field %d is cut short", num)
-		return nil
+		return at
 	}
-	f.all = data[:n+size]
+	f.to = at + n + size
 	r.fields = append(r.fields, f)
-	return data[n+size:]
+	return f.to
 }
+
+// bytes returns those of a length-delimited field. To grow them is to copy them.
+func (r *protoReader) bytes(f *protoField) []byte { return r.data[f.from:f.to:f.to] }
 
 // find returns the last field of that number, as proto3 asks.
 func (r *protoReader) find(num int, want protowire.Type) *protoField {
@@ -272,10 +278,11 @@ func (r *protoReader) String(num int, _ string, x string) string {
 	if f == nil {
 		return x
 	}
-	if !utf8.Valid(f.data) {
+	b := r.bytes(f)
+	if !utf8.Valid(b) {
 		r.fail("field %d is not UTF-8", num)
 	}
-	return string(f.data)
+	return string(b)
 }
 
 func (r *protoReader) Bytes(num int, _ string, x []byte) []byte {
@@ -283,10 +290,10 @@ func (r *protoReader) Bytes(num int, _ string, x []byte) []byte {
 	switch {
 	case f == nil:
 		return x
-	case len(f.data) == 0:
+	case f.from == f.to:
 		return nil // as if it were left out
 	}
-	return f.data[:len(f.data):len(f.data)]
+	return r.bytes(f)
 }
 
 func (r *protoReader) Text(num int, name string, x []byte) []byte {
@@ -295,14 +302,15 @@ func (r *protoReader) Text(num int, name string, x []byte) []byte {
 
 func (r *protoReader) ID(num int, _ string, x [16]byte) [16]byte {
 	f := r.find(num, protowire.BytesType)
-	if f == nil || len(f.data) == 0 {
+	if f == nil || f.from == f.to {
 		return x
 	}
-	if len(f.data) != 16 {
-		r.fail("id in field %d has %d bytes, want 16", num, len(f.data))
+	b := r.bytes(f)
+	if len(b) != 16 {
+		r.fail("id in field %d has %d bytes, want 16", num, len(b))
 		return x
 	}
-	return [16]byte(f.data)
+	return [16]byte(b)
 }
 
 func (r *protoReader) Enum(num int, name string, x uint64, _ []string) uint64 {
@@ -314,7 +322,7 @@ func (r *protoReader) Embed(num int, _ string, m Message, present bool) bool {
 	if f == nil {
 		return present
 	}
-	r.message(f.data, m)
+	r.message(r.bytes(f), m)
 	return true
 }
 
@@ -338,7 +346,7 @@ func (r *protoReader) each(num int, do func(data []byte)) {
 			r.fail("field %d has wire type %d, want %d", num, f.typ, protowire.BytesType)
 			return
 		}
-		do(f.data)
+		do(r.bytes(f))
 	}
 }
 
@@ -353,7 +361,7 @@ func (r *protoReader) Uints(num int, _ string, x []uint64) []uint64 {
 		case protowire.VarintType: // not packed: allowed, too
 			x = append(x, f.val)
 		case protowire.BytesType:
-			x = r.packed(num, f.data, x)
+			x = r.packed(num, r.bytes(f), x)
 		default:
 			r.fail("field %d has wire type %d, want packed numbers", num, f.typ)
 		}
@@ -375,7 +383,10 @@ func (r *protoReader) packed(num int, data []byte, x []uint64) []uint64 {
 
 func (r *protoReader) RawList(num int, _ string, x [][]byte, _ func() Message) [][]byte {
 	r.each(num, func(data []byte) {
-		x = append(x, data[:len(data):len(data)])
+		if x == nil {
+			x = make([][]byte, 0, len(r.fields)-r.base) // a message of many fields has many of these
+		}
+		x = append(x, data)
 	})
 	return x
 }
@@ -383,7 +394,7 @@ func (r *protoReader) RawList(num int, _ string, x [][]byte, _ func() Message) [
 func (r *protoReader) Unknown(x []byte) []byte {
 	for i := r.base; i < len(r.fields); i++ {
 		if f := &r.fields[i]; !f.seen {
-			x = append(x, f.all...)
+			x = append(x, r.data[f.tag:f.to]...)
 		}
 	}
 	return x
