@@ -36,11 +36,13 @@ func checkpointKey(s projections.Shard, n projections.CheckpointNumber) []byte {
 	return binary.BigEndian.AppendUint64(shardPrefix(s), uint64(n))
 }
 
-func versionPrefix(v projections.Version) []byte {
+func versionPrefix(v projections.Version) []byte { return appendVersionPrefix(nil, v) }
+
+func appendVersionPrefix(key []byte, v projections.Version) []byte {
 	if v == 0 {
-		return []byte("t")
+		return append(key, 't')
 	}
-	return binary.BigEndian.AppendUint32([]byte("T"), uint32(v))
+	return binary.BigEndian.AppendUint32(append(key, 'T'), uint32(v))
 }
 
 func timelinePrefix(t projections.Timeline) []byte {
@@ -48,8 +50,7 @@ func timelinePrefix(t projections.Timeline) []byte {
 }
 
 func appendTimelinePrefix(key []byte, t projections.Timeline) []byte {
-	key = append(key, versionPrefix(t.Version)...)
-	key = append(key, t.User...)
+	key = append(appendVersionPrefix(key, t.Version), t.User...)
 	return append(key, 0)
 }
 
@@ -61,9 +62,9 @@ func appendItemKey(key []byte, t projections.Timeline, last events.Seq) []byte {
 	return binary.BigEndian.AppendUint64(appendTimelinePrefix(key, t), uint64(last))
 }
 
-// itemOf returns the user and the seq that an item's key names.
-func itemOf(v projections.Version, key []byte) (user []byte, last events.Seq) {
-	return key[len(versionPrefix(v)) : len(key)-9], events.Seq(number(key))
+// itemOf returns the user and the seq that an item's key names, behind its version's prefix.
+func itemOf(prefix, key []byte) (user []byte, last events.Seq) {
+	return key[len(prefix) : len(key)-9], events.Seq(number(key))
 }
 
 // number returns the number that a key ends with.

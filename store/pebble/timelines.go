@@ -160,7 +160,8 @@ func (s *Store) ReadItems(ctx context.Context, t projections.Timeline, from even
 // place of the disk is looked for only once in a while, so that nothing is kept from being
 // cleaned up for the time of a long scan.
 func (s *Store) ScanItems(ctx context.Context, v projections.Version, visit func(projections.Stored) error) error {
-	from, end := versionPrefix(v), after(versionPrefix(v))
+	prefix := versionPrefix(v)
+	from, end := prefix, after(prefix)
 	at := projections.Timeline{Version: v}
 	var items []projections.Stored
 	data := make([]byte, 0, scanBytes) // of all of them
@@ -173,7 +174,7 @@ func (s *Store) ScanItems(ctx context.Context, v projections.Version, visit func
 				from = append([]byte(nil), key...)
 				return false
 			}
-			user, last := itemOf(v, key)
+			user, last := itemOf(prefix, key)
 			if string(user) != string(at.User) { // else it is the same string
 				at.User = events.User(user)
 			}
