@@ -226,7 +226,7 @@ func (f *filler) timeline(u events.User) Timeline { return Timeline{f.Version, u
 
 // know returns the ends of all timelines concerned.
 func (f *filler) know(ctx context.Context, c *cover) ([]*tail, error) {
-	tails, unknown := c.ends(f.tails)
+	tails, unknown := known(c, f.tails)
 	least := len(unknown)
 	if f.Rate > 0 {
 		least = usersAtOnce

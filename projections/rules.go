@@ -81,6 +81,7 @@ type tail struct {
 // A gift is what one checkpoint gives one user.
 type gift struct {
 	user   events.User
+	at     int              // the place of the user in the order of the cover
 	tail   *tail            // of which it is made
 	before CheckpointNumber // of the user's last item before
 	item   Item
@@ -99,6 +100,29 @@ type cover struct {
 	counts []int               // entries for each of them
 	sizes  []int               // bytes likewise
 	most   int                 // bytes for one user
+
+	// Of gifts: what it makes them of, in the order of the users.
+	entries []Entry // of all users, those of each together
+	newest  []events.ID
+	to      []int // where the entries of each end
+	before  []tail
+}
+
+// empty makes it the cover of another checkpoint, by some rules, in the same memory. What was
+// had of it before is not to be used any more.
+func (c *cover) empty(place rule) {
+	clear(c.users)
+	*c = cover{
+		place: place, events: c.events[:0], users: c.users, order: c.order[:0], counts: c.counts[:0], sizes: c.sizes[:0],
+		entries: c.entries, newest: c.newest, to: c.to, before: c.before,
+	}
+}
+
+// zeros returns n of them, in the same memory if that is enough.
+func zeros[T any](s []T, n int) []T {
+	s = slices.Grow(s[:0], n)[:n]
+	clear(s)
+	return s
 }
 
 // The limits of a checkpoint. They bound memory and items; where a checkpoint
@@ -113,7 +137,7 @@ const (
 // take takes in a record, whatever its size: an earlier checkpoint found that it
 // fits.
 func (c *cover) take(r record, mine func(events.User) bool) error {
-	_, err := c.addIf(r, mine, func(int, int, int) bool { return true })
+	_, err := c.addIf(r, mine, func(int, int) bool { return true })
 	return err
 }
 
@@ -122,16 +146,17 @@ func (c *cover) add(r record, mine func(events.User) bool) (fits bool, err error
 	return c.addIf(r, mine, c.fits)
 }
 
-func (c *cover) addIf(r record, mine func(events.User) bool, fit func(events, gives, bytes int) bool) (fits bool, err error) {
+func (c *cover) addIf(r record, mine func(events.User) bool, fit func(gives, bytes int) bool) (fits bool, err error) {
 	raws, err := r.rec.Events(events.JournalNumbered(r.journal), r.offset)
 	if err != nil {
 		return false, err
 	}
-	fresh := make([]placed, 0, len(raws))
+	old := len(c.events) // those that stay if it does not fit
 	bytes, gives, odd, ended := 0, 0, 0, false
 	for _, raw := range raws {
 		p, ok, strange, err := c.place(raw, mine)
 		if err != nil {
+			c.events = c.events[:old]
 			return false, fmt.Errorf("record %d of journal %d: %w", r.offset, r.journal, err)
 		}
 		if strange {
@@ -142,7 +167,7 @@ func (c *cover) addIf(r record, mine func(events.User) bool, fit func(events, gi
 			continue
 		}
 		p.journal = r.journal
-		fresh = append(fresh, p)
+		c.events = append(c.events, p)
 		n := 1
 		if p.b != "" {
 			n = 2
@@ -150,13 +175,14 @@ func (c *cover) addIf(r record, mine func(events.User) bool, fit func(events, gi
 		gives += n
 		bytes += n * len(raw)
 	}
-	if len(c.events) > 0 && len(fresh) > 0 && !fit(len(fresh), gives, bytes) {
+	fresh := c.events[old:]
+	if old > 0 && len(fresh) > 0 && !fit(gives, bytes) {
+		c.events = c.events[:old]
 		return false, nil
 	}
-	c.ended, c.odd = ended, c.odd+odd
-	c.events, c.gives, c.bytes = append(c.events, fresh...), c.gives+gives, c.bytes+bytes
-	for i := len(c.events) - len(fresh); i < len(c.events); i++ {
-		p := &c.events[i]
+	c.ended, c.odd, c.gives, c.bytes = ended, c.odd+odd, c.gives+gives, c.bytes+bytes
+	for i := range fresh {
+		p := &fresh[i]
 		p.atA = c.count(p.a, len(p.raw))
 		if p.b != "" {
 			p.atB = c.count(p.b, len(p.raw))
@@ -170,8 +196,9 @@ func isEnd(raw []byte) bool {
 	return err == nil && kind == events.KindJournalEnded
 }
 
-func (c *cover) fits(events, gives, bytes int) bool {
-	return len(c.events)+events <= maxEvents && c.gives+gives <= maxEntries &&
+// fits reports whether a record does of which so much follows, and whose events are the last.
+func (c *cover) fits(gives, bytes int) bool {
+	return len(c.events) <= maxEvents && c.gives+gives <= maxEntries &&
 		c.bytes+bytes <= maxBytes && c.most+bytes <= maxUserBytes
 }
 
@@ -192,16 +219,16 @@ func (c *cover) count(u events.User, n int) int {
 	return at
 }
 
-// ends returns the ends of the timelines of the cover's users, in their order, as far as they
-// are known, and the places of the others.
-func (c *cover) ends(tails map[events.User]*tail) (ends []*tail, unknown []int) {
-	ends = make([]*tail, len(c.order))
+// known returns what is known of the cover's users, in their order, and the places of those of
+// whom nothing is.
+func known[T any](c *cover, of map[events.User]*T) (all []*T, unknown []int) {
+	all = make([]*T, len(c.order))
 	for at, u := range c.order {
-		if ends[at] = tails[u]; ends[at] == nil {
+		if all[at] = of[u]; all[at] == nil {
 			unknown = append(unknown, at)
 		}
 	}
-	return ends, unknown
+	return all, unknown
 }
 
 // at returns the users at some places.
@@ -216,23 +243,21 @@ func (c *cover) at(places []int) []events.User {
 // gifts yields one item for each user, given the ends of their timelines as of the
 // checkpoint before, in the order of the users; nil: that user is passed over. It is a pure
 // function of its arguments, in an order of its own, and the same with all rules. Each is
-// made as it is asked for, so whoever asks may rest in between, and note the new end.
+// made as it is asked for, so whoever asks may rest in between, and note the new end. They are
+// valid until the cover is emptied, or asked again.
 func (c *cover) gifts(n CheckpointNumber, tails []*tail) iter.Seq[gift] {
 	if !slices.IsSortedFunc(c.events, byID) && !planted.Is(planted.BatchUnsorted) {
 		slices.SortFunc(c.events, byID)
 	}
-	entries := make([]Entry, c.gives) // of all users, those of each together
-	newest := make([]events.ID, len(c.order))
-	ends := make([]int, len(c.order))
-	for at, end := 1, 0; at < len(ends); at++ {
-		end += c.counts[at-1]
-		ends[at] = end
+	c.entries, c.newest, c.to, c.before = zeros(c.entries, c.gives), zeros(c.newest, len(c.order)), zeros(c.to, len(c.order)), zeros(c.before, len(c.order))
+	for at := 1; at < len(c.to); at++ {
+		c.to[at] = c.to[at-1] + c.counts[at-1]
 	}
 	give := func(at int, p *placed) {
-		entries[ends[at]].Event = p.raw
-		ends[at]++
-		if p.id.Compare(newest[at]) > 0 {
-			newest[at] = p.id
+		c.entries[c.to[at]].Event = p.raw
+		c.to[at]++
+		if p.id.Compare(c.newest[at]) > 0 {
+			c.newest[at] = p.id
 		}
 	}
 	for i := range c.events {
@@ -242,24 +267,23 @@ func (c *cover) gifts(n CheckpointNumber, tails []*tail) iter.Seq[gift] {
 			give(p.atB, p)
 		}
 	}
-	before := make([]tail, len(c.order)) // read in a row, misses of the cache overlap
-	for at, t := range tails {
+	for at, t := range tails { // read in a row, misses of the cache overlap
 		if t != nil {
-			before[at] = *t
+			c.before[at] = *t
 		}
 	}
 	return func(yield func(gift) bool) {
 		from := 0
 		for at, u := range c.order {
-			t, to := &before[at], ends[at]
+			t, to := &c.before[at], c.to[at]
 			if tails[at] == nil {
 				from = to
 				continue
 			}
-			if newest[at].Compare(t.newest) < 0 {
-				newest[at] = t.newest
+			if c.newest[at].Compare(t.newest) < 0 {
+				c.newest[at] = t.newest
 			}
-			g := gift{user: u, tail: tails[at], before: t.checkpoint, item: Item{First: t.last + 1, Checkpoint: n, Newest: newest[at], Entries: entries[from:to:to]}}
+			g := gift{user: u, at: at, tail: tails[at], before: t.checkpoint, item: Item{First: t.last + 1, Checkpoint: n, Newest: c.newest[at], Entries: c.entries[from:to:to]}}
 			if from = to; !yield(g) {
 				return
 			}

@@ -215,7 +215,7 @@ func (s *shard) feed(ctx context.Context, recs []record, known uint64) (pushes [
 			if pushes, err = s.commit(ctx, &c, pushes); err != nil {
 				return pushes, err
 			}
-			c = cover{place: c.place}
+			c.empty(c.place)
 			if _, err := c.add(r, s.mine); err != nil {
 				return pushes, err
 			}
@@ -304,7 +304,7 @@ func (s *shard) know(ctx context.Context, c *cover, n CheckpointNumber) ([]*tail
 	if len(s.tails) > maxTails {
 		clear(s.tails)
 	}
-	tails, unknown := c.ends(s.tails)
+	tails, unknown := known(c, s.tails)
 	ends, err := newest(ctx, s.cfg.Items, s.version, c.at(unknown))
 	if err != nil {
 		return nil, err

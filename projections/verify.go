@@ -136,6 +136,12 @@ func (a *account) add(seed maphash.Seed, i *Stored) {
 	a.items, a.hash = a.items+1, maphash.Comparable(seed, chained{a.hash, i.Last, maphash.Bytes(seed, i.Data)})
 }
 
+// A replayed timeline is where one ends, as far as a replay is, and what it should come to.
+type replayed struct {
+	tail
+	account
+}
+
 // A scope is what a version of a shard's timelines is held against: its checkpoints up to one.
 type scope struct {
 	shard   Shard
@@ -143,7 +149,7 @@ type scope struct {
 	version Version
 	live    bool                       // or that to which the way back leads
 	newest  CheckpointNumber           // that was seen since
-	due     map[events.User]*account   // of what should stand
+	due     map[events.User]*replayed  // what should stand; nil: it is not known
 	begins  map[events.User]events.Seq // of timelines that were trimmed
 	stands  map[events.User]account    // of what does
 }
@@ -218,7 +224,7 @@ func (r *verifier) scopes(ctx context.Context, s Shard) ([]*scope, error) {
 }
 
 func newScope(s Shard, last CheckpointNumber, v Version) *scope {
-	return &scope{shard: s, last: last, version: v, due: make(map[events.User]*account), begins: make(map[events.User]events.Seq), stands: make(map[events.User]account)}
+	return &scope{shard: s, last: last, version: v, begins: make(map[events.User]events.Seq), stands: make(map[events.User]account)}
 }
 
 // account goes through the checkpoints of the shards (whole, without a gap, none behind
@@ -227,32 +233,23 @@ func newScope(s Shard, last CheckpointNumber, v Version) *scope {
 func (r *verifier) account(ctx context.Context, scopes []*scope) error {
 	for _, sc := range scopes {
 		at, covered := CheckpointNumber(0), make(map[uint64]events.Offset)
-		in := new(room)                 // of one item
-		due := make(map[*tail]*account) // those of sc.due: a name takes longer to look up
-		err := r.replay(ctx, sc, in, func(w *walk, _ *cover) bool {
+		in := new(room) // of one item
+		due, err := r.replay(ctx, sc, in, func(w *walk, _ *cover) bool {
 			if sc.live {
 				r.checkpoint(sc.shard, w.n, w.cp, covered)
 			}
 			at = w.n
 			return true
-		}, func(t *tail, item Stored) error {
-			a := due[t]
-			if a == nil {
-				if a = sc.due[item.User]; a == nil {
-					a = new(account)
-					sc.due[item.User] = a
-				}
-				due[t] = a
-			}
-			a.add(r.seed, &item)
+		}, func(t *replayed, item Stored) error {
+			t.add(r.seed, &item)
 			in.bytes = in.bytes[:0]
 			return nil
 		})
-		if err != nil {
+		if sc.due = due; err != nil {
 			if !damaged(err) {
 				return err
 			}
-			if sc.due = nil; sc.live { // it is told once
+			if sc.live { // it is told once
 				r.found(Finding{Where: fmt.Sprintf("shard %d, checkpoint %d", sc.shard, at+1), Expected: "one that can be read, and what it covers in the log", Found: err.Error()})
 			}
 		}
@@ -276,25 +273,31 @@ func (r *verifier) checkpoint(s Shard, n CheckpointNumber, c *Checkpoint, read m
 }
 
 // replay calls visit with each item that should stand in the shard's timelines, of the
-// checkpoints that wanted picks, in the order in which they were written, and with the end
-// of its timeline: another if that was begun anew, as a trim came in between.
-func (r *verifier) replay(ctx context.Context, sc *scope, in *room, wanted func(*walk, *cover) bool, visit func(*tail, Stored) error) error {
+// checkpoints that wanted picks, in the order in which they were written, and with its
+// timeline: another if that was begun anew, as a trim came in between. It returns all of
+// these, unless there was an error.
+func (r *verifier) replay(ctx context.Context, sc *scope, in *room, wanted func(*walk, *cover) bool, visit func(*replayed, Stored) error) (map[events.User]*replayed, error) {
 	w := walk{store: r.Store, shard: sc.shard, mine: usersOf(sc.shard, r.Meta.Shards)}
 	if err := w.from(ctx, 0); err != nil {
-		return err
+		return nil, err
 	}
-	tails, old := make(map[events.User]*tail), make(map[events.User]*tail)
+	met, old := make(map[events.User]*replayed), make(map[events.User]*replayed)
 	w.again = func() {
-		maps.Copy(old, tails)
-		clear(tails)
+		maps.Copy(old, met)
+		clear(met)
 	}
+	var ends []*tail
 	err := w.run(ctx, func(n CheckpointNumber, c *cover) error {
 		if n > sc.last {
 			return errEnough
 		}
-		ends, err := r.begin(ctx, sc, c, tails, old)
+		all, err := r.begin(ctx, sc, c, met, old)
 		if err != nil {
 			return err
+		}
+		ends = ends[:0]
+		for _, t := range all {
+			ends = append(ends, &t.tail)
 		}
 		r.tell(func(p *VerifyProgress) { p.Replayed += uint64(len(c.events)) })
 		pick := wanted(&w, c)
@@ -306,41 +309,41 @@ func (r *verifier) replay(ctx context.Context, sc *scope, in *room, wanted func(
 			if !pick {
 				continue
 			}
-			if err := visit(g.tail, g.item.encodeIn(Timeline{sc.version, g.user}, in)); err != nil {
+			if err := visit(all[g.at], g.item.encodeIn(Timeline{sc.version, g.user}, in)); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
-	if errors.Is(err, errEnough) {
-		return nil
+	if err != nil && !errors.Is(err, errEnough) {
+		return nil, err
 	}
-	return err
+	w.again()
+	return old, nil
 }
 
-// begin returns the tails of the users of a cover. Of those who are met for the first time,
-// or again after journals were trimmed, they are those behind which their timelines begin, or
-// old ones. What was seen of a timeline below its beginning does not count.
-func (r *verifier) begin(ctx context.Context, sc *scope, c *cover, tails, old map[events.User]*tail) ([]*tail, error) {
-	ends, unknown := c.ends(tails)
+// begin returns the timelines of the users of a cover. Those who are met for the first time,
+// or again after journals were trimmed, have what was seen of theirs before, unless it begins
+// further behind by now: what was seen below that does not count.
+func (r *verifier) begin(ctx context.Context, sc *scope, c *cover, met, old map[events.User]*replayed) ([]*replayed, error) {
+	all, unknown := known(c, met)
 	users := c.at(unknown)
 	marks, err := readMarks(ctx, r.Store, users)
 	if err != nil {
 		return nil, err
 	}
 	for i, u := range users {
-		var was tail
-		if old[u] != nil {
-			was = *old[u]
+		t := old[u]
+		if t == nil {
+			t = new(replayed)
 		}
-		t := marks[i].behind(was)
-		if t != was {
+		if end := marks[i].behind(t.tail); end != t.tail {
 			sc.begins[u] = marks[i].first
-			delete(sc.due, u)
+			t = &replayed{tail: end}
 		}
-		tails[u], ends[unknown[i]] = &t, &t
+		met[u], all[unknown[i]] = t, t
 	}
-	return ends, nil
+	return all, nil
 }
 
 // scan goes through what stands in the timelines, but for what follows from later
@@ -421,7 +424,7 @@ func (r *verifier) settle(ctx context.Context, sc *scope) error {
 	for _, u := range slices.Sorted(maps.Keys(sc.begins)) {
 		var due account
 		if a := sc.due[u]; a != nil {
-			due = *a
+			due = a.account
 		}
 		if sc.stands[u] == due {
 			continue
@@ -432,7 +435,7 @@ func (r *verifier) settle(ctx context.Context, sc *scope) error {
 	}
 	differ := make(map[events.User]bool)
 	for u, a := range sc.due {
-		if sc.stands[u] != *a {
+		if sc.stands[u] != a.account {
 			differ[u] = true
 		}
 	}

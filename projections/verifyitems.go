@@ -21,7 +21,7 @@ func (r *verifier) compare(ctx context.Context, sc *scope, users map[events.User
 	picks := func(_ *walk, c *cover) bool {
 		return slices.ContainsFunc(c.order, func(u events.User) bool { return users[u] })
 	}
-	err := r.replay(ctx, sc, &room{each: roomBytes}, picks, func(_ *tail, want Stored) error {
+	_, err := r.replay(ctx, sc, &room{each: roomBytes}, picks, func(_ *replayed, want Stored) error {
 		if !users[want.User] {
 			return nil
 		}

@@ -19,6 +19,7 @@ type walk struct {
 	cp       *Checkpoint                // what that is; of 0 the zero one
 	at       positions                  // as of n
 	versions Versions                   // as of n, if they were as the walk began
+	covers   cover                      // by n
 	ahead    map[uint64][]events.Record // of each journal: read, but not covered yet
 	trimmed  map[uint64]bool            // journals without records, as of the last look
 
@@ -66,8 +67,8 @@ func (w *walk) look(ctx context.Context) (err error) {
 	return err
 }
 
-// run calls visit with each checkpoint that follows and what it newly covers, in order,
-// until there is no more.
+// run calls visit with each checkpoint that follows and what it newly covers, which is visit's
+// until it returns, in order, until there is no more.
 func (w *walk) run(ctx context.Context, visit func(CheckpointNumber, *cover) error) error {
 	return eachCheckpoint(ctx, w.store, w.shard, w.n+1, func(n CheckpointNumber, cp *Checkpoint) error {
 		c, err := w.step(ctx, n, cp)
@@ -78,7 +79,7 @@ func (w *walk) run(ctx context.Context, visit func(CheckpointNumber, *cover) err
 	})
 }
 
-// step goes on to the next checkpoint, and returns what it newly covers.
+// step goes on to the next checkpoint, and returns what it newly covers, until the next step.
 func (w *walk) step(ctx context.Context, n CheckpointNumber, cp *Checkpoint) (*cover, error) {
 	c, err := w.covered(ctx, n, cp)
 	for errors.Is(err, errTrimmed) && w.again != nil {
@@ -99,17 +100,17 @@ func (w *walk) step(ctx context.Context, n CheckpointNumber, cp *Checkpoint) (*c
 
 // covered returns what the next checkpoint newly covers.
 func (w *walk) covered(ctx context.Context, n CheckpointNumber, cp *Checkpoint) (*cover, error) {
-	c := cover{place: rules[cp.Rules]}
+	w.covers.empty(rules[cp.Rules])
 	for _, m := range cp.Moved {
 		from, open := w.at.next(m.Journal)
 		if !open || w.trimmed[m.Journal] || w.only != nil && !w.only[m.Journal] {
 			continue // of what was trimmed nobody has an entry any more
 		}
-		if err := w.cover(ctx, n, &c, m, from); err != nil {
+		if err := w.cover(ctx, n, &w.covers, m, from); err != nil {
 			return nil, err
 		}
 	}
-	return &c, nil
+	return &w.covers, nil
 }
 
 // next returns a checkpoint behind the last one that covers nothing new.
