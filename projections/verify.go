@@ -169,16 +169,23 @@ func (r *verifier) all(ctx context.Context) error {
 		}
 		scopes = append(scopes, of...)
 	}
-	until := func(err error) error { // one that fails ends both
+	until := func(err error) error { // one that fails ends all
 		if err != nil {
 			stop(err)
 		}
 		return context.Cause(ctx)
 	}
-	read := meanwhile(func() error { return until(r.read(ctx, scopes)) })
+	log := meanwhile(func() error { return until(r.log(ctx)) })
+	rest := meanwhile(func() error {
+		err := r.files(ctx)
+		if err == nil {
+			err = r.scan(ctx, scopes)
+		}
+		return until(err)
+	})
 	err := until(r.account(ctx, scopes))
-	if other := read(); err == nil {
-		err = other
+	for _, other := range []error{log(), rest()} {
+		err = cmp.Or(err, other)
 	}
 	for _, sc := range scopes {
 		if err == nil {
@@ -186,16 +193,6 @@ func (r *verifier) all(ctx context.Context) error {
 		}
 	}
 	return err
-}
-
-// read reads all that stands there.
-func (r *verifier) read(ctx context.Context, scopes []*scope) error {
-	for _, do := range []func(context.Context) error{r.files, r.log} {
-		if err := do(ctx); err != nil {
-			return err
-		}
-	}
-	return r.scan(ctx, scopes)
 }
 
 // scopes returns what the versions of a shard are held against: the one that is live, and,
