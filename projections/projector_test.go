@@ -705,36 +705,67 @@ func TestProjectorThatComesBackAfterLongTakesInNoMoreAtATime(t *testing.T) {
 	}
 }
 
-func BenchmarkGifts(b *testing.B) {
+// manyEvents is how many covering covers.
+const manyEvents = 1000
+
+// covering returns what covers the same records once more, as a walk does, and has the items
+// made that they give.
+func covering() (again func() error) {
 	m := newMemory()
 	w := &scribe{m: m, r: rand.New(rand.NewPCG(1, 1))}
 	j := w.open()
-	const records, per = 10, 100
-	for range records {
+	for range 10 {
 		var raws [][]byte
-		for range per {
+		for range manyEvents / 10 {
 			raws = append(raws, w.message(300))
 		}
 		w.append(j, raws...)
 	}
-	mine := func(events.User) bool { return true }
-	b.ReportAllocs()
-	for b.Loop() {
-		var c cover
+	var c cover
+	var in room
+	mine, tails := func(events.User) bool { return true }, make(map[events.User]*tail)
+	return func() error {
+		c.empty(rules[1])
 		for i, rec := range m.records[j] {
 			if err := c.take(record{1, events.Offset(i + 1), rec}, mine); err != nil {
-				b.Fatal(err)
+				return err
 			}
 		}
-		ends, _ := known[tail](&c, nil)
-		for i := range ends {
-			ends[i] = new(tail)
+		ends, unknown := known(&c, tails)
+		for _, at := range unknown {
+			ends[at] = new(tail)
+			tails[c.order[at]] = ends[at]
 		}
 		for g := range c.gifts(1, ends) {
-			_ = g.item.Encode(Timeline{User: g.user})
+			_ = g.item.encodeIn(Timeline{User: g.user}, &in)
+			in.bytes = in.bytes[:0]
+		}
+		return nil
+	}
+}
+
+func BenchmarkGifts(b *testing.B) {
+	again := covering()
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := again(); err != nil {
+			b.Fatal(err)
 		}
 	}
-	b.ReportMetric(float64(records*per*b.N)/b.Elapsed().Seconds(), "events/s")
+	b.ReportMetric(float64(manyEvents*b.N)/b.Elapsed().Seconds(), "events/s")
+}
+
+// Else whoever goes through many checkpoints cleans up for a third of the time.
+func TestCoverUsesItsMemoryAgain(t *testing.T) {
+	if raceEnabled {
+		t.Skip("allocations are counted without -race")
+	}
+	again := covering()
+	var err error
+	n := testing.AllocsPerRun(10, func() { err = errors.Join(err, again()) })
+	if err != nil || n > 1.1*manyEvents { // the name of a conversation for each
+		t.Errorf("%.0f allocations for %d events, error %v", n, manyEvents, err)
+	}
 }
 
 // Else it is one round or two, as it happens, and a seed of the simulation is not always
