@@ -108,10 +108,12 @@ type cover struct {
 	before  []tail
 }
 
-// empty makes it the cover of another checkpoint, by some rules, in the same memory. What was
-// had of it before is not to be used any more.
+// empty makes it the cover of another checkpoint, by some rules, in the same memory, without a
+// hold on records. What was had of it before is not to be used any more.
 func (c *cover) empty(place rule) {
 	clear(c.users)
+	clear(c.events)
+	clear(c.entries)
 	*c = cover{
 		place: place, events: c.events[:0], users: c.users, order: c.order[:0], counts: c.counts[:0], sizes: c.sizes[:0],
 		entries: c.entries, newest: c.newest, to: c.to, before: c.before,

@@ -225,3 +225,32 @@ func TestPlacementsFollowTheRulesOfTheCheckpoint(t *testing.T) {
 		}
 	}
 }
+
+// Its memory is used again, for as long as a walk goes on, but not what stood in it.
+func TestEmptiedCoverHoldsNoRecord(t *testing.T) {
+	m := newMemory()
+	w := &scribe{t: t, m: m, r: rand.New(rand.NewPCG(1, 1))}
+	j := w.open()
+	w.append(j, w.message(30), w.message(30))
+	var c cover
+	c.empty(rules[newestRules()])
+	if err := c.take(record{1, 1, m.records[j][0]}, func(events.User) bool { return true }); err != nil {
+		t.Fatal(err)
+	}
+	ends, _ := known[tail](&c, nil)
+	c.gifts(1, ends)
+	if len(c.events) != 2 || len(c.entries) != 4 {
+		t.Fatalf("%d events give %d entries, want 2 and 4", len(c.events), len(c.entries))
+	}
+	c.empty(c.place)
+	for _, p := range c.events[:2] {
+		if p.raw != nil {
+			t.Errorf("event %s is held still", p.id)
+		}
+	}
+	for i, e := range c.entries[:4] {
+		if e.Event != nil {
+			t.Errorf("entry %d is held still", i)
+		}
+	}
+}
