@@ -421,26 +421,51 @@ func TestWorkOnAWholeStoreEndsWithItsContext(t *testing.T) {
 	}
 }
 
-// A halver is a store of which one half of a verification fails at once, and the other would
-// take for ever.
-type halver struct{ Whole }
-
-var errHalf = errors.New("no item can be read")
-
-func (h halver) ScanItems(context.Context, Version, func(Stored) error) error { return errHalf }
-
-func (h halver) GetRow(ctx context.Context, _, _ string) (Row, error) { // where a timeline begins
-	<-ctx.Done()
-	return Row{}, ctx.Err()
+// A stuck store fails in one part of a verification at once, and the others would take for
+// ever.
+type stuck struct {
+	Whole
+	fails string
 }
 
-func TestVerificationEndsWhenEitherHalfFails(t *testing.T) {
+var errStuck = errors.New("it cannot be read")
+
+func (s stuck) part(ctx context.Context, name string) error {
+	if name == s.fails {
+		return errStuck
+	}
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+func (s stuck) ScanItems(ctx context.Context, _ Version, _ func(Stored) error) error {
+	return s.part(ctx, "timelines")
+}
+
+func (s stuck) JournalEnds(ctx context.Context) (map[uint64]events.Offset, error) {
+	return nil, s.part(ctx, "log")
+}
+
+func (s stuck) GetRow(ctx context.Context, _, _ string) (Row, error) { // where a timeline begins
+	return Row{}, s.part(ctx, "replay")
+}
+
+func (s stuck) Scrub(ctx context.Context, _ func(string, error)) (uint64, error) {
+	if s.fails == "timelines" {
+		return 0, nil // they come behind the files
+	}
+	return 0, s.part(ctx, "files")
+}
+
+func TestVerificationEndsWhenAnyPartFails(t *testing.T) {
 	really := meanwhile
 	b := used(t, 3, 20)
 	meanwhile = really
-	v := Verification{Store: halver{b.m.by(always)}, Meta: Meta{Shards: b.shards}, Found: func(f Finding) { t.Errorf("found %+v", f) }}
-	if _, err := v.Run(t.Context()); !errors.Is(err, errHalf) {
-		t.Errorf("%v, want what the store said first", err)
+	for _, part := range []string{"log", "files", "timelines", "replay"} {
+		v := Verification{Store: stuck{b.m.by(always), part}, Meta: Meta{Shards: b.shards}, Found: func(f Finding) { t.Errorf("%s: found %+v", part, f) }}
+		if _, err := v.Run(t.Context()); !errors.Is(err, errStuck) {
+			t.Errorf("%s: %v, want what the store said first", part, err)
+		}
 	}
 }
 
