@@ -120,12 +120,8 @@ func (c *cover) empty(place rule) {
 	}
 }
 
-// zeros returns n of them, in the same memory if that is enough.
-func zeros[T any](s []T, n int) []T {
-	s = slices.Grow(s[:0], n)[:n]
-	clear(s)
-	return s
-}
+// long returns a slice of length n, in the same memory if that is enough, with anything in it.
+func long[T any](s []T, n int) []T { return slices.Grow(s[:0], n)[:n] }
 
 // The limits of a checkpoint. They bound memory and items; where a checkpoint
 // ends is written in it, so they can change at any time.
@@ -251,9 +247,11 @@ func (c *cover) gifts(n CheckpointNumber, tails []*tail) iter.Seq[gift] {
 	if !slices.IsSortedFunc(c.events, byID) && !planted.Is(planted.BatchUnsorted) {
 		slices.SortFunc(c.events, byID)
 	}
-	c.entries, c.newest, c.to, c.before = zeros(c.entries, c.gives), zeros(c.newest, len(c.order)), zeros(c.to, len(c.order)), zeros(c.before, len(c.order))
-	for at := 1; at < len(c.to); at++ {
-		c.to[at] = c.to[at-1] + c.counts[at-1]
+	c.entries, c.newest, c.to, c.before = long(c.entries, c.gives), long(c.newest, len(c.order)), long(c.to, len(c.order)), long(c.before, len(c.order))
+	clear(c.newest)
+	from := 0
+	for at, n := range c.counts {
+		c.to[at], from = from, from+n
 	}
 	give := func(at int, p *placed) {
 		c.entries[c.to[at]].Event = p.raw
