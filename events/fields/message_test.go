@@ -45,13 +45,7 @@ func (w *whole) Fields(v Visitor) {
 	w.Body = v.Text(8, "body", w.Body)
 	ID(v, 9, "id", &w.ID)
 	Enum(v, 10, "colour", &w.Colour, colours)
-	p := w.Part
-	if p == nil {
-		p = new(part)
-	}
-	if v.Embed(11, "part", p, w.Part != nil) {
-		w.Part = p
-	}
+	Embed(v, 11, "part", &w.Part)
 	List(v, 12, "parts", &w.Parts)
 	w.Numbers = v.Uints(13, "numbers", w.Numbers)
 	w.Raws = v.RawList(100, "raws", w.Raws, func() Message { return new(part) })
